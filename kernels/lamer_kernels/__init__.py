@@ -1,0 +1,1 @@
+"""RL kernels: credit assignment and the packed log-prob policy loss."""

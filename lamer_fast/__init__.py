@@ -1,0 +1,1 @@
+"""lamer-fast: meta-RL over trials for language agents."""

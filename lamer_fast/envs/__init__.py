@@ -1,0 +1,1 @@
+"""Batched text environments: thousands of Sokoban and Minesweeper boards, stepped in C++."""

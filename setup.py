@@ -1,0 +1,43 @@
+"""Packages and the one native extension; CMakeLists.txt is the real C++ build."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class CMakeExtension(Extension):
+    def __init__(self, name: str) -> None:
+        super().__init__(name, sources=[])
+
+
+class CMakeBuild(build_ext):
+    """Builds in a fixed folder, so that editable installs are incremental and header edits rebuild."""
+
+    def build_extension(self, ext: Extension) -> None:
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        build_dir = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        configure = [
+            "cmake", "-S", str(ROOT), "-B", str(build_dir), "-G", "Ninja",
+            f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+        ]  # fmt: skip
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", str(build_dir), "--target", "_C"], check=True)
+
+
+setup(
+    packages=find_packages(include=["lamer_fast*"]) + find_packages("kernels", include=["lamer_kernels*"]),
+    package_dir={"lamer_kernels": "kernels/lamer_kernels"},
+    package_data={
+        "lamer_fast": ["py.typed", "*.pyi", "recipes/*.toml", "recipes/**/*", "eval/*.html"],
+        "lamer_kernels": ["py.typed"],
+    },
+    ext_modules=[CMakeExtension("lamer_fast._C")],
+    cmdclass={"build_ext": CMakeBuild},
+)
