@@ -1,1 +1,5 @@
-"""Batched text environments: thousands of Sokoban and Minesweeper boards, stepped in C++."""
+"""Batched text environments: native Sokoban and Minesweeper, and the protocol that other environments follow."""
+
+from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
+
+__all__ = ["TextBatchEnv", "TurnOut"]

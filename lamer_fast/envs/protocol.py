@@ -1,0 +1,119 @@
+"""What the trainer needs of any environment: many boards, strings in and out.
+
+An environment is a batch of `num_envs` independent boards, numbered from 0. A call names the boards it concerns by
+`env_idx` ([B] int64, distinct, in any order); boards it does not name must stay as they are. Parsing a reply is the
+environment's business, limits on the number of turns are the caller's. `lamer_fast.envs.check_env` tests an
+implementation against this page; `lamer_fast/envs/toy.py` is a complete example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOut:
+    """What one turn of B boards led to; entry b belongs to the board `env_idx[b]` of the call.
+
+    An `error` is a failure of the environment itself (a lost connection, a crashed process), never of the reply: it
+    costs that trial only. On an error the other entries of that board are 0, done, not successful.
+    """
+
+    rewards: NDArray[np.float32]
+    """[B] float32, in the environment's own unit; 0 on a board that was already done."""
+    done: NDArray[np.bool_]
+    """[B] bool: the episode is over (won, lost, or cut off). Absorbing until `restart` or `reset`."""
+    truncated: NDArray[np.bool_]
+    """[B] bool: over because of a limit of the environment, not of the task; implies `done`."""
+    success: NDArray[np.bool_]
+    """[B] bool: the task is solved; implies `done`, stays True on a board that is done."""
+    valid: NDArray[np.bool_]
+    """[B] bool: the reply could be parsed. An unparsable reply is a defined no-op, not an error."""
+    error: list[str | None]
+    """[B]: None, or what went wrong inside the environment."""
+
+
+@runtime_checkable
+class TextBatchEnv(Protocol):
+    """The five calls every environment has. `isinstance` looks at the names only; `check_env` at the behaviour."""
+
+    num_envs: int
+
+    def reset(self, seeds: NDArray[np.uint64], env_idx: NDArray[np.int64] | None = None) -> None:
+        """Draw the board of `seeds[b]` for each board `env_idx[b]` (None: all boards, `seeds` is [num_envs] uint64).
+
+        A board is a function of its seed and the configuration alone: not of the other seeds, the order, the process.
+        """
+        ...
+
+    def restart(self, env_idx: NDArray[np.int64]) -> None:
+        """Put the boards back to the state that `reset` left, for another episode of the same task."""
+        ...
+
+    def step(self, replies: Sequence[str], env_idx: NDArray[np.int64]) -> TurnOut:
+        """Play one turn: parse `replies[b]` and act on board `env_idx[b]`. A done board ignores its reply."""
+        ...
+
+    def observe(self, env_idx: NDArray[np.int64]) -> list[str]:
+        """What the model sees of each board, [B] texts; does not change anything."""
+        ...
+
+    def task_prompt(self) -> str:
+        """The rules and the reply format, the same for every board: the first thing the model reads."""
+        ...
+
+
+class HasAnchors(Protocol):
+    """Optional: the key of step groups (without it the trainer hashes the observation)."""
+
+    def anchors(self, env_idx: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[B] int64: a hash of the full visible state; equal states of one task have equal anchors."""
+        ...
+
+
+class HasTasks(Protocol):
+    """Optional: identity of the task, for counting distinct tasks and for disjoint splits."""
+
+    def tasks(self, env_idx: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """[B] uint64: the same for the same task whatever its seed; unchanged by `step` and `restart`."""
+        ...
+
+
+class HasSnapshots(Protocol):
+    """Optional: state as bytes, for resuming a run in the middle of a trial."""
+
+    def snapshot(self, env_idx: NDArray[np.int64]) -> bytes:
+        """The full state of the named boards, in the order of `env_idx`."""
+        ...
+
+    def restore(self, data: bytes, env_idx: NDArray[np.int64]) -> None:
+        """Overwrite the named boards by what `snapshot` returned for as many boards; ValueError on other bytes."""
+        ...
+
+
+class HasLegalActions(Protocol):
+    """Optional: what can be done now, for prompts that list it and for random baselines."""
+
+    def legal_actions(self, env_idx: NDArray[np.int64]) -> list[list[str]]:
+        """[B] lists of replies in the environment's own format, each of which `step` parses; [] on a done board."""
+        ...
+
+
+class HasExpert(Protocol):
+    """Optional: a teacher, for warm starts and upper bounds."""
+
+    def expert_replies(
+        self, env_idx: NDArray[np.int64], noise: float | NDArray[np.float32], seeds: NDArray[np.uint64]
+    ) -> list[str]:
+        """[B] replies of a strong player, each action replaced by a random legal one with probability `noise`.
+
+        Args:
+            noise: a number in [0, 1], or [B] of them.
+            seeds: [B] uint64, the only source of randomness: same state and seed, same reply.
+        """
+        ...
