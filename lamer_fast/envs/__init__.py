@@ -1,4 +1,4 @@
-"""Batched text environments: native Sokoban and Minesweeper, and the protocol that other environments follow."""
+"""Batched text environments: native Sokoban and Minesweeper, and the protocol that others follow."""
 
 from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
 

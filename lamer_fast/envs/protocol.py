@@ -1,9 +1,9 @@
 """What the trainer needs of any environment: many boards, strings in and out.
 
-An environment is a batch of `num_envs` independent boards, numbered from 0. A call names the boards it concerns by
-`env_idx` ([B] int64, distinct, in any order); boards it does not name must stay as they are. Parsing a reply is the
-environment's business, limits on the number of turns are the caller's. `lamer_fast.envs.check_env` tests an
-implementation against this page; `lamer_fast/envs/toy.py` is a complete example.
+An environment is a batch of `num_envs` independent boards, numbered from 0. A call names the boards it
+concerns by `env_idx` ([B] int64, distinct, in any order); boards it does not name must stay as they are. Parsing
+a reply is the environment's business, limits on the number of turns are the caller's.
+`lamer_fast.envs.check_env` tests an implementation against this page; `toy.py` beside it is a complete example.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 class TurnOut:
     """What one turn of B boards led to; entry b belongs to the board `env_idx[b]` of the call.
 
-    An `error` is a failure of the environment itself (a lost connection, a crashed process), never of the reply: it
-    costs that trial only. On an error the other entries of that board are 0, done, not successful.
+    An `error` is a failure of the environment itself (a lost connection, a crashed process), never of the
+    reply: it costs that trial only. On an error the other entries of that board are 0, done, not successful.
     """
 
     rewards: NDArray[np.float32]
@@ -40,14 +40,15 @@ class TurnOut:
 
 @runtime_checkable
 class TextBatchEnv(Protocol):
-    """The five calls every environment has. `isinstance` looks at the names only; `check_env` at the behaviour."""
+    """The five calls every environment has. `isinstance` looks at the names, `check_env` at behaviour."""
 
     num_envs: int
 
     def reset(self, seeds: NDArray[np.uint64], env_idx: NDArray[np.int64] | None = None) -> None:
-        """Draw the board of `seeds[b]` for each board `env_idx[b]` (None: all boards, `seeds` is [num_envs] uint64).
+        """Draw the board of `seeds[b]` ([B] uint64) for each `env_idx[b]`; None names all boards.
 
-        A board is a function of its seed and the configuration alone: not of the other seeds, the order, the process.
+        A board is a function of its seed and the configuration alone: not of the other seeds, the order or the
+        process.
         """
         ...
 
@@ -92,7 +93,7 @@ class HasSnapshots(Protocol):
         ...
 
     def restore(self, data: bytes, env_idx: NDArray[np.int64]) -> None:
-        """Overwrite the named boards by what `snapshot` returned for as many boards; ValueError on other bytes."""
+        """Overwrite the boards by what `snapshot` gave for as many; ValueError on other bytes."""
         ...
 
 
@@ -100,7 +101,7 @@ class HasLegalActions(Protocol):
     """Optional: what can be done now, for prompts that list it and for random baselines."""
 
     def legal_actions(self, env_idx: NDArray[np.int64]) -> list[list[str]]:
-        """[B] lists of replies in the environment's own format, each of which `step` parses; [] on a done board."""
+        """[B] lists of replies in the environment's own format, all parsable; [] on a done board."""
         ...
 
 
@@ -110,7 +111,7 @@ class HasExpert(Protocol):
     def expert_replies(
         self, env_idx: NDArray[np.int64], noise: float | NDArray[np.float32], seeds: NDArray[np.uint64]
     ) -> list[str]:
-        """[B] replies of a strong player, each action replaced by a random legal one with probability `noise`.
+        """[B] replies of a strong player, each action a random legal one with probability `noise`.
 
         Args:
             noise: a number in [0, 1], or [B] of them.
