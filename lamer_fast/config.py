@@ -1,0 +1,211 @@
+"""Every setting of the trainer, its default, and what must hold between them. No torch here."""
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    name: Literal["minesweeper", "sokoban"] = "minesweeper"
+    """Which native game."""
+    height: int = 6
+    """Rows of the board, walls included."""
+    width: int = 6
+    """Columns of the board, walls included."""
+    mines: int = 3
+    """Minesweeper: mines on the board."""
+    boxes: int = 2
+    """Sokoban: boxes on the board."""
+    min_moves: int = 5
+    """Sokoban: shortest allowed optimal solution, in moves."""
+    max_moves: int = 21
+    """Sokoban: longest allowed optimal solution, in moves."""
+    moves_per_turn: int = 3
+    """Sokoban: moves that one reply may hold."""
+    rewards: Literal["lamer", "sparse"] = "lamer"
+    """Reward set: the official shaped rewards, or 10 for success and 0 otherwise."""
+    style: Literal["numbered", "compact", "peers"] = "numbered"
+    """How a board is written."""
+    prompt: Literal["full", "compact"] = "full"
+    """Length of the task description and of the reflection request."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    path: str = "minesweeper-tiny-base"
+    """Hugging Face folder, hub id, GGUF file, or the name of a shipped base model."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type of forward and backward; `auto` is bfloat16 where the hardware multiplies it natively."""
+    activation_checkpointing: bool = False
+    """Recompute each layer in the backward pass."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    sampler: Literal["torch", "vllm"] = "torch"
+    """Who samples: the embedded sampler, or vLLM."""
+    groups: int = 16
+    """N, boards drawn per iteration."""
+    trials_per_group: int = 8
+    """G, trials on each board."""
+    episodes: int = 3
+    """K, episodes of a trial at most; a trial ends at its first success."""
+    max_turns: int = 7
+    """PLAY turns of an episode at most."""
+    reflect: bool = True
+    """Ask for a reflection between a failed episode and the next."""
+    context: Literal["trial", "episode", "turn"] = "trial"
+    """What a sequence is: a whole append-only trial, one episode, or one turn with a prompt rendered afresh."""
+    memory: Literal["both", "reflection", "history", "none"] = "both"
+    """What the model sees of earlier episodes; context `trial` shows both by construction."""
+    history_turns: int = 7
+    """Context `turn`: earlier turns listed in a prompt."""
+    history_boards: int = 2
+    """Context `turn`: of those, the latest whose board is shown in full."""
+    max_reply_tokens: int = 1024
+    """Limit of a PLAY reply."""
+    max_reflection_tokens: int = 1024
+    """Limit of a reflection."""
+    max_reflection_chars: int = 2000
+    """A reflection is cut to this many characters where a later prompt quotes it."""
+    temperature: float = 1.0
+    """Sampling temperature; the policy that is trained is the tempered one."""
+    top_p: float = 1.0
+    """Evaluation only: training refuses anything but 1, since the importance ratios would be wrong."""
+    top_k: int = 0
+    """Evaluation only, as top_p; 0 is off."""
+    max_sequence_tokens: int = 4096
+    """Longest sequence of the sampler; a trial that would exceed it ends as truncated."""
+    cache_tokens: int = 0
+    """TorchSampler: KV cache size in tokens; 0 sizes it for one iteration."""
+    max_in_flight: int = 1024
+    """Requests decoded together at most."""
+
+
+@dataclass(frozen=True)
+class AlgoConfig:
+    estimator: Literal["gigpo", "grpo", "rloo", "reinforce++"] = "gigpo"
+    """Advantage estimator."""
+    episode_credit: Literal["cross", "own"] = "cross"
+    """Whether returns flow from later episodes to earlier ones."""
+    return_form: Literal["paper", "released"] = "paper"
+    """Which of the two published forms of the cross-episode return."""
+    gamma_step: float = 0.95
+    """Discount per turn inside an episode."""
+    gamma_traj: float = 0.6
+    """Discount per episode inside a trial."""
+    reflection_score: Literal["next_return", "zero", "exclude"] = "next_return"
+    """What a reflection scores in the episode bracket."""
+    stats_unit: Literal["trial", "episode", "turn"] = "trial"
+    """What group means and deviations are taken over."""
+    baseline: Literal["mean", "leave_one_out"] = "mean"
+    """Group baseline."""
+    scale: Literal["none", "std"] = "none"
+    """Divide by the group's standard deviation or not."""
+    anchor_key: Literal["board", "board+episode"] = "board"
+    """Which turns share a step group."""
+    step_weight: float = 1.0
+    """w, weight of the step bracket of gigpo."""
+    invalid_penalty: float = 0.5
+    """Taken from the score of a turn whose reply could not be parsed."""
+    old_logprobs: Literal["recompute", "sampler"] = "recompute"
+    """Whose log-probabilities are the denominator of the ratio."""
+    loss: Literal["clip", "gspo", "cispo", "reinforce"] = "clip"
+    """Surrogate of the policy loss."""
+    aggregation: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
+    """How token losses become one number, over a whole minibatch."""
+    clip_low: float = 0.2
+    """Lower clip range of the ratio."""
+    clip_high: float = 0.2
+    """Upper clip range of the ratio."""
+    dual_clip: float = 3.0
+    """Bound of the ratio for negative advantages; 0 is off."""
+    kl: Literal["k1", "k2", "k3"] = "k3"
+    """Estimator of the divergence from the frozen reference."""
+    kl_coef: float = 0.0
+    """Weight of that divergence; above 0 a frozen copy of the first policy is kept."""
+    entropy_coef: float = 0.001
+    """Weight of the entropy bonus."""
+    importance_cap: float = 0.0
+    """Truncated importance sampling between sampler and trainer: cap of the weight; 0 is off."""
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    minibatches: int = 2
+    """Updates made from one collection per epoch."""
+    epochs: int = 1
+    """Passes over one collection."""
+    max_microbatch_tokens: int = 32_768
+    """Token budget of one forward pass."""
+    lr: float = 1e-6
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up."""
+    warmup_updates: int = 0
+    """Updates of linear warm-up."""
+    weight_decay: float = 0.01
+    """AdamW."""
+    beta1: float = 0.9
+    """AdamW."""
+    beta2: float = 0.999
+    """AdamW."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this global norm."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """adamw_8bit needs torchao or bitsandbytes and a GPU."""
+    offload_optimizer: Literal["none", "rollout"] = "none"
+    """Keep optimizer state on the host during the rollout."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    every: int = 0
+    """Iterations between evaluations on `split`; 0 is never."""
+    split: Literal["valid", "test"] = "valid"
+    """Boards of the evaluations during training; `test` is for the end."""
+    tasks: int = 256
+    """Distinct boards of such an evaluation."""
+    temperature: float = 1.0
+    """Sampling temperature of evaluations."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    iterations: int = 300
+    """Collections of trials, each followed by its updates."""
+    seed: int = 0
+    """Of boards, sampling and shuffling."""
+    num_threads: int = 0
+    """CPU threads of the model; 0 leaves torch's own choice."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` is cuda when there is one."""
+    save_every: int = 10
+    """Iterations between checkpoints; the last iteration always saves."""
+    keep_checkpoints: int = 2
+    """Latest checkpoints kept, besides the best."""
+    max_skipped_updates: int = 10
+    """Non-finite updates in a row that stop the run."""
+    watchdog_s: float = 1800.0
+    """A phase longer than this prints a stack dump and stops the run."""
+    trials_logged: int = 32
+    """Trials of an iteration written to trials/*.jsonl.gz."""
+    wandb: bool = False
+    """Log to Weights & Biases as well, if installed."""
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str = "run"
+    """Run name: the folder runs/NAME."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    algo: AlgoConfig = field(default_factory=AlgoConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def num_keys(self) -> int:
+        sections = [getattr(self, f.name) for f in fields(self)]
+        return 1 + sum(len(fields(s)) for s in sections if hasattr(s, "__dataclass_fields__"))
