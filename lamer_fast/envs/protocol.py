@@ -1,9 +1,9 @@
 """What the trainer needs of any environment: many boards, strings in and out.
 
 An environment is a batch of `num_envs` independent boards, numbered from 0. A call names the boards it
-concerns by `env_idx` ([B] int64, distinct, in any order); boards it does not name must stay as they are. Parsing
-a reply is the environment's business, limits on the number of turns are the caller's.
-`lamer_fast.envs.check_env` tests an implementation against this page; `toy.py` beside it is a complete example.
+concerns by `env_idx` ([B] int64, distinct, in any order); boards it does not name must stay as they are.
+Parsing a reply is the environment's business, limits on the number of turns are the caller's.
+`lamer_fast.envs.check_env` tests an implementation against this page; `toy.py` is a complete example.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class TextBatchEnv(Protocol):
     def reset(self, seeds: NDArray[np.uint64], env_idx: NDArray[np.int64] | None = None) -> None:
         """Draw the board of `seeds[b]` ([B] uint64) for each `env_idx[b]`; None names all boards.
 
-        A board is a function of its seed and the configuration alone: not of the other seeds, the order or the
-        process.
+        A board is a function of its seed and the configuration alone: not of the other seeds, the order, or
+        the process.
         """
         ...
 
