@@ -1,0 +1,367 @@
+"""Timing, correctness gate and records of every benchmark here: the only file that reads a clock.
+
+    from harness import Case, compare, main
+
+    def bench(case):
+        x = make_inputs(case)  # not timed
+        return compare({"ours": lambda: ours(*x), "torch": lambda: plain(*x)}, check=lambda a, b: close(a, b))
+
+    if __name__ == "__main__":
+        main(bench, [Case(T=1024), Case(T=4096)])
+
+Providers run in turn, burst by burst, and their medians are compared. A provider whose check fails gets no
+number. Only the standard library is imported, so that peers can be timed by the same code in an interpreter
+of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+VERSIONS = ("numpy", "torch", "triton", "numba", "transformers", "vllm")
+TRACKED = (".", ":(exclude)benchmarks/results")  # a record does not make the tree dirty for the next one
+CPU_CLOCKS = {"thread": time.thread_time, "process": time.process_time, "wall": time.perf_counter}
+
+
+class Case:
+    """One line of a benchmark's grid: `Case(T=2048, D=2560)` has the attributes `T` and `D`."""
+
+    def __init__(self, **params: Any) -> None:
+        self.params = params
+        self.__dict__.update(params)
+
+    def __str__(self) -> str:
+        if list(self.params) == ["name"]:
+            return str(self.params["name"])
+        return " ".join(f"{name}={value}" for name, value in self.params.items())
+
+
+@dataclass
+class Row:
+    """One number: the median over bursts of `metric` in `unit`, None where the check failed."""
+
+    provider: str
+    metric: str
+    unit: str
+    p20: float | None
+    p50: float | None
+    p80: float | None
+    repeats: int
+    mode: str = ""
+    peak_memory_bytes: int | None = None
+    check: str = "passed"
+    goal: float | None = None
+    note: str = ""
+    case: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.unit.endswith("/s") or self.unit in ("x", "share")
+
+
+def compare(
+    providers: dict[str, Callable[[], Any]],
+    *,
+    check: Callable[[Any, Any], bool | None] | None = None,
+    verify: Callable[[], bool | None] | None = None,
+    setup: Callable[[], Any] | None = None,
+    work: float | None = None,
+    unit: str = "s",
+    work_flop: float | None = None,
+    metric: str = "",
+    mode: str = "fwd",
+    clock: str = "thread",
+    repeats: int = 25,
+    burst_s: float = 0.02,
+    goal: float | None = None,
+    roofline: float | None = None,
+    flush_l2: bool = False,
+) -> list[Row]:
+    """Times every provider and returns one row each, in the order given; the first one is ours.
+
+    Args:
+        providers: name -> call to be timed. What it returns goes to `check` (once, before any timing).
+        check: check(output of the first provider, output of another) is False, or raises, when they disagree.
+        verify: the same for a provider alone; it gates every row. One of `check`, `verify` is required.
+        setup: called before each burst, outside the clock.
+        work: amount done by one call; the row then holds work per second in `unit` (say "boards/s").
+        unit: of the row; "s" (seconds per call) without `work`.
+        work_flop: floating point operations of one call; the row then holds "Tflop/s".
+        clock: "thread" or "process" CPU time, "wall" time, "cuda" (events on the current stream).
+        burst_s: least length of one burst, seconds; short calls are repeated inside it.
+        goal: of the first provider, in `unit`.
+        roofline: what the hardware allows, in `unit`; printed as a row of its own.
+        flush_l2: clock "cuda" only: overwrite the L2 cache before each call.
+
+    Raises:
+        ValueError: no check at all, or an unknown clock.
+    """
+    if check is None and verify is None:
+        raise ValueError("compare() needs check= or verify=: a number without a check does not exist")
+    if clock != "cuda" and clock not in CPU_CLOCKS:
+        raise ValueError(f"clock must be one of {[*CPU_CLOCKS, 'cuda']}, got {clock!r}")
+    if work_flop is not None:
+        work, unit = work_flop / 1e12, "Tflop/s"
+    failed, peaks = _run_checks(providers, check, verify, clock)
+
+    timed = {name: call for name, call in providers.items() if name not in failed}
+    seconds: dict[str, list[float]] = {name: [] for name in timed}
+    calls = {name: _calls_per_burst(call, setup, clock, burst_s) for name, call in timed.items()}
+    for repeat in range(repeats):
+        order = list(timed)[repeat % len(timed) :] + list(timed)[: repeat % len(timed)] if timed else []
+        for name in order:
+            if setup:
+                setup()
+            seconds[name].append(_burst(timed[name], calls[name], clock, flush_l2) / calls[name])
+
+    label = metric or (f"{clock} time" if work is None else "rate")
+    rows = []
+    for i, name in enumerate(providers):
+        values = [s if work is None else work / s for s in seconds.get(name, [])]
+        row = measured(name, values, label, unit, check=failed.get(name, "passed"), mode=mode)
+        row.peak_memory_bytes = peaks.get(name)
+        row.goal = goal if i == 0 else None
+        rows.append(row)
+    if roofline is not None:
+        rows.append(measured("roofline", [roofline], label, unit, mode=mode))
+    return rows
+
+
+def measured(
+    provider: str, values: Sequence[float], metric: str, unit: str, *, check: str = "passed", **more: Any
+) -> Row:
+    """A row from values timed elsewhere (a training run's own record, another interpreter)."""
+    if check != "passed" or not values:
+        return Row(provider, metric, unit, None, None, None, 0, check=check, **more)
+    cuts = quantiles(values, n=10, method="inclusive") if len(values) > 1 else [values[0]] * 9
+    return Row(provider, metric, unit, cuts[1], cuts[4], cuts[7], len(values), check=check, **more)
+
+
+def _run_checks(
+    providers: dict[str, Callable[[], Any]],
+    check: Callable[[Any, Any], bool | None] | None,
+    verify: Callable[[], bool | None] | None,
+    clock: str,
+) -> tuple[dict[str, str], dict[str, int | None]]:
+    """Names with the reason of their failure, and the peak memory of one call of each."""
+    failed: dict[str, str] = {}
+    peaks: dict[str, int | None] = {}
+    outputs: dict[str, Any] = {}
+    for name, call in providers.items():
+        try:
+            memory = _PeakMemory(clock)
+            outputs[name] = call()
+            peaks[name] = memory.read()
+        except Exception as error:  # a provider that cannot run is a row without a number, not a crash
+            failed[name] = _reason(error)
+    ours = next(iter(providers))
+    if ours in failed or (verify and (reason := _verdict(verify))):
+        return dict.fromkeys(providers, failed.get(ours) or reason), peaks
+    for name in outputs:
+        if check and name != ours and (reason := _verdict(check, outputs[ours], outputs[name])):
+            failed[ours] = failed[name] = reason  # two that disagree: neither is known to be right
+    return failed, peaks
+
+
+def _verdict(check: Callable[..., bool | None], *args: Any) -> str:
+    try:
+        return "FAILED" if check(*args) is False else ""
+    except Exception as error:
+        return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    return f"FAILED: {type(error).__name__}: {error}".splitlines()[0][:110]
+
+
+def _calls_per_burst(
+    call: Callable[[], Any], setup: Callable[[], Any] | None, clock: str, burst_s: float
+) -> int:
+    calls = 1
+    while True:
+        if setup:
+            setup()
+        seconds = _burst(call, calls, clock, flush_l2=False)
+        if seconds >= burst_s or calls >= 1 << 20:
+            return calls
+        calls = max(calls + 1, min(calls * 10, int(calls * 1.2 * burst_s / max(seconds, 1e-7))))
+
+
+def _burst(call: Callable[[], Any], calls: int, clock: str, flush_l2: bool) -> float:
+    """Seconds of `calls` calls."""
+    if clock == "cuda":
+        return _cuda_burst(call, calls, flush_l2)
+    now = CPU_CLOCKS[clock]
+    start = now()
+    for _ in range(calls):
+        call()
+    return now() - start
+
+
+def _cuda_burst(call: Callable[[], Any], calls: int, flush_l2: bool) -> float:
+    """Each call between its own pair of events; the writes before it keep the queue full, the cache cold."""
+    import torch
+
+    l2 = torch.empty(256 << 20 if flush_l2 else 16 << 20, dtype=torch.uint8, device="cuda")
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]
+    for start, end in events:
+        l2.zero_()
+        start.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    return float(sum(start.elapsed_time(end) for start, end in events)) / 1e3
+
+
+class _PeakMemory:
+    """Peak bytes above the level at construction: of the CUDA allocator, else of the process (Linux)."""
+
+    def __init__(self, clock: str) -> None:
+        self.cuda = clock == "cuda"
+        if self.cuda:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+            self.base = torch.cuda.memory_allocated()
+        else:
+            try:
+                Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the present size
+                self.base = _status_bytes("VmRSS")
+            except OSError:
+                self.base = 0
+
+    def read(self) -> int | None:
+        if self.cuda:
+            import torch
+
+            return int(torch.cuda.max_memory_allocated() - self.base)
+        return max(0, _status_bytes("VmHWM") - self.base) if self.base else None
+
+
+def _status_bytes(key: str) -> int:
+    found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
+def device_name() -> str:
+    """The GPU's name where torch sees one, else the processor's."""
+    if "torch" in sys.modules and (torch := sys.modules["torch"]).cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return cpu_name()
+
+
+def cpu_name() -> str:
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", info, re.MULTILINE))
+    name = re.sub(r"\(R\)|\(TM\)|CPU|Processor", "", fields.get("model name", platform.machine())).strip()
+    return f"{name} (family {fields.get('cpu family', '?')}, model {fields.get('model', '?')})"
+
+
+def environment() -> dict[str, Any]:
+    """Where and on what the numbers were taken."""
+    versions = {"python": platform.python_version()}
+    for name in VERSIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "device": device_name(),
+        "cpu": cpu_name(),
+        "driver": _command("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+        "versions": versions,
+        "commit": _command("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"),
+        "dirty": bool(_command("git", "-C", str(ROOT), "status", "--porcelain", "-uno", "--", *TRACKED)),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _command(*argv: str) -> str | None:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def main(
+    bench: Callable[[Case], list[Row]], cases: Iterable[Case], *, argv: Sequence[str] | None = None
+) -> None:
+    """Runs the cases, prints one table, writes `results/<device>/<name>.json` with --json.
+
+    Raises:
+        SystemExit: code 1 after a red check, 2 for a record of a tree with changes.
+    """
+    name = Path(sys.modules["__main__"].__file__ or "bench").stem
+    parser = argparse.ArgumentParser(prog=name, description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--json", action="store_true", help="write the record under results/<device>/")
+    parser.add_argument("--allow-dirty", action="store_true", help="write it although the tree has changes")
+    parser.add_argument("--only", default="", help="run the cases whose text contains this")
+    args = parser.parse_args(argv)
+    env = environment()
+    if args.json and env["dirty"] and not args.allow_dirty:
+        parser.error(f"the tree differs from commit {env['commit']}: commit first, or pass --allow-dirty")
+
+    rows: list[Row] = []
+    for case in cases:
+        if args.only in str(case):
+            found = bench(case)
+            for row in found:
+                row.case = dict(case.params)
+            print_table(str(case), found, header=not rows)
+            rows += found
+    commit = f"{env['commit']}{'+changes' if env['dirty'] else ''}"
+    print(f"\n{env['device']}, commit {commit}, {env['date'][:10]}")
+    if args.json:
+        path = RESULTS / re.sub(r"[^a-z0-9]+", "-", env["device"].lower()).strip("-") / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = {"bench": name, **env, "rows": [asdict(row) for row in rows]}
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        print(f"record: {path.relative_to(ROOT)}")
+    if any(row.check != "passed" for row in rows):
+        sys.exit(1)
+
+
+def print_table(title: str, rows: Sequence[Row], *, header: bool) -> None:
+    line = "{:<34} {:<18} {:>10} {:>17} {:>10} {:>9} {:>9}  {}"
+    if header:
+        print(line.format("case", "provider", "median", "20..80 %", "unit", "goal", "ours is", "").rstrip())
+    ours = rows[0].p50 if rows else None
+    for i, row in enumerate(rows):
+        ratio = ""
+        if i and row.p50 and ours:
+            ratio = f"{ours / row.p50 if row.higher_is_better else row.p50 / ours:.3g}x"
+        spread = f"{_short(row.p20)}..{_short(row.p80)}" if row.repeats > 1 else ""
+        remark = row.note if row.check == "passed" else row.check
+        if row.goal is not None and row.p50 is not None:
+            met = row.p50 >= row.goal if row.higher_is_better else row.p50 <= row.goal
+            remark = f"{'met' if met else f'MISSED by {abs(row.p50 / row.goal - 1):.0%}'} {remark}".strip()
+        shown = (title if i == 0 else "", row.provider, _short(row.p50), spread, row.unit, _short(row.goal))
+        print(line.format(*shown, ratio, remark).rstrip(), flush=True)
+
+
+def _short(value: float | None) -> str:
+    """Three digits and an SI letter."""
+    if value is None:
+        return "-"
+    for scale, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u")):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g}{letter}"
+    return f"{value:.3g}"
