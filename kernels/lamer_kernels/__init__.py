@@ -1,1 +1,56 @@
-"""RL kernels: credit assignment and the packed log-prob policy loss."""
+"""RL kernels: credit assignment and the packed log-prob policy loss.
+
+Every op takes flat tensors and a ``backend`` ("auto", "triton", "cpu" or "reference"). Importing the package needs
+torch and numpy; numba and triton are imported by the first call that uses them. Contracts: the docstring of each op;
+formulas, errors and speed: ``kernels/README.md``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .anchors import anchor_groups, gigpo_advantages
+    from .groups import group_advantages
+    from .meta import meta_advantages
+    from .packing import pack
+    from .pass_at_k import pass_at_k_advantages
+    from .returns import cross_episode_returns, discounted_returns, gae
+
+__version__ = "0.1.0"
+
+# A folder never bears the name of its function: importing the folder would hide the function.
+_EXPORTS = {
+    "cross_episode_returns": "returns",
+    "discounted_returns": "returns",
+    "gae": "returns",
+    "group_advantages": "groups",
+    "anchor_groups": "anchors",
+    "gigpo_advantages": "anchors",
+    "meta_advantages": "meta",
+    "pass_at_k_advantages": "pass_at_k",
+    "pack": "packing",
+}
+
+__all__ = [ 
+    "anchor_groups",
+    "cross_episode_returns",
+    "discounted_returns",
+    "gae",
+    "gigpo_advantages",
+    "group_advantages",
+    "meta_advantages",
+    "pack",
+    "pass_at_k_advantages",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

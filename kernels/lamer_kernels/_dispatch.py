@@ -1,0 +1,46 @@
+"""Which implementation of an op runs: one rule for the whole package."""
+
+import os
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import torch
+
+Backend = Literal["auto", "triton", "cpu", "reference"]
+
+
+def resolve_backend(backend: str, device: torch.device, *, cpu_needs_numba: bool = False) -> str:
+    """Name of the implementation to run: "triton", "cpu" or "reference", never "auto".
+
+    "auto" takes Triton for CUDA tensors and the CPU path for CPU tensors, and the reference, which runs anywhere,
+    where the package that they need is absent. A backend asked for by name runs or raises ``ValueError``.
+
+    Args:
+        device: where the tensors are.
+        cpu_needs_numba: the op's ``cpu.py`` is numba code (credit ops), not torch code (loss head).
+    """
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
+    can_triton = has_package("triton") and (device.type == "cuda" or interpreting())
+    can_cpu = device.type == "cpu" and (has_package("numba") or not cpu_needs_numba)
+    if backend == "auto":
+        if device.type == "cuda" and can_triton:
+            return "triton"
+        return "cpu" if can_cpu else "reference"
+    if backend == "triton" and not can_triton:
+        raise ValueError(f"backend 'triton' needs CUDA tensors and the triton package, got {device.type} tensors")
+    if backend == "cpu" and not can_cpu:
+        needs = " and the numba package" if cpu_needs_numba else ""
+        raise ValueError(f"backend 'cpu' needs CPU tensors{needs}, got {device.type} tensors")
+    return backend
+
+
+@cache
+def has_package(name: str) -> bool:
+    return find_spec(name) is not None
+
+
+def interpreting() -> bool:
+    """True where Triton kernels run in its CPU interpreter (a debugging aid, used by the tests)."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
