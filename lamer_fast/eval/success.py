@@ -1,8 +1,8 @@
 """success@k of a policy over trials, beside K independent attempts of the same policy on the same boards.
 
-The second curve is the honest baseline: whatever a trial's later episodes gain over mere repetition is what memory
-and reflection are worth. Both are measured on distinct tasks, one trial and K attempts each, so that differences are
-paired by task and intervals are clustered by it.
+The second curve is the honest baseline: whatever a trial's later episodes gain over mere repetition is
+what memory and reflection are worth. Both are measured on distinct tasks, one trial and K attempts each, so
+that differences are paired by task and intervals are clustered by it.
 """
 
 from collections.abc import Callable
@@ -61,8 +61,8 @@ def success_within(successes: NDArray[np.bool_]) -> NDArray[np.float64]:
 def pass_at(successes: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Unbiased pass@1..K per task from `successes` [tasks, K] of K independent attempts.
 
-    pass@k = 1 - C(K - c, k) / C(K, k) with c successes (Chen et al., arXiv 2107.03374): unlike the running maximum
-    it does not depend on the order in which the attempts happen to be stored.
+    pass@k = 1 - C(K - c, k) / C(K, k) with c successes (Chen et al., arXiv 2107.03374): unlike the running
+    maximum it does not depend on the order in which the attempts happen to be stored.
     """
     K = successes.shape[1]
     failures = K - successes.sum(axis=1)
@@ -104,10 +104,10 @@ def evaluate(
     version: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Plays one trial and K independent attempts on each of `tasks` distinct boards of `split`; None is all there are.
+    """Plays one trial and K independent attempts on each of `tasks` distinct boards of `split`.
 
-    `sampler` and `renderer` are those of training; `config` names the environment and the rollout. `progress` is
-    called with (episodes' trials finished, all).
+    `tasks` None means all there are. `sampler` and `renderer` are those of training; `config` names the
+    environment and the rollout. `progress` is called with (trials and attempts finished, all of them).
     """
     from lamer_fast.rollout.make_env import eval_seeds
 
@@ -139,7 +139,7 @@ def play_boards(
     version: int,
     progress: Callable[[int], None] = lambda n: None,
 ) -> NDArray[np.bool_]:
-    """One trial on each board of `seeds`, in collections of the size that training uses -> [len(seeds), K] won."""
+    """One trial on each board, in collections of training's size -> [len(seeds), K] bool, episode won."""
     from lamer_fast.agent.agent import Agent
     from lamer_fast.rollout.collect import Boards, collect_trials
     from lamer_fast.rollout.make_env import make_env
