@@ -20,8 +20,8 @@ def check_env(env: Any, *, replies: Sequence[str] = (), num_turns: int = 12, see
 
     Args:
         env: an implementation of `TextBatchEnv`, with at least 2 boards (3 and more find more).
-        replies: texts that `step` should be able to parse, played at random. Not needed when the environment has
-            `legal_actions` or `expert_replies`. Without any, finished boards are never reached and not checked.
+        replies: texts that `step` should be able to parse, played at random. Not needed when the environment
+            has `legal_actions` or `expert_replies`. Without any, no board is ever finished, nor checked as such.
         num_turns: turns of each random game.
         seed: of the boards and of the random replies.
 
@@ -32,10 +32,9 @@ def check_env(env: Any, *, replies: Sequence[str] = (), num_turns: int = 12, see
     missing = [name for name in CALLS if not callable(getattr(env, name, None))]
     if missing:
         return [f"{name}() is missing" for name in missing]
-    if not isinstance(getattr(env, "num_envs", None), int) or env.num_envs < 2:
-        return [
-            f"num_envs must be an int of at least 2 for this check, got {getattr(env, 'num_envs', None)!r}"
-        ]
+    num_envs = getattr(env, "num_envs", None)
+    if not isinstance(num_envs, int) or num_envs < 2:
+        return [f"num_envs must be an int of at least 2 for this check, got {num_envs!r}"]
     for check in (_observations, _seeds, _subsets, _unparsable, _games, _snapshots, _legal_and_expert):
         try:
             found += check(_Player(env, replies, num_turns, seed))
@@ -147,16 +146,16 @@ def _subsets(player: _Player) -> Iterator[str]:
 
 
 def _unparsable(player: _Player) -> Iterator[str]:
+    """An environment of free text may call these valid; where it does not, they must change nothing."""
     for reply in UNPARSABLE:
         before = player.look(player.all)
         out = player.step([reply] * player.env.num_envs, player.all)
-        if out.valid.any():
-            yield f"step() calls the reply {reply[:20]!r} valid"
         if any(out.error):
             yield f"step() reports the reply {reply[:20]!r} as an error: it is only invalid"
-        yield from _named(
-            f"the unparsable reply {reply[:20]!r} changes the board", before, player.look(player.all)
-        )
+        invalid = np.flatnonzero(~out.valid)
+        after = player.look(player.all)
+        sentence = f"the unparsable reply {reply[:20]!r} changes the board"
+        yield from _named(sentence, [before[i] for i in invalid], [after[i] for i in invalid])
 
 
 def _games(player: _Player) -> Iterator[str]:
@@ -177,10 +176,8 @@ def _games(player: _Player) -> Iterator[str]:
         if out.rewards[done].any():
             yield f"a done board gives a reward: {out.rewards[done].tolist()}"
         after = player.look(every)
-        finished = np.flatnonzero(done)
-        yield from _named(
-            "step() changes a done board", [before[i] for i in finished], [after[i] for i in finished]
-        )
+        over = np.flatnonzero(done)
+        yield from _named("step() changes a done board", [before[i] for i in over], [after[i] for i in over])
         if hasattr(env, "tasks") and [row[-1] for row in after] != [row[-1] for row in start]:
             yield "tasks() changes during the game"
         done |= out.done
