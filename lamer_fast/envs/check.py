@@ -21,7 +21,7 @@ def check_env(env: Any, *, replies: Sequence[str] = (), num_turns: int = 12, see
     Args:
         env: an implementation of `TextBatchEnv`, with at least 2 boards (3 and more find more).
         replies: texts that `step` should be able to parse, played at random. Not needed when the environment
-            has `legal_actions` or `expert_replies`. Without any, no board is ever finished, nor checked as such.
+            has `legal_actions` or `expert_replies`. Without any, no finished board is ever seen.
         num_turns: turns of each random game.
         seed: of the boards and of the random replies.
 
