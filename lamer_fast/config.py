@@ -1,5 +1,6 @@
 """Every setting of the trainer, its default, and what must hold between them. No torch here."""
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -55,7 +56,7 @@ class RolloutConfig:
     reflect: bool = True
     """Ask for a reflection between a failed episode and the next."""
     context: Literal["trial", "episode", "turn"] = "trial"
-    """What a sequence is: a whole append-only trial, one episode, or one turn with a prompt rendered afresh."""
+    """What a sequence is: a whole append-only trial, one episode, or one turn with a fresh prompt."""
     memory: Literal["both", "reflection", "history", "none"] = "both"
     """What the model sees of earlier episodes; context `trial` shows both by construction."""
     history_turns: int = 7
@@ -209,3 +210,124 @@ class Config:
     def num_keys(self) -> int:
         sections = [getattr(self, f.name) for f in fields(self)]
         return 1 + sum(len(fields(s)) for s in sections if hasattr(s, "__dataclass_fields__"))
+
+    def validate(self) -> None:
+        """Raises ValueError naming the value out of range, or the two values that contradict each other."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ValueError(
+                f"name = {self.name!r}, must be letters, digits, '.', '_', '-' (a folder name, no path)"
+            )
+        for key, (low, high) in _RANGES.items():
+            section, name = key.split(".")
+            value: float = getattr(getattr(self, section), name)
+            if not low <= value <= high:  # also catches nan
+                raise ValueError(f"{key} = {value}, must be in [{low}, {high}]")
+        self._validate_rollout()
+        self._validate_algo()
+        self._validate_learn()
+
+    def _validate_rollout(self) -> None:
+        r = self.rollout
+        if r.top_p != 1.0 or r.top_k != 0:
+            raise ValueError(
+                f"rollout.top_p = {r.top_p}, rollout.top_k = {r.top_k}: training samples by temperature "
+                "alone (top_p = 1, top_k = 0), since a cut distribution makes the importance ratios wrong"
+            )
+        if r.episodes > 1:
+            if r.context == "trial" and r.memory != "both":
+                _contradict(
+                    self, "rollout.context", "rollout.memory", "a whole trial in one sequence shows 'both'"
+                )
+            if r.context != "trial" and r.reflect != (r.memory in ("reflection", "both")):
+                _contradict(
+                    self, "rollout.reflect", "rollout.memory", "reflections are written iff they are shown"
+                )
+        if self.env.min_moves > self.env.max_moves:
+            _contradict(self, "env.min_moves", "env.max_moves", "no board lies between them")
+        for key in ("rollout.max_reply_tokens", "rollout.max_reflection_tokens"):
+            if _get(self, key) >= r.max_sequence_tokens:  # type: ignore[operator]
+                _contradict(self, key, "rollout.max_sequence_tokens", "no room is left for the prompt")
+        if 0 < r.cache_tokens < r.max_sequence_tokens:
+            _contradict(
+                self, "rollout.cache_tokens", "rollout.max_sequence_tokens", "one sequence must fit the cache"
+            )
+        if r.sampler == "vllm" and self.train.device == "cpu":
+            _contradict(
+                self, "rollout.sampler", "train.device", "vLLM needs a GPU here; take sampler = 'torch'"
+            )
+
+    def _validate_algo(self) -> None:
+        a, r = self.algo, self.rollout
+        if r.trials_per_group < 2 and a.estimator != "reinforce++":
+            _contradict(
+                self, "rollout.trials_per_group", "algo.estimator", "a group needs two trials for a baseline"
+            )
+        for key in ("algo.step_weight", "algo.anchor_key"):
+            if a.estimator != "gigpo" and _get(self, key) != _get(Config(), key):
+                _contradict(self, key, "algo.estimator", "only gigpo has a step bracket")
+        if 0.0 < a.dual_clip <= 1.0:
+            raise ValueError(f"algo.dual_clip = {a.dual_clip}, must be 0 (off) or above 1")
+        if a.importance_cap > 0 and a.old_logprobs == "sampler":
+            _contradict(
+                self,
+                "algo.importance_cap",
+                "algo.old_logprobs",
+                "the weights would all be 1; take 'recompute'",
+            )
+
+    def _validate_learn(self) -> None:
+        le, r = self.learn, self.rollout
+        trials = r.groups * r.trials_per_group
+        if le.minibatches > trials:
+            raise ValueError(
+                f"learn.minibatches = {le.minibatches} is more than the {trials} trials of an iteration"
+            )
+        if le.max_microbatch_tokens < r.max_sequence_tokens:
+            _contradict(
+                self,
+                "learn.max_microbatch_tokens",
+                "rollout.max_sequence_tokens",
+                "sequences are never split",
+            )
+        updates = self.train.iterations * le.epochs * le.minibatches
+        if le.warmup_updates > updates:
+            raise ValueError(
+                f"learn.warmup_updates = {le.warmup_updates} is more than the {updates} updates of the run"
+            )
+        if self.train.device == "cpu":
+            for key in ("learn.optimizer", "learn.offload_optimizer"):
+                if _get(self, key) in ("adamw_8bit", "rollout"):
+                    _contradict(self, key, "train.device", "it saves memory of a GPU")
+
+
+_INF = float("inf")
+_RANGES: dict[str, tuple[float, float]] = {
+    "env.height": (3, 64), "env.width": (3, 64), "env.moves_per_turn": (1, 64),
+    "rollout.groups": (1, _INF), "rollout.trials_per_group": (1, _INF), "rollout.episodes": (1, 32_767),
+    "rollout.max_turns": (1, 32_767), "rollout.history_turns": (0, _INF), "rollout.history_boards": (0, _INF),
+    "rollout.max_reply_tokens": (1, _INF), "rollout.max_reflection_tokens": (1, _INF),
+    "rollout.max_reflection_chars": (1, _INF), "rollout.temperature": (1e-3, 100.0),
+    "rollout.max_sequence_tokens": (2, _INF), "rollout.cache_tokens": (0, _INF),
+    "rollout.max_in_flight": (1, _INF),
+    "algo.gamma_step": (0.0, 1.0), "algo.gamma_traj": (0.0, 1.0), "algo.step_weight": (0.0, _INF),
+    "algo.invalid_penalty": (0.0, _INF), "algo.clip_low": (0.0, 1.0), "algo.clip_high": (0.0, _INF),
+    "algo.dual_clip": (0.0, _INF), "algo.kl_coef": (0.0, _INF), "algo.entropy_coef": (0.0, _INF),
+    "algo.importance_cap": (0.0, _INF),
+    "learn.minibatches": (1, _INF), "learn.epochs": (1, _INF), "learn.max_microbatch_tokens": (2, _INF),
+    "learn.lr": (0.0, 1.0), "learn.warmup_updates": (0, _INF), "learn.weight_decay": (0.0, 1.0),
+    "learn.beta1": (0.0, 0.999_999), "learn.beta2": (0.0, 0.999_999_9), "learn.max_grad_norm": (1e-6, _INF),
+    "eval.every": (0, _INF), "eval.tasks": (1, _INF), "eval.temperature": (1e-3, 100.0),
+    "train.iterations": (1, _INF), "train.seed": (0, 2**63 - 1), "train.num_threads": (0, 1024),
+    "train.save_every": (1, _INF), "train.keep_checkpoints": (1, _INF),
+    "train.max_skipped_updates": (1, _INF),
+    "train.watchdog_s": (1.0, 1e6), "train.trials_logged": (0, _INF),
+}  # fmt: skip
+
+
+def _get(config: Config, key: str) -> object:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def _contradict(config: Config, key: str, other: str, why: str) -> None:
+    raise ValueError(f"{key} = {_get(config, key)!r} contradicts {other} = {_get(config, other)!r}: {why}")

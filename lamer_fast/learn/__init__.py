@@ -1,0 +1,1 @@
+"""From a TrialBatch to updated weights: credit, packing, policy, update, optimizer, checkpoint."""
