@@ -4,9 +4,9 @@
     .venv-peers/bin/python tests/envs/golden/record_gym_sokoban.py
 
 One line a trace: the level in XSB (`#` wall, ` ` floor, `.` target, `$` box, `*` box on target, `@` player,
-`+` player on target; rows joined by `|`), the moves (0 up, 1 down, 2 left, 3 right, 4 still), and after each move
-the room in XSB, the reward and whether the room is solved. Some traces follow a shortest solution, so that wins
-occur, the others are random.
+`+` player on target; rows joined by `|`), the moves (0 up, 1 down, 2 left, 3 right, 4 still), and after each
+move the room in XSB, the reward and whether the room is solved. Some traces follow a shortest solution, so
+that wins occur, the others are random.
 """
 
 import json
