@@ -1,0 +1,80 @@
+"""runs/NAME -> report.html: one self-contained page with curves, the before/after table and real trials.
+
+Texts of models and boards reach the page as JSON and are only ever set as text, never as markup.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from lamer_fast.display import printable
+
+TEMPLATE = Path(__file__).with_name("report.html")
+MAX_TRIALS = 60  # shown in the viewer: the first and the last of the run
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Records of a JSON-lines file; raises ValueError naming the file and the line that is not JSON."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    records = []
+    with opener(path, "rt", encoding="utf-8") as f:
+        for number, line in enumerate(f, 1):
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as e:
+                raise ValueError(f"{path}, line {number} is not JSON: {e}") from None
+    return records
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """Everything that the page shows."""
+    if not (run / "config.json").exists():
+        raise ValueError(f"{run} is no run folder: it has no config.json")
+    config = json.loads((run / "config.json").read_text())
+    metrics = read_jsonl(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []
+    files = sorted((run / "trials").glob("*.jsonl.gz"))
+    half = MAX_TRIALS // 2
+    trials = [t for f in (files[:1] if len(files) > 1 else []) for t in read_jsonl(f)][:half]
+    trials += [t for f in files[-1:] for t in read_jsonl(f)][:half]
+    for trial in trials:
+        for turn in trial["turns"]:
+            turn["board"], turn["reply"] = printable(turn.get("board") or ""), printable(turn["reply"])
+    evaluations = [json.loads(f.read_text()) for f in sorted((run / "eval").glob("*.json"))]
+    evaluations.sort(key=lambda e: e.get("iteration", 0))
+    env, rollout, algo = config["env"], config["rollout"], config["algo"]
+    difficulty = f"{env['mines']} mines" if env["name"] == "minesweeper" else f"{env['boxes']} boxes"
+    summary = (
+        f"{env['name']} {env['height']}x{env['width']}, {difficulty}; up to {rollout['episodes']} episodes "
+        f"of {rollout['max_turns']} turns; {rollout['groups']} groups of {rollout['trials_per_group']} trials; "
+        f"{algo['estimator']}, gamma_traj {algo['gamma_traj']}; {len(metrics)} iterations"
+    )
+    return {
+        "name": config["name"], "summary": summary, "metrics": metrics, "trials": trials,
+        "evaluations": evaluations,
+    }  # fmt: skip
+
+
+def write_report(run: Path) -> Path:
+    """Writes and returns runs/NAME/report.html."""
+    text = json.dumps(read_run(run), separators=(",", ":"))
+    text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    page, part = run / "report.html", run / ".report.html.part"
+    part.write_text(TEMPLATE.read_text().replace("__DATA__", text))
+    os.replace(part, page)
+    return page
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser("lamer-fast report", description="Write report.html of a run.")
+    parser.add_argument("run", type=Path, help="a folder such as runs/minesweeper-tiny")
+    options = parser.parse_args(argv)
+    try:
+        print(write_report(options.run))
+    except (OSError, ValueError, KeyError) as e:
+        print(f"lamer-fast report: {type(e).__name__}: {e}", file=sys.stderr)
+        return 2
+    return 0
