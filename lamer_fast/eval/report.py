@@ -48,9 +48,10 @@ def read_run(run: Path) -> dict[str, Any]:
     env, rollout, algo = config["env"], config["rollout"], config["algo"]
     difficulty = f"{env['mines']} mines" if env["name"] == "minesweeper" else f"{env['boxes']} boxes"
     summary = (
-        f"{env['name']} {env['height']}x{env['width']}, {difficulty}; up to {rollout['episodes']} episodes "
-        f"of {rollout['max_turns']} turns; {rollout['groups']} groups of {rollout['trials_per_group']} trials; "
-        f"{algo['estimator']}, gamma_traj {algo['gamma_traj']}; {len(metrics)} iterations"
+        f"{env['name']} {env['height']}x{env['width']}, {difficulty}; trials of up to {rollout['episodes']} "
+        f"episodes of {rollout['max_turns']} turns; {rollout['groups']} groups of "
+        f"{rollout['trials_per_group']} trials; {algo['estimator']}, gamma_traj {algo['gamma_traj']}; "
+        f"{len(metrics)} iterations"
     )
     return {
         "name": config["name"], "summary": summary, "metrics": metrics, "trials": trials,
@@ -68,7 +69,7 @@ def write_report(run: Path) -> Path:
     return page
 
 
-def main(argv: list[str]) -> int:
+def run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("lamer-fast report", description="Write report.html of a run.")
     parser.add_argument("run", type=Path, help="a folder such as runs/minesweeper-tiny")
     options = parser.parse_args(argv)

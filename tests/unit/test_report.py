@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from lamer_fast.eval.report import main, read_run, write_report
+from lamer_fast.eval.report import read_run, run, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "</script><script>document.body.dataset.evil='1'</script><img src=x onerror=alert(1)>\x1b[31m"
@@ -67,12 +67,12 @@ def test_evaluations_come_in_order_of_training(run_folder):
 def test_a_corrupted_metrics_file_is_named(run_folder, capsys):
     with open(run_folder / "metrics.jsonl", "a") as f:
         f.write('{"iteration": 3, "succ')
-    assert main([str(run_folder)]) == 2
+    assert run([str(run_folder)]) == 2
     assert "metrics.jsonl, line 4 is not JSON" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 2
+    assert run([str(tmp_path)]) == 2
     assert "has no config.json" in capsys.readouterr().err
 
 

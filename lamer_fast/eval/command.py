@@ -1,0 +1,122 @@
+"""`lamer-fast eval`: success@1..K of a policy on held-out boards, beside independent attempts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lamer_fast import recipe
+from lamer_fast.config import Config
+
+if TYPE_CHECKING:
+    from lamer_fast.eval.success import Evaluation
+
+MAX_TASKS = 2048
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "lamer-fast eval",
+        description="Plays distinct held-out boards: one trial with reflections and K independent attempts each.",
+        epilog="Any setting is a flag: --env.mines 5 for harder boards, --rollout.temperature 0.7 to cool.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("target", help="a run folder, or a recipe (its base model is evaluated)")
+    parser.add_argument("--split", choices=("valid", "test"), default="test")
+    parser.add_argument(
+        "--tasks", type=int, default=None, help=f"boards; default {MAX_TASKS} or all there are"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
+    parser.add_argument("--label", default=None, help="store the result in the run as eval/LABEL.json")
+    options, overrides = parser.parse_known_args(argv)
+    if options.tasks is not None and options.tasks < 2:
+        raise ValueError(f"--tasks {options.tasks}: an interval needs at least 2 boards")
+    if options.label is not None and Path(options.label).name != options.label:
+        raise ValueError(f"--label {options.label!r} has a path in it")
+
+    folder = Path(options.target) if (Path(options.target) / "config.json").is_file() else None
+    config = run_config(folder) if folder else recipe.resolve(options.target)
+    config = recipe.apply(config, recipe.parse_overrides(overrides))
+    if options.label and not folder:
+        raise ValueError(f"--label needs a run folder, {options.target!r} is a recipe")
+
+    evaluation = evaluate_policy(config, split=options.split, tasks=options.tasks, seed=options.seed)
+    print(table({options.target: evaluation}))
+    if folder and options.label:
+        store(folder, options.label, num_iterations(folder), evaluation)
+    return 0
+
+
+def run_config(folder: Path) -> Config:
+    """The configuration of a run with its trained model (runs/NAME/model) as the model."""
+    values = json.loads((folder / "config.json").read_text())
+    flat = {
+        f"{k}.{n}" if isinstance(v, dict) else k: x
+        for k, v in values.items()
+        for n, x in (v.items() if isinstance(v, dict) else [("", v)])
+    }
+    model = folder / "model"
+    if not (model / "config.json").is_file():
+        raise ValueError(f"{folder} holds no trained model yet: {model} is missing")
+    return recipe.apply(Config(), flat | {"model.path": str(model)})
+
+
+def evaluate_policy(
+    config: Config, *, split: str, tasks: int | None, seed: int = 0, state: Any = None
+) -> Evaluation:
+    """Builds model and sampler (or takes those of `state`) and plays; progress on a terminal's last line."""
+    from lamer_fast.eval.success import evaluate
+    from lamer_fast.learn.state import build_state
+    from lamer_fast.rollout.make_env import eval_seeds
+
+    tasks = tasks or min(MAX_TASKS, len(eval_seeds(config.env, split, None, at_most=MAX_TASKS)))
+    state = state or build_state(config)
+    return evaluate(
+        state.sampler, state.agent.renderer, config, split=split, tasks=tasks, seed=seed,
+        version=state.iteration, progress=show_progress if sys.stdout.isatty() else None,
+    )  # fmt: skip
+
+
+def show_progress(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\r{done}/{total} trials and attempts played", end=end, flush=True)
+
+
+def table(evaluations: dict[str, Evaluation]) -> str:
+    """Plain text: one line per policy and way of playing, in percent with 95 % intervals."""
+    first = next(iter(evaluations.values()))
+    width = max(len(name) for name in evaluations) + len(": independent attempts")
+    head = f"{'':<{width}}" + "".join(f"{f'success@{k}':>20}" for k in range(1, first.episodes + 1))
+    lines = [f"{first.num_tasks} distinct boards of split {first.split!r}", head]
+    for name, e in evaluations.items():
+        for kind, estimates in (("trials", e.trial), ("independent attempts", e.independent)):
+            numbers = (f"{100 * x.mean:.1f} [{100 * x.low:.1f}, {100 * x.high:.1f}]" for x in estimates)
+            lines.append(f"{f'{name}: {kind}':<{width}}" + "".join(f"{n:>20}" for n in numbers))
+    for name, e in evaluations.items():
+        g = e.gain_over_independent
+        lines.append(
+            f"{name}: success@{e.episodes} - success@1 exceeds that of independent attempts by "
+            f"{100 * g.mean:.1f} [{100 * g.low:.1f}, {100 * g.high:.1f}] points"
+        )
+    return "\n".join(lines)
+
+
+def num_iterations(folder: Path) -> int:
+    """Iterations that a run has made."""
+    path = folder / "metrics.jsonl"
+    return sum(1 for _ in path.open()) if path.exists() else 0
+
+
+def store(run_folder: Path, label: str, iteration: int, evaluation: Evaluation) -> Path:
+    """runs/NAME/eval/LABEL.json, read by the report."""
+    folder = run_folder / "eval"
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{label}.part"
+    content = {"label": label, "iteration": iteration, "evaluation": evaluation.to_json()}
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(part, folder / f"{label}.json")
+    return folder / f"{label}.json"

@@ -1,0 +1,113 @@
+"""`lamer-fast play`: watch one trial in the terminal, or play one yourself."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lamer_fast import recipe
+from lamer_fast.config import Config
+from lamer_fast.display import printable
+from lamer_fast.rollout.make_env import eval_seeds, make_env
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "lamer-fast play",
+        description="Shows one trial of a policy, turn by turn, or lets you play one.",
+        epilog="Any setting is a flag, e.g. --env.mines 5.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("target", help="a run folder, or a recipe")
+    parser.add_argument("--me", action="store_true", help="you play")
+    parser.add_argument("--board", type=int, default=0, help="which of the distinct boards of the test split")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
+    parser.add_argument("--pause", type=float, default=0.4, help="seconds between turns")
+    options, overrides = parser.parse_known_args(argv)
+
+    from lamer_fast.eval.command import run_config
+
+    folder = Path(options.target)
+    is_run = (folder / "config.json").is_file()
+    config = run_config(folder) if is_run else recipe.resolve(options.target)
+    config = recipe.apply(config, recipe.parse_overrides(overrides))
+    if options.board < 0:
+        raise ValueError(f"--board {options.board}: boards are numbered from 0")
+    seeds = eval_seeds(config.env, "test", options.board + 1)
+    if len(seeds) <= options.board:
+        raise ValueError(f"--board {options.board}: the test split has {len(seeds)} boards")
+    seed = seeds[options.board : options.board + 1]
+    if options.me:
+        return play(config, seed, input)
+    return watch(config, seed, options.seed, options.pause)
+
+
+def watch(config: Config, board: Any, seed: int, pause: float) -> int:
+    """Plays one trial with the policy, then shows it."""
+    from lamer_fast.agent.agent import Agent
+    from lamer_fast.learn.state import build_state
+    from lamer_fast.rollout.collect import Boards, collect_trials
+
+    config = replace(config, rollout=replace(config.rollout, groups=1, trials_per_group=1))
+    state = build_state(config)
+    env = make_env(config.env, 1, split="test")
+    record: list[dict[str, Any]] = []
+    collect_trials(
+        state.sampler, env, Agent(state.agent.renderer, env, config),
+        Boards(board, np.zeros(1, np.int32)), config.rollout, seed=seed, version=0, record=record,
+    )  # fmt: skip
+    show(record[0], pause)
+    return 0
+
+
+def show(trial: dict[str, Any], pause: float = 0.0) -> None:
+    """One recorded trial (a line of trials/*.jsonl.gz) as text."""
+    episode = -1
+    for turn in trial["turns"]:
+        if turn["phase"] == "reflect":
+            print(f"\nreflection: {printable(turn['reply'])}", flush=True)
+        else:
+            if turn["episode"] != episode:
+                episode = turn["episode"]
+                print(f"\n=== episode {episode + 1} ===")
+            print(f"\n{printable(turn['board'])}\n> {printable(turn['reply'])}", flush=True)
+            if turn["done"]:
+                print("won" if turn["success"] else "lost", flush=True)
+        time.sleep(pause)
+    solved = any(trial["success_by_episode"])
+    print(f"\n{'solved' if solved else 'not solved'} in {episode + 1} episodes")
+
+
+def play(config: Config, board: Any, read: Callable[[str], str]) -> int:
+    """You are the policy: same boards, same replies, same limits."""
+    env = make_env(config.env, 1, split="test")
+    env.reset(board)
+    index = np.zeros(1, np.int64)
+    print(env.task_prompt())
+    for episode in range(config.rollout.episodes):
+        print(f"\n=== episode {episode + 1} of {config.rollout.episodes} ===")
+        for _ in range(config.rollout.max_turns):
+            print("\n" + env.observe(index)[0])
+            try:
+                reply = read("> ")
+            except (EOFError, KeyboardInterrupt):
+                print()
+                return 0
+            out = env.step([reply if "<" in reply else f"<action>{reply}</action>"], index)
+            if not out.valid[0]:
+                print("(this reply could not be read and does nothing)")
+            if out.done[0]:
+                print("\n" + env.observe(index)[0])
+                break
+        if out.success[0]:
+            print(f"\nsolved in episode {episode + 1}")
+            return 0
+        print("\nnot solved; the next episode starts from the same board")
+        env.restart(index)
+    return 0
