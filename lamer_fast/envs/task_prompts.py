@@ -41,7 +41,7 @@ def sokoban_prompt(prompt: str, style: str, moves_per_turn: int) -> str:
             f"Reply with your next moves, at most {moves_per_turn}, in the order in which you make them, "
             "separated by commas inside action tags, like this: <action>left, up</action>"
         )
-    return f"""You are the keeper of a warehouse, in a game of Sokoban. You see it from above, one symbol a cell:
+    return f"""You are a warehouse keeper in a game of Sokoban. You see the room from above:
 {legend}
 
 Goal: every box stands on a target. It does not matter which box ends on which target.
@@ -61,6 +61,7 @@ def minesweeper_prompt(prompt: str, height: int, width: int, num_mines: int) -> 
     mines = "1 mine" if num_mines == 1 else f"{num_mines} mines"
     if prompt == "compact":
         return f"Minesweeper {height}x{width}, {mines}.\n<action>(row, column)</action>"
+    example = f"<action>({min(2, height)}, {min(3, width)})</action>"
     return f"""You play Minesweeper on a board of {height} rows and {width} columns that hides {mines}. \
 You see one symbol a cell:
 ? closed cell
@@ -76,4 +77,4 @@ Rules:
 - The numbers tell which closed cells are safe: prefer a cell that they prove to be free of a mine.
 
 Rows are counted from 1 at the top, columns from 1 at the left.
-Reply with the cell to open inside action tags, row first, like this: <action>({min(2, height)}, {min(3, width)})</action>"""
+Reply with the cell to open inside action tags, row first, like this: {example}"""
