@@ -21,7 +21,7 @@ MAX_TASKS = 2048
 def run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "lamer-fast eval",
-        description="Plays distinct held-out boards: one trial with reflections and K independent attempts each.",
+        description="Plays distinct held-out boards: one trial with reflections and K independent attempts.",
         epilog="Any setting is a flag: --env.mines 5 for harder boards, --rollout.temperature 0.7 to cool.",
         allow_abbrev=False,
     )
