@@ -3,9 +3,9 @@
     python -m venv .venv-peers
     .venv-peers/bin/pip install gym-sokoban==0.0.6 textarena==0.7.4 jumanji==1.1.2 ms-toollib==1.5.20
 
-`bench_envs.py` starts this file with `.venv-peers/bin/python`. Each peer plays by its own API in its best known
-setting: Jumanji jitted and vmapped over 4,096 boards with its observation copied to numpy, the others one board
-at a time. Rates are per second of CPU time of the whole process.
+`bench_envs.py` starts this file with `.venv-peers/bin/python`. Each peer plays by its own API in its best
+known setting: Jumanji jitted and vmapped over 4,096 boards with its observation copied to numpy, the others one
+board at a time. Rates are per second of CPU time of the whole process.
 """
 
 from __future__ import annotations
