@@ -1,0 +1,248 @@
+// Minesweeper: rules, state and reward. The rules are those of the official LaMer environment
+// (mlbio-epfl/LaMer 9a4756c, left click only), written anew and without its faults: no board is won or lost
+// at reset, and a board is a function of its seed.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string_view>
+
+#include "core/batch_env.h"
+#include "core/parse.h"
+#include "core/text.h"
+#include "envs/minesweeper_generator.h"
+#include "envs/minesweeper_probabilities.h"
+#include "envs/minesweeper_tasks.h"
+#include "envs/minesweeper_text.h"
+
+namespace lamer {
+
+struct MinesweeperRewards {
+  float win, open, cascade, mine, invalid;  // open: one cell; cascade: more than one; a win pays `win` alone
+
+  static constexpr MinesweeperRewards Lamer() { return {10.0f, 0.5f, 2.0f, -0.1f, -1.0f}; }
+  static constexpr MinesweeperRewards Sparse() { return {10.0f, 0.0f, 0.0f, 0.0f, 0.0f}; }
+};
+
+struct MinesweeperConfig : mines::BoardConfig {
+  MinesweeperRewards rewards = MinesweeperRewards::Lamer();
+};
+
+// Boards of up to 8x8 cells in one word, of up to 16x16 in four.
+template <int kWords>
+class MinesweeperOf {
+ public:
+  using B = mines::Bits<kWords>;
+  using Config = MinesweeperConfig;
+
+  struct Board {
+    B mines, opened;
+    B start;  // Level::start
+    bool done = true, success = false, dead = false;
+    bool moved = false;           // a mine under the agent's first click moved from moved_from to start
+    std::uint8_t moved_from = 0;  // bit
+  };
+
+  static constexpr int kMaxSide = B::kStride;
+
+  explicit MinesweeperOf(const Config& config)
+      : rewards_(config.rewards),
+        generator_((mines::Validate(config, kMaxSide), config)),
+        layouts_{{{grid(), Style::kCompact}, {grid(), Style::kNumbered}, {grid(), Style::kPeers}}} {}
+
+  std::uint64_t Fingerprint() const {
+    const mines::BoardConfig& c = config();
+    std::uint64_t hash = 0x6d696e657377ULL;  // "minesw"
+    for (int value : {c.height, c.width, c.num_mines, static_cast<int>(c.first_click),
+                      static_cast<int>(c.no_guess), c.max_tries}) {
+      hash = HashCombine(hash, static_cast<std::uint64_t>(value));
+    }
+    for (float value : {rewards_.win, rewards_.open, rewards_.cascade, rewards_.mine, rewards_.invalid}) {
+      hash = HashCombine(hash, std::bit_cast<std::uint32_t>(value));
+    }
+    return hash;
+  }
+
+  int num_actions() const { return grid().num_cells; }
+  const mines::BoardConfig& config() const { return generator_.config(); }
+  const mines::Grid<kWords>& grid() const { return generator_.grid(); }
+
+  void Generate(Board& board, std::uint64_t seed, std::uint64_t draw) const {
+    const mines::Level<kWords> level = generator_.Generate(seed, draw);
+    board.mines = level.mines;
+    board.start = level.start;
+    board.moved = false;
+    Restart(board);
+  }
+
+  void Restart(Board& board) const {
+    if (board.mines.None()) return;  // never reset
+    if (board.moved) board.mines ^= board.start | B::One(board.moved_from);
+    board.moved = false;
+    board.opened = ByAgent() ? B{} : board.start;
+    board.done = board.success = board.dead = false;
+  }
+
+  // action: cell row * width + column. -1, an open cell: no change. A finished board stays as it is.
+  StepOut Step(Board& board, std::int32_t action) const {
+    if (board.done) return {0.0f, true, board.success, board.dead};
+    if (action < 0) return {rewards_.invalid, false, false, false};
+    const int bit = grid().bit_of[static_cast<std::size_t>(action)];
+    const B cell = B::One(bit);
+    if ((board.opened & cell).Any()) return {rewards_.invalid, false, false, false};
+    if (ByAgent() && board.opened.None()) MakeSafe(board, bit);
+    if ((board.mines & cell).Any()) {
+      board.opened |= cell;
+      board.done = board.dead = true;
+      return {rewards_.mine, true, false, true};
+    }
+    const B reached = mines::Cascade(grid(), board.mines, cell) & ~board.opened;
+    board.opened |= reached;
+    if ((board.opened | board.mines) == grid().cells) {
+      board.done = board.success = true;
+      return {rewards_.win, true, true, false};
+    }
+    return {reached == cell ? rewards_.open : rewards_.cascade, false, false, false};
+  }
+
+  std::size_t TextSize(Style style) const { return static_cast<std::size_t>(layout(style).size()); }
+  std::size_t TextSize(const Board&, Style style) const { return TextSize(style); }
+  char* Render(const Board& board, Style style, char* out) const {
+    layout(style).Render(mines::VisibleSymbols(board.mines, board.opened), out);
+    return out + layout(style).size();
+  }
+
+  std::int64_t Anchor(const Board& board) const {
+    std::uint64_t hash = 0;
+    for (const B& plane : mines::VisibleSymbols(board.mines, board.opened)) {
+      for (std::uint64_t word : (plane & grid().cells).word) hash = HashCombine(hash, word);
+    }
+    return static_cast<std::int64_t>(hash);
+  }
+
+  std::uint64_t Task(const Board& board) const {
+    B mines = board.mines;
+    if (board.moved) mines ^= board.start | B::One(board.moved_from);
+    return generator_.Task({mines, board.start});
+  }
+  std::optional<std::uint64_t> CountTasks(Split split) const { return mines::CountTasks(generator_, split); }
+
+  void LegalActions(const Board& board, bool* out) const {
+    for (int cell = 0; cell < num_actions(); ++cell)
+      out[cell] = !board.done && !board.opened.Test(grid().bit_of[cell]);
+  }
+
+  // A provably safe cell if there is one, else one of lowest mine probability; the first such in row order.
+  std::int32_t ExpertAction(const Board& board) const {
+    if (board.done) return -1;
+    const mines::View<kWords> view = ViewOf(board);
+    const B hidden = grid().cells & ~board.opened;
+    B known, safe;
+    for (B last = ~known; safe.None() && last != known;) {
+      last = known;
+      safe = mines::DeduceSimple(grid(), view, known);
+    }
+    if (safe.None()) safe = mines::ProvablySafe(grid(), view, board.mines, true);
+    if (safe.Any()) return grid().cell_of[safe.First()];
+    const auto probabilities = mines::FindMineProbabilities(grid(), view);
+    int best = hidden.First();
+    mines::ForEach(hidden, [&](int bit) {
+      if (probabilities.at[bit] < probabilities.at[best]) best = bit;
+    });
+    return grid().cell_of[best];
+  }
+
+  // out: [num_cells], 0 at open cells. Before the agent's first click: of the layout as drawn. Returns
+  // whether exact.
+  bool FindMineProbabilities(const Board& board, std::span<double> out) const {
+    mines::MineProbabilities<kWords> found;
+    if (!board.done) found = mines::FindMineProbabilities(grid(), ViewOf(board));
+    for (int cell = 0; cell < num_actions(); ++cell) out[cell] = found.at[grid().bit_of[cell]];
+    if (board.dead) out[grid().cell_of[(board.mines & board.opened).First()]] = 1.0;
+    return found.exact;
+  }
+
+  ParseOut Parse(std::string_view reply, bool strict, std::span<std::int32_t> out) const {
+    return ParseCell(reply, strict, grid().height, grid().width, out);
+  }
+
+  // Flags follow from the sets, and are not stored; a board never reset has no mines.
+  static constexpr std::size_t kRecordSize = 3 * sizeof(B) + 2;
+  void Save(const Board& board, char* out) const {
+    std::memcpy(out, &board.mines, sizeof(B));
+    std::memcpy(out + sizeof(B), &board.opened, sizeof(B));
+    std::memcpy(out + 2 * sizeof(B), &board.start, sizeof(B));
+    out[3 * sizeof(B)] = static_cast<char>(board.moved);
+    out[3 * sizeof(B) + 1] = static_cast<char>(board.moved_from);
+  }
+
+  void Load(Board& board, const char* record) const {
+    std::memcpy(&board.mines, record, sizeof(B));
+    std::memcpy(&board.opened, record + sizeof(B), sizeof(B));
+    std::memcpy(&board.start, record + 2 * sizeof(B), sizeof(B));
+    board.moved = record[3 * sizeof(B)] != 0;
+    board.moved_from = static_cast<std::uint8_t>(record[3 * sizeof(B) + 1]);
+    board.dead = (board.mines & board.opened).Any();
+    board.success = board.mines.Any() && (board.mines ^ board.opened) == grid().cells;
+    board.done = board.dead || board.success || board.mines.None();
+  }
+
+  void Check(const char* record) const {
+    const auto fail = [](const char* what) { throw std::invalid_argument(std::string("snapshot: ") + what); };
+    Board b;
+    Load(b, record);
+    const B none, outside = ~grid().cells;
+    if (((b.mines | b.opened | b.start) & outside).Any()) fail("a cell is set outside the board");
+    if (record[3 * sizeof(B)] != 0 && record[3 * sizeof(B)] != 1) fail("a flag is neither 0 nor 1");
+    if (b.mines.None()) {
+      if (b.opened != none || b.start != none || b.moved) fail("open cells on a board that was never reset");
+      return;
+    }
+    if (b.mines.Count() != config().num_mines) fail("the number of mines differs from its configuration");
+    const B hit = b.mines & b.opened, open = b.opened & ~b.mines;
+    if (hit.AtLeastTwo()) fail("more than one mine is open");
+    if (mines::Cascade(grid(), b.mines, open) != open) fail("open cells do not agree with the mines");
+    if (ByAgent()) {
+      if (b.start.None() || b.start.AtLeastTwo()) fail("the free cell is not one cell");
+      if ((b.mines & b.start).Any() != b.moved) fail("the free cell does not agree with the mines");
+      if (b.moved && (b.moved_from >= B::kNumBits || !open.Test(b.moved_from)))
+        fail("a mine moved from no open cell");
+    } else {
+      if (b.moved) fail("a mine moved on a board whose first cell the environment opens");
+      if (b.start.None() || (b.start & ~open).Any() || mines::Cascade(grid(), b.mines, b.start) != b.start) {
+        fail("the cells opened at reset do not agree with the mines");
+      }
+    }
+  }
+
+ private:
+  bool ByAgent() const { return config().first_click == mines::FirstClick::kAgent; }
+  const mines::TextLayout<kWords>& layout(Style style) const {
+    return layouts_[static_cast<std::size_t>(style)];
+  }
+  mines::View<kWords> ViewOf(const Board& board) const {
+    return {board.opened, mines::CountNeighbours(board.mines), config().num_mines};
+  }
+
+  static void MakeSafe(Board& board, int bit) {
+    const B cell = B::One(bit);
+    if ((board.mines & cell).None()) return;
+    board.mines ^= cell | board.start;
+    board.moved = true;
+    board.moved_from = static_cast<std::uint8_t>(bit);
+  }
+
+  MinesweeperRewards rewards_;
+  mines::Generator<kWords> generator_;
+  std::array<mines::TextLayout<kWords>, kNumStyles> layouts_;
+};
+
+using Minesweeper = MinesweeperOf<1>;
+using MinesweeperLarge = MinesweeperOf<4>;
+
+}  // namespace lamer
