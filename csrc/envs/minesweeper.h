@@ -73,11 +73,33 @@ class MinesweeperOf {
   const mines::Grid<kWords>& grid() const { return generator_.grid(); }
 
   void Generate(Board& board, std::uint64_t seed, std::uint64_t draw) const {
-    const mines::Level<kWords> level = generator_.Generate(seed, draw);
-    board.mines = level.mines;
-    board.start = level.start;
-    board.moved = false;
-    Restart(board);
+    Start(board, generator_.Generate(seed, draw));
+  }
+
+  // The board with these mines whose first cell is `first`: opened here, or the free cell for the agent's
+  // first click.
+  void Lay(Board& board, std::span<const bool> is_mine, std::int32_t first) const {
+    const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
+    if (is_mine.size() != static_cast<std::size_t>(num_actions())) {
+      fail("mines has " + std::to_string(is_mine.size()) + " cells, expected " +
+           std::to_string(num_actions()));
+    }
+    if (first < 0 || first >= num_actions()) {
+      fail("first is " + std::to_string(first) + ", expected 0 to " + std::to_string(num_actions() - 1));
+    }
+    mines::Level<kWords> level;
+    for (int cell = 0; cell < num_actions(); ++cell) {
+      if (is_mine[cell]) level.mines |= B::One(grid().bit_of[cell]);
+    }
+    level.start = B::One(grid().bit_of[first]);
+    if (level.mines.Count() != config().num_mines) {
+      fail("the board has " + std::to_string(level.mines.Count()) + " mines, its configuration " +
+           std::to_string(config().num_mines));
+    }
+    if ((level.mines & level.start).Any()) fail("the first cell, " + std::to_string(first) + ", is a mine");
+    if (!ByAgent()) level.start = mines::Cascade(grid(), level.mines, level.start);
+    if (!generator_.Accept(level)) fail("the board is won at once, or needs a guess under no_guess=True");
+    Start(board, level);
   }
 
   void Restart(Board& board) const {
@@ -227,6 +249,13 @@ class MinesweeperOf {
   }
   mines::View<kWords> ViewOf(const Board& board) const {
     return {board.opened, mines::CountNeighbours(board.mines), config().num_mines};
+  }
+
+  void Start(Board& board, const mines::Level<kWords>& level) const {
+    board.mines = level.mines;
+    board.start = level.start;
+    board.moved = false;
+    Restart(board);
   }
 
   static void MakeSafe(Board& board, int bit) {

@@ -276,16 +276,17 @@ class Component {
   std::vector<std::uint32_t> index_;  // hash table over the states of the layer being built
 };
 
-// A probability for every hidden cell. The view must have a layout.
+// A probability for every hidden cell. The view must have a layout. `exact` is false when a component did not
+// fit in `budget` transitions and was estimated.
 template <int kWords>
-MineProbabilities<kWords> FindMineProbabilities(const Grid<kWords>& grid, const View<kWords>& view) {
+MineProbabilities<kWords> FindMineProbabilities(const Grid<kWords>& grid, const View<kWords>& view,
+                                                std::size_t budget = kMaxTransitions) {
   using B = Bits<kWords>;
   MineProbabilities<kWords> out;
   const B hidden = grid.cells & ~view.opened;
   const B apart = hidden & ~Dilate(view.opened);
 
   std::vector<Component<kWords>> components;
-  std::size_t budget = kMaxTransitions;
   for (B left = hidden & ~apart; left.Any();) {
     B cells = B::One(left.First());
     for (B last; last != cells;) {

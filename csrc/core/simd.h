@@ -1,0 +1,59 @@
+// Run-time choice between AVX-512, AVX2 and scalar code. All levels must give identical bytes.
+// A function of a level is compiled with __attribute__((target(...))) inside #if LAMER_X86; never
+// -march=native.
+#pragma once
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define LAMER_X86 1
+#else
+#define LAMER_X86 0
+#endif
+
+namespace lamer {
+
+enum class Simd : int { kScalar, kAvx2, kAvx512 };
+
+inline constexpr const char* kSimdNames[] = {"scalar", "avx2", "avx512"};
+
+// The best level of this processor. kAvx512 means F, BW, VL, DQ and VBMI (byte permutes).
+inline Simd BestSimd() {
+#if LAMER_X86
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vbmi")) {
+    return Simd::kAvx512;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return Simd::kAvx2;
+#endif
+  return Simd::kScalar;
+}
+
+inline std::atomic<Simd>& SimdSetting() {
+  static std::atomic<Simd> level{BestSimd()};
+  return level;
+}
+
+inline Simd ActiveSimd() { return SimdSetting().load(std::memory_order_relaxed); }
+
+// "scalar", "avx2", "avx512" or "best"; for tests and benchmarks. Not to be called while a batch is at work.
+inline void SetSimdLevel(std::string_view name) {
+  if (name == "best") return SimdSetting().store(BestSimd());
+  for (int i = 0; i <= static_cast<int>(Simd::kAvx512); ++i) {
+    if (name != kSimdNames[i]) continue;
+    if (i > static_cast<int>(BestSimd())) {
+      throw std::invalid_argument("simd level '" + std::string(name) +
+                                  "' is above what this processor has, '" +
+                                  kSimdNames[static_cast<int>(BestSimd())] + "'");
+    }
+    return SimdSetting().store(static_cast<Simd>(i));
+  }
+  throw std::invalid_argument("simd level must be 'scalar', 'avx2', 'avx512' or 'best', got '" +
+                              std::string(name) + "'");
+}
+
+}  // namespace lamer

@@ -1,0 +1,351 @@
+// Sokoban: push all boxes onto the targets. Rules and shaped rewards of gym-sokoban 0.0.6
+// (github.com/mpSchrader/gym-sokoban) with LaMer's actions: 0 up, 1 down, 2 left, 3 right, 4 still, -1
+// unparsable.
+#pragma once
+
+#include <array>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/batch_env.h"
+#include "envs/sokoban_bits.h"
+#include "envs/sokoban_levels.h"
+#include "envs/sokoban_room.h"
+#include "envs/sokoban_search.h"
+#include "envs/sokoban_text.h"
+
+namespace lamer {
+
+class Sokoban {
+ public:
+  static constexpr int kNumActions = 5;
+
+  struct Rewards {
+    double step = -0.1;     // every action but -1
+    double on = 1.0;        // a box comes onto a target
+    double off = -1.0;      // a box leaves a target
+    double win = 10.0;      // all boxes stand on targets after the action
+    double dead = 0.0;      // the push after which the board cannot be solved (track_dead)
+    double invalid = -0.1;  // action -1
+  };
+
+  struct Config {
+    int height = 6, width = 6;  // with the border wall
+    int num_boxes = 2;
+    int min_moves = 5, max_moves = 21;  // window of the optimal solution length
+    bool track_dead = false;
+    bool end_on_dead = false;
+    Rewards rewards;
+    std::shared_ptr<const sokoban::LevelSet>
+        levels;  // instead of generated boards: seed i is level i modulo their number
+
+    void Validate() const;
+  };
+
+  struct Board {
+    sokoban::Bits floor = 0, targets = 0, boxes = 0, start_boxes = 0;
+    std::shared_ptr<const sokoban::DistanceTable> table;  // of this level, when it was needed
+    std::uint8_t player = 0, start_player = 0;
+    bool done = true, success = false, dead = false;
+  };
+
+  explicit Sokoban(const Config& config) : config_(Checked(config)), layout_(config_.height, config_.width) {
+    for (unsigned i = 0; i < rewards_.size(); ++i) {
+      const Rewards& r = config_.rewards;
+      const double sum = r.step + (i & kOn ? r.on : 0.0) + (i & kOff ? r.off : 0.0) +
+                         (i & kWin ? r.win : 0.0) + (i & kDead ? r.dead : 0.0);
+      rewards_[i] = static_cast<float>(i & kInvalid ? r.invalid : sum);
+    }
+  }
+
+  const Config& config() const { return config_; }
+  int num_actions() const { return kNumActions; }
+
+  std::uint64_t Fingerprint() const {
+    std::uint64_t hash = 0x536f6b6f62616eULL;
+    const Config& c = config_;
+    for (int value :
+         {c.height, c.width, c.num_boxes, c.min_moves, c.max_moves, int{c.track_dead}, int{c.end_on_dead}}) {
+      hash = HashCombine(hash, static_cast<std::uint64_t>(value));
+    }
+    const Rewards& r = c.rewards;
+    for (double value : {r.step, r.on, r.off, r.win, r.dead, r.invalid}) {
+      hash = HashCombine(hash, std::bit_cast<std::uint64_t>(value));
+    }
+    if (c.levels) {
+      for (const auto& level : c.levels->levels) {
+        for (sokoban::Bits b : {level.floor, level.targets, level.boxes, sokoban::Bit(level.player)}) {
+          hash = HashCombine(hash, b);
+        }
+      }
+    }
+    return hash;
+  }
+
+  void Generate(Board& board, std::uint64_t seed, std::uint64_t draw) const {
+    if (config_.levels) {
+      const auto& levels = config_.levels->levels;
+      return SetLevel(board, levels[(seed % levels.size() + draw % levels.size()) % levels.size()]);
+    }
+    const sokoban::RoomConfig room{config_.height, config_.width, config_.num_boxes, config_.min_moves,
+                                   config_.max_moves};
+    const auto level = sokoban::GenerateLevel(room, seed, draw);
+    if (!level) {
+      throw GenerationError("no " + std::to_string(config_.height) + "x" + std::to_string(config_.width) +
+                            " board of " + std::to_string(config_.num_boxes) + " boxes with an optimum of " +
+                            std::to_string(config_.min_moves) + " to " + std::to_string(config_.max_moves) +
+                            " moves in " + std::to_string(sokoban::kMaxRooms) + " rooms or " +
+                            std::to_string(sokoban::kMaxFronts) + " search fronts for seed " +
+                            std::to_string(seed));
+    }
+    SetLevel(board, *level);
+  }
+
+  void Restart(Board& board) const {
+    board.boxes = board.start_boxes;
+    board.player = board.start_player;
+    board.done = board.floor == 0;
+    board.success = board.dead = false;
+  }
+
+  StepOut Step(Board& board, std::int32_t action) const {
+    using sokoban::Bits;
+    const auto& move = kMoves[static_cast<std::size_t>(action + 1)];
+    const Bits to = move.to[board.player], beyond = move.beyond[board.player];
+    const Bits free = board.floor & ~board.boxes;
+    const bool pushed = (to & board.boxes) != 0 && (beyond & free) != 0;
+    const bool moved = pushed || (to & free) != 0;
+    board.boxes ^= (to | beyond) & (Bits{0} - Bits{pushed});
+    board.player = static_cast<std::uint8_t>(board.player + (moved ? move.offset : 0));
+    const bool success = board.boxes == board.targets;
+    unsigned kind = (pushed && (beyond & board.targets) != 0 ? kOn : 0u) |
+                    (pushed && (to & board.targets) != 0 ? kOff : 0u) | (success ? kWin : 0u) |
+                    (action < 0 ? kInvalid : 0u);
+    if (config_.track_dead && pushed && !board.dead && IsDead(board)) {
+      board.dead = true;
+      kind |= kDead;
+    }
+    board.done = success || (config_.end_on_dead && board.dead);
+    return {rewards_[kind], board.done, success, board.dead};
+  }
+
+  std::size_t TextSize(Style style) const { return layout_.TextSize(style); }
+  std::size_t TextSize(const Board& board, Style style) const {
+    return layout_.TextSize(board.targets, board.boxes, style);
+  }
+  char* Render(const Board& board, Style style, char* out) const {
+    return layout_.Render(board.floor, board.targets, board.boxes, board.player, style, out);
+  }
+
+  std::int64_t Anchor(const Board& board) const {
+    std::uint64_t hash = 0x616e63686f72ULL;
+    for (sokoban::Bits b : {board.floor, board.targets, board.boxes, sokoban::Bits{board.player}}) {
+      hash = HashCombine(hash, b);
+    }
+    return static_cast<std::int64_t>(hash);
+  }
+
+  std::uint64_t Task(const Board& board) const {
+    return board.floor == 0
+               ? 0
+               : sokoban::CanonicalId({board.floor, board.targets, board.start_boxes, board.start_player});
+  }
+
+  // A move that changes the board, or still.
+  void LegalActions(const Board& board, bool* out) const {
+    for (int action = 0; action < 4; ++action) {
+      sokoban::Bits boxes = board.boxes, player = sokoban::Bit(board.player);
+      out[action] = !board.done && sokoban::Apply(board.floor, action, boxes, player);
+    }
+    out[4] = !board.done;
+  }
+
+  // The least first move of a shortest solution; -1 when the board is done or cannot be solved, or when its
+  // level is too large for a table and kMaxSearchFronts did not suffice.
+  std::int32_t ExpertAction(Board& board) const {
+    if (board.done) return -1;
+    if (const auto* table = Table(board)) {
+      const int distance = (*table)(board.boxes, board.player);
+      if (distance == sokoban::DistanceTable::kDead) return -1;
+      for (int action = 0; distance < sokoban::DistanceTable::kFar && action < 4; ++action) {
+        sokoban::Bits boxes = board.boxes, player = sokoban::Bit(board.player);
+        if (!sokoban::Apply(board.floor, action, boxes, player)) continue;
+        if ((*table)(boxes, sokoban::LowestCell(player)) == distance - 1) return action;
+      }
+    }
+    return sokoban::BoundedSearch(board.floor, board.targets, board.boxes, board.player).action;
+  }
+
+  ParseOut Parse(std::string_view reply, bool strict, std::span<std::int32_t> out) const {
+    return ParseMoves(reply, strict, out);
+  }
+
+  static constexpr std::size_t kRecordSize = 4 * sizeof(sokoban::Bits) + 8;
+
+  void Save(const Board& board, char* out) const {
+    const Record record{board.floor,        board.targets, board.boxes,   board.start_boxes, board.player,
+                        board.start_player, board.done,    board.success, board.dead,        {}};
+    std::memcpy(out, &record, sizeof record);
+  }
+
+  void Check(const char* data) const {
+    Record r;
+    std::memcpy(&r, data, sizeof r);
+    const sokoban::Bits outside = ~sokoban::InnerCells(config_.height, config_.width);
+    const auto fits = [&](sokoban::Bits boxes, std::uint8_t player) {
+      return (boxes & ~r.floor) == 0 && player < sokoban::kCells &&
+             (r.floor & ~boxes & sokoban::Bit(player & 63)) != 0 &&
+             std::popcount(boxes) == std::popcount(r.targets);
+    };
+    const bool empty =
+        (r.floor | r.targets | r.boxes | r.start_boxes | r.player | r.start_player) == 0 && r.done == 1;
+    const bool sound = (r.floor & outside) == 0 && (r.targets & ~r.floor) == 0 && r.targets != 0 &&
+                       std::popcount(r.targets) <= sokoban::kMaxBoxes && fits(r.boxes, r.player) &&
+                       fits(r.start_boxes, r.start_player);
+    if (!(empty || sound) || (r.done | r.success | r.dead) > 1) {
+      throw std::invalid_argument("snapshot: a record is not a board of " + std::to_string(config_.height) +
+                                  "x" + std::to_string(config_.width) + " cells");
+    }
+  }
+
+  void Load(Board& board, const char* data) const {
+    Record r;
+    std::memcpy(&r, data, sizeof r);
+    if (board.floor != r.floor || board.targets != r.targets) board.table.reset();
+    board.floor = r.floor;
+    board.targets = r.targets;
+    board.boxes = r.boxes;
+    board.start_boxes = r.start_boxes;
+    board.player = r.player;
+    board.start_player = r.start_player;
+    board.done = r.done;
+    board.success = r.success;
+    board.dead = r.dead;
+  }
+
+  // Known for loaded levels only.
+  std::optional<std::uint64_t> CountTasks(Split split) const {
+    if (!config_.levels) return std::nullopt;
+    std::unordered_set<std::uint64_t> tasks;
+    for (const auto& level : config_.levels->levels) {
+      const std::uint64_t task = sokoban::CanonicalId(level);
+      if (InSplit(task, split)) tasks.insert(task);
+    }
+    return tasks.size();
+  }
+
+  // Least number of moves that solves the board as it stands: -1 when it cannot be solved, -2 when that is
+  // not known.
+  std::int32_t Distance(Board& board) const {
+    if (board.floor == 0) return -1;
+    if (const auto* table = Table(board)) {
+      const int distance = (*table)(board.boxes, board.player);
+      if (distance == sokoban::DistanceTable::kDead) return -1;
+      if (distance < sokoban::DistanceTable::kFar) return distance;
+    }
+    const auto found = sokoban::BoundedSearch(board.floor, board.targets, board.boxes, board.player);
+    if (found.solvable == sokoban::Solvable::kYes) return found.distance;
+    return found.solvable == sokoban::Solvable::kNo ? -1 : -2;
+  }
+
+ private:
+  enum Kind : unsigned { kOn = 1, kOff = 2, kWin = 4, kDead = 8, kInvalid = 16 };
+
+  struct Record {
+    sokoban::Bits floor, targets, boxes, start_boxes;
+    std::uint8_t player, start_player, done, success, dead, reserved[3];
+  };
+  static_assert(sizeof(Record) == kRecordSize);
+
+  // Of one action: the cell the player steps to and the one behind it, empty sets where the 8x8 square ends.
+  struct Moves {
+    std::array<sokoban::Bits, sokoban::kCells> to, beyond;
+    int offset;
+  };
+  static constexpr std::array<Moves, kNumActions + 1> kMoves = [] {
+    std::array<Moves, kNumActions + 1> moves{};
+    for (int action = 0; action < 4; ++action) {
+      Moves& m = moves[static_cast<std::size_t>(action + 1)];
+      m.offset = sokoban::kCellOffset[action];
+      for (int cell = 0; cell < sokoban::kCells; ++cell) {
+        m.to[static_cast<std::size_t>(cell)] = sokoban::Shift(action, sokoban::Bit(cell));
+        m.beyond[static_cast<std::size_t>(cell)] =
+            sokoban::Shift(action, sokoban::Shift(action, sokoban::Bit(cell)));
+      }
+    }
+    return moves;
+  }();
+
+  static Config Checked(Config config) {
+    if (config.levels) {
+      config.height = config.levels->height;
+      config.width = config.levels->width;
+    }
+    config.Validate();
+    return config;
+  }
+
+  static void SetLevel(Board& board, const sokoban::Level& level) {
+    board.floor = level.floor;
+    board.targets = level.targets;
+    board.boxes = board.start_boxes = level.boxes;
+    board.player = board.start_player = static_cast<std::uint8_t>(level.player);
+    board.done = board.success = board.dead = false;
+    board.table.reset();
+  }
+
+  bool IsDead(Board& board) const {
+    if (const auto* table = Table(board)) {
+      return (*table)(board.boxes, board.player) == sokoban::DistanceTable::kDead;
+    }
+    return sokoban::BoundedSearch(board.floor, board.targets, board.boxes, board.player).solvable ==
+           sokoban::Solvable::kNo;
+  }
+
+  // Null when the table would be larger than kMaxBytes. Boards of one level share it.
+  const sokoban::DistanceTable* Table(Board& board) const {
+    using sokoban::DistanceTable;
+    if (board.table) return board.table.get();
+    if (DistanceTable::Bytes(board.floor, std::popcount(board.targets)) > DistanceTable::kMaxBytes)
+      return nullptr;
+    board.table = tables_.Get(board.floor, board.targets);
+    return board.table.get();
+  }
+
+  Config config_;
+  sokoban::TextLayout layout_;
+  std::array<float, 32> rewards_;
+  mutable sokoban::TableCache tables_;
+};
+
+inline void Sokoban::Config::Validate() const {
+  const auto range = [](const char* name, int value, int low, int high) {
+    if (value < low || value > high) {
+      throw std::invalid_argument(std::string(name) + " must be " + std::to_string(low) + " to " +
+                                  std::to_string(high) + ", got " + std::to_string(value));
+    }
+  };
+  range("height", height, 4, sokoban::kMaxInner + 2);
+  range("width", width, 4, sokoban::kMaxInner + 2);
+  range("num_boxes", num_boxes, 1, sokoban::kMaxBoxes);
+  range("min_moves", min_moves, 1, 1'000);
+  range("max_moves", max_moves, 1, 1'000);
+  if (min_moves > max_moves) {
+    throw std::invalid_argument("min_moves is " + std::to_string(min_moves) + ", above max_moves, " +
+                                std::to_string(max_moves));
+  }
+  if (end_on_dead && !track_dead) throw std::invalid_argument("end_on_dead is True, but track_dead is False");
+  if (rewards.dead != 0.0 && !track_dead) {
+    throw std::invalid_argument("reward dead is " + std::to_string(rewards.dead) +
+                                ", but track_dead is False");
+  }
+}
+
+}  // namespace lamer
