@@ -10,13 +10,13 @@ from pathlib import Path
 
 from lamer_fast import recipe
 
-# command -> (module with `main(argv) -> exit status`, help); a module is imported only when its command runs
+# command -> (module with `run(argv) -> exit status`, help); a module is imported only when its command runs
 COMMANDS = {
     "train": ("lamer_fast.cli", "train an agent by a recipe, or resume its run"),
-    "eval": ("lamer_fast.eval.cli_eval", "success@1..K of a run or model on held-out boards"),
+    "eval": ("lamer_fast.eval.command", "success@1..K of a run or model on held-out boards"),
     "warmstart": ("lamer_fast.warmstart", "make a base model from expert trials"),
-    "play": ("lamer_fast.eval.cli_play", "watch one trial in the terminal, or play it yourself"),
-    "report": ("lamer_fast.eval.cli_report", "write the report page of a run"),
+    "play": ("lamer_fast.play", "watch one trial in the terminal, or play it yourself"),
+    "report": ("lamer_fast.eval.report", "write the report page of a run"),
     "doctor": ("lamer_fast.doctor", "say what this machine can run, and what is missing"),
     "bench": ("lamer_fast.bench", "measure one training iteration"),
 }
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command == "train":
             return train_main(rest)
-        return int(import_module(COMMANDS[command][0]).main(rest) or 0)
+        return int(import_module(COMMANDS[command][0]).run(rest) or 0)
     except (ValueError, FileNotFoundError) as error:  # what the user can mend; all else keeps its traceback
         print(f"lamer-fast {command}: {error}", file=sys.stderr)
         return 2
@@ -66,7 +66,7 @@ def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     return (
-        "usage: lamer-fast COMMAND ...\n\n" + "\n".join(lines) + "\n\nlamer-fast COMMAND --help tells more."
+        "usage: lamer-fast COMMAND ...\n\n" + "\n".join(lines) + "\n\nMore: lamer-fast COMMAND --help"
     )
 
 

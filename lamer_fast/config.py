@@ -78,7 +78,11 @@ class RolloutConfig:
     max_sequence_tokens: int = 4096
     """Longest sequence of the sampler; a trial that would exceed it ends as truncated."""
     cache_tokens: int = 0
-    """TorchSampler: KV cache size in tokens; 0 sizes it for one iteration."""
+    """KV cache of the sampler in tokens; 0 sizes it for one iteration."""
+    prefill_tokens: int = 8192
+    """vLLM: prompt tokens computed in one engine step at most."""
+    sleep_during_updates: bool = False
+    """vLLM on a GPU: free its weights and KV memory while the policy is updated."""
     max_in_flight: int = 1024
     """Requests decoded together at most."""
 
@@ -99,10 +103,10 @@ class AlgoConfig:
     """What a reflection scores in the episode bracket."""
     stats_unit: Literal["trial", "episode", "turn"] = "trial"
     """What group means and deviations are taken over."""
-    baseline: Literal["mean", "leave_one_out"] = "mean"
-    """Group baseline."""
-    scale: Literal["none", "std"] = "none"
-    """Divide by the group's standard deviation or not."""
+    baseline: Literal["mean", "leave_one_out"] | None = None
+    """Group baseline; None is the estimator's own (rloo: leave_one_out, others: mean)."""
+    scale: Literal["none", "std"] | None = None
+    """Divide by the standard deviation; None is the estimator's own (grpo and reinforce++: std)."""
     anchor_key: Literal["board", "board+episode"] = "board"
     """Which turns share a step group."""
     step_weight: float = 1.0
@@ -154,7 +158,7 @@ class LearnConfig:
     max_grad_norm: float = 1.0
     """Gradients are clipped to this global norm."""
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
-    """adamw_8bit needs torchao or bitsandbytes and a GPU."""
+    """adamw_8bit needs bitsandbytes and a GPU."""
     offload_optimizer: Literal["none", "rollout"] = "none"
     """Keep optimizer state on the host during the rollout."""
 
@@ -251,10 +255,6 @@ class Config:
             _contradict(
                 self, "rollout.cache_tokens", "rollout.max_sequence_tokens", "one sequence must fit the cache"
             )
-        if r.sampler == "vllm" and self.train.device == "cpu":
-            _contradict(
-                self, "rollout.sampler", "train.device", "vLLM needs a GPU here; take sampler = 'torch'"
-            )
 
     def _validate_algo(self) -> None:
         a, r = self.algo, self.rollout
@@ -307,7 +307,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "rollout.max_turns": (1, 32_767), "rollout.history_turns": (0, _INF), "rollout.history_boards": (0, _INF),
     "rollout.max_reply_tokens": (1, _INF), "rollout.max_reflection_tokens": (1, _INF),
     "rollout.max_reflection_chars": (1, _INF), "rollout.temperature": (1e-3, 100.0),
-    "rollout.max_sequence_tokens": (2, _INF), "rollout.cache_tokens": (0, _INF),
+    "rollout.max_sequence_tokens": (2, _INF), "rollout.cache_tokens": (0, _INF), "rollout.prefill_tokens": (1, _INF),
     "rollout.max_in_flight": (1, _INF),
     "algo.gamma_step": (0.0, 1.0), "algo.gamma_traj": (0.0, 1.0), "algo.step_weight": (0.0, _INF),
     "algo.invalid_penalty": (0.0, _INF), "algo.clip_low": (0.0, 1.0), "algo.clip_high": (0.0, _INF),

@@ -1,0 +1,49 @@
+"""Phases of an iteration: timed, watched, and interruptible only between iterations."""
+
+import faulthandler
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Clock:
+    """Wall seconds per phase of one iteration. A phase over its limit prints all stacks and ends the process."""
+
+    def __init__(self, watchdog_s: float) -> None:
+        self.watchdog_s = watchdog_s
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        # works while the interpreter lock is held by whatever hangs: the dump comes from a thread of C code
+        faulthandler.dump_traceback_later(self.watchdog_s, exit=True, file=sys.__stderr__)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+class StopRequest:
+    """SIGINT and SIGTERM set `asked`; a second SIGINT interrupts at once. A context manager."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "StopRequest":
+        self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("stopping after this iteration", file=sys.stderr, flush=True)

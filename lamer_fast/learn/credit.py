@@ -1,0 +1,65 @@
+"""Credit: the configuration's switches -> one advantage per turn, and which turns are trained on."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.config import AlgoConfig
+from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_kernels import meta_advantages
+
+
+def credit_switches(algo: AlgoConfig) -> dict[str, Any]:
+    """The keyword arguments of `lamer_kernels.meta_advantages` (the table in docs/method.md)."""
+    return {
+        "estimator": algo.estimator,
+        "episode_credit": algo.episode_credit,
+        "return_form": algo.return_form,
+        "gamma_step": algo.gamma_step,
+        "gamma_traj": algo.gamma_traj,
+        "reflection_score": algo.reflection_score,
+        "stats_unit": algo.stats_unit,
+        "baseline": algo.baseline,
+        "scale": algo.scale,
+        "anchor_key": algo.anchor_key,
+        "w": algo.step_weight,
+        "invalid_penalty": algo.invalid_penalty,
+    }
+
+
+def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
+    """One advantage per turn, [R] float32; broadcast to the turn's tokens by `pack`."""
+    if trials.num_turns == 0:
+        return np.zeros(0, np.float32)
+    advantages: NDArray[np.float32] = meta_advantages(
+        trials.rewards,
+        trials.phase,
+        trials.episode,
+        trials.group,
+        trials.cu_trials,
+        anchors=trials.anchors,
+        valid=trials.valid,
+        **credit_switches(algo),
+    )
+    return advantages
+
+
+def lone_turns(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.bool_]:
+    """[R] True for turns of a group that has fewer than two trials left: nothing to compare them with.
+
+    reinforce++ compares with the whole batch, so that nothing is left out there.
+    """
+    if algo.estimator == "reinforce++":
+        return np.zeros(trials.num_turns, np.bool_)
+    alive = np.diff(trials.cu_trials) > 0  # a trial whose environment failed has no turns
+    group_of_trial = trials.group[trials.cu_trials[:-1][alive]]
+    size = np.bincount(group_of_trial, minlength=int(trials.group.max(initial=-1)) + 1)
+    return np.asarray(size[trials.group] < 2)
+
+
+def check_switches(algo: AlgoConfig) -> None:
+    """ValueError for switches that contradict each other, before any work starts."""
+    from lamer_kernels.meta import check_switches
+
+    check_switches(**credit_switches(algo))

@@ -1,0 +1,114 @@
+"""AdamW over the policy's float32 masters: schedule, clipping, skipped updates, 8-bit state, offload."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lamer_fast.config import LearnConfig
+from lamer_fast.learn.policy import Policy
+
+
+class Optimizer:
+    """One `step` is one update, or a skipped one when the gradient is not finite."""
+
+    def __init__(self, policy: Policy, config: LearnConfig, total_updates: int) -> None:
+        self.policy = policy
+        self.config = config
+        self.total_updates = total_updates
+        self.num_updates = 0
+        self.adamw = _make_adamw(list(policy.masters.values()), config, policy.device)
+
+    def lr(self) -> float:
+        """Learning rate of the next update."""
+        c, update = self.config, self.num_updates
+        if update < c.warmup_updates:
+            return c.lr * (update + 1) / c.warmup_updates
+        if c.schedule == "constant":
+            return c.lr
+        progress = (update - c.warmup_updates) / max(1, self.total_updates - c.warmup_updates)
+        return c.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def zero_grad(self) -> None:
+        for master in self.policy.masters.values():
+            master.grad = None
+
+    @torch.no_grad()
+    def step(self) -> tuple[float, bool]:
+        """Clips and applies the accumulated gradient, then clears it; (its norm before clipping, applied).
+
+        A gradient that is not finite changes nothing. Synchronises with the device once.
+        """
+        grads = [master.grad for master in self.policy.masters.values() if master.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        grad_norm = float(norm)
+        applied = math.isfinite(grad_norm)
+        if applied:
+            scale = self.config.max_grad_norm / (grad_norm + 1e-6)
+            if scale < 1.0:
+                torch._foreach_mul_(grads, scale)
+            for group in self.adamw.param_groups:
+                group["lr"] = self.lr()
+            self.adamw.step()
+            self.num_updates += 1
+            self.policy.publish()
+        self.zero_grad()
+        return grad_norm, applied
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """`MASTER/KEY` -> tensor of everything AdamW remembers; numbers become 0-d float64 tensors."""
+        tensors: dict[str, Tensor] = {}
+        for name, master in self.policy.masters.items():
+            for key, value in self.adamw.state.get(master, {}).items():
+                number = not isinstance(value, Tensor)
+                tensors[f"{name}/{key}"] = torch.tensor(value, dtype=torch.float64) if number else value
+        return tensors
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Inverse of `state_tensors`; ValueError for a state of other parameters."""
+        for full, value in tensors.items():
+            name, _, key = full.rpartition("/")
+            master = self.policy.masters.get(name)
+            if master is None:
+                raise ValueError(f"optimizer state has {name!r}, which is no parameter of the model")
+            state = self.adamw.state[master]
+            if value.dtype is torch.float64:  # see state_tensors
+                state[key] = value.item() if key != "step" else value.float()
+            else:
+                state[key] = value.clone() if key == "step" else value.to(master.device, copy=True)
+
+    def to_host(self) -> None:
+        """Moves the state off the device; the rollout has the memory then. `to_device` undoes it."""
+        self._move("cpu")
+
+    def to_device(self) -> None:
+        self._move(self.policy.device)
+
+    def _move(self, device: torch.device | str) -> None:
+        for state in self.adamw.state.values():
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.numel() > 1:
+                    state[key] = value.to(device)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _make_adamw(masters: list[Tensor], config: LearnConfig, device: torch.device) -> torch.optim.Optimizer:
+    settings: dict[str, Any] = {
+        "lr": config.lr,
+        "betas": (config.beta1, config.beta2),
+        "weight_decay": config.weight_decay,
+    }
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(masters, fused=True, **settings)
+    if device.type != "cuda":
+        raise ValueError(f"learn.optimizer = 'adamw_8bit' needs a GPU, the policy is on {device}")
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise ValueError(
+            "learn.optimizer = 'adamw_8bit' needs bitsandbytes, which is not installed"
+        ) from None
+    optimizer: torch.optim.Optimizer = AdamW8bit(masters, **settings)
+    return optimizer

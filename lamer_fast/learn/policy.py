@@ -1,0 +1,185 @@
+"""Policy: a Hugging Face causal language model trained over packed sequences, with float32 master weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lamer_fast.config import AlgoConfig, ModelConfig
+from lamer_fast.learn.packed_batch import PackedBatch
+from lamer_kernels import linear_logprob, linear_policy_loss, register_attention
+
+SHIPPED_MODELS = Path(__file__).parents[1] / "recipes"
+
+
+class Policy(nn.Module):
+    """Trunk and head in one module.
+
+    The model's parameters have the compute dtype, so that sampler and trainer read the same tensors. With bf16
+    compute the float32 masters stand beside them: the optimizer updates masters, `publish` rounds them into the
+    model. With float32 compute the masters ARE the parameters.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, dtype: torch.dtype, *, frozen: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.dtype = dtype
+        self.masters: dict[str, Tensor] = {}  # none when frozen
+        for name, parameter in model.named_parameters():  # tied weights appear once
+            if frozen:
+                parameter.data = parameter.data.to(dtype)
+                parameter.requires_grad_(False)
+            elif dtype is torch.float32:
+                parameter.data = parameter.data.float()
+                self.masters[name] = parameter
+            else:
+                self.masters[name] = parameter.data.float().clone()
+                parameter.data = parameter.data.to(dtype)  # parameters only: rotary tables stay float32
+                parameter.register_post_accumulate_grad_hook(_add_to(self.masters[name]))
+
+    def forward(self, batch: PackedBatch, algo: AlgoConfig) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a micro-batch, already weighted over its whole minibatch, and statistics per loss token [L].
+
+        Statistics: logprobs, ratio, clipped, kl, entropy; detached.
+        """
+        importance_weights = None
+        if algo.importance_cap > 0:
+            gap = batch.old_logprobs - batch.rollout_logprobs
+            importance_weights = gap.exp().clamp(max=algo.importance_cap)
+        return linear_policy_loss(
+            self.hidden(batch),
+            self.head_weight,
+            batch.targets,
+            batch.old_logprobs,
+            batch.advantages,
+            token_idx=batch.token_idx,
+            token_weights=batch.token_weights,
+            cu_segments=batch.cu_segments,
+            temperature=batch.temperature,
+            loss=algo.loss,
+            clip_low=algo.clip_low,
+            clip_high=algo.clip_high,
+            dual_clip=algo.dual_clip or None,
+            ref_logprobs=batch.ref_logprobs,
+            kl=algo.kl,
+            kl_coef=algo.kl_coef,
+            entropy_coef=algo.entropy_coef,
+            importance_weights=importance_weights,
+        )
+
+    @torch.no_grad()
+    def logprobs(self, batch: PackedBatch) -> Tensor:
+        """Log-probability of each loss token after temperature, [L] float32, nats."""
+        logprobs, *_ = linear_logprob(
+            self.hidden(batch),
+            self.head_weight,
+            batch.targets,
+            token_idx=batch.token_idx,
+            temperature=batch.temperature,
+        )
+        return logprobs
+
+    def hidden(self, batch: PackedBatch) -> Tensor:
+        """Last hidden states of the trunk, [T, H] in the compute dtype."""
+        out = self.model.get_decoder()(
+            input_ids=batch.input_ids[None],
+            position_ids=batch.position_ids[None],
+            use_cache=False,
+            cu_seqlens=batch.cu_seqlens,
+            max_seqlen=batch.max_seqlen,
+        )
+        return out.last_hidden_state[0]
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.model.get_output_embeddings().weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.head_weight.device
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Full tensors in the compute dtype under their Hugging Face names, tied ones once."""
+        for name, parameter in self.model.named_parameters():
+            yield name, parameter.detach()
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Rounds the masters into the model's parameters."""
+        if self.dtype is not torch.float32:
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(self.masters[name])
+
+
+def _add_to(master: Tensor) -> Any:
+    """Hook that moves a parameter's gradient into its master's float32 one."""
+
+    def hook(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        if master.grad is None:
+            master.grad = parameter.grad.float()
+        else:
+            master.grad += parameter.grad
+        parameter.grad = None
+
+    return hook
+
+
+def load_policy(config: ModelConfig, device: torch.device) -> Policy:
+    """The model and tokenizer of `config.path`: shipped name, folder, hub id or GGUF file.
+
+    Raises:
+        ValueError: no such model, or one whose head the packed loss cannot compute.
+    """
+    import transformers
+
+    path, extra = model_path(config.path)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False, **extra)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype="auto",
+            attn_implementation=register_attention(),
+            trust_remote_code=False,
+            **extra,
+        )
+    except OSError as error:
+        raise ValueError(f"model.path = {config.path!r} cannot be loaded: {error}") from None
+    check_head(model)
+    if config.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Policy(model.to(device).train(), tokenizer, compute_dtype(config, device))
+
+
+def model_path(path: str) -> tuple[str, dict[str, str]]:
+    """(folder or hub id, further arguments of from_pretrained)."""
+    if (SHIPPED_MODELS / path / "config.json").is_file():
+        return str(SHIPPED_MODELS / path), {}
+    if path.endswith(".gguf"):
+        return str(Path(path).parent), {"gguf_file": Path(path).name}
+    return path, {}
+
+
+def check_head(model: nn.Module) -> None:
+    head, config = model.get_output_embeddings(), model.config
+    if head is None or getattr(head, "bias", None) is not None:
+        raise ValueError(f"{config.model_type}: the output layer must be linear without bias")
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(config, name, None) not in (None, 1.0):
+            raise ValueError(
+                f"{config.model_type}: {name} = {getattr(config, name)} is not supported, only none"
+            )
+
+
+def compute_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    """`auto`: bfloat16 where the hardware multiplies it natively."""
+    if config.dtype != "auto":
+        return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32

@@ -1,0 +1,104 @@
+"""TrainState: what a run consists of while it runs."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from lamer_fast.agent.agent import Agent
+from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.config import Config
+from lamer_fast.learn.optimizer import Optimizer
+from lamer_fast.learn.packed_batch import Minibatch
+from lamer_fast.learn.policy import Policy, load_policy
+from lamer_fast.rollout.make_env import make_env
+from lamer_fast.rollout.samplers.protocol import Sampler
+
+
+@dataclass
+class TrainState:
+    config: Config
+    policy: Policy
+    optimizer: Optimizer
+    sampler: Sampler
+    env: Any  # TextBatchEnv
+    agent: Agent
+    reference: Policy | None = None  # frozen first policy, only when kl_coef > 0
+    iteration: int = 0  # iterations finished
+    skipped_in_row: int = 0  # non-finite updates since the last good one
+    skipped: int = 0  # of the whole run
+    best: dict[str, float] = field(default_factory=dict)  # {"iteration", "score"} of the best checkpoint
+    dump_dir: Path | None = None  # where batches of skipped updates go
+
+    def note_skipped(self, minibatch: Minibatch) -> None:
+        """Counts a non-finite update and keeps its batch for inspection."""
+        self.skipped_in_row += 1
+        self.skipped += 1
+        if self.dump_dir is None:
+            return
+        self.dump_dir.mkdir(exist_ok=True)
+        tensors = {
+            f"{i}/{name}": value
+            for i, batch in enumerate(minibatch)
+            for name, value in vars(batch).items()
+            if isinstance(value, torch.Tensor)
+        }
+        path = self.dump_dir / f"{self.iteration:06d}-{self.skipped:04d}.safetensors"
+        save_file({name: value.detach().cpu().clone() for name, value in tensors.items()}, path)
+
+
+def build_state(config: Config) -> TrainState:
+    """Everything a run needs, at iteration 0. Sets torch's thread count when the configuration names one.
+
+    Raises:
+        ValueError: the model cannot be loaded or bridged, the device is not there, the board is impossible.
+    """
+    if config.train.num_threads:
+        torch.set_num_threads(config.train.num_threads)
+    device = pick_device(config.train.device)
+    policy = load_policy(config.model, device)
+    reference = None
+    if config.algo.kl_coef > 0:
+        reference = Policy(copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, frozen=True)
+    num_trials = config.rollout.groups * config.rollout.trials_per_group
+    env = make_env(config.env, num_trials, split="train")
+    agent = Agent(ChatRenderer(policy.tokenizer), env, config)
+    updates = config.train.iterations * config.learn.epochs * config.learn.minibatches
+    return TrainState(
+        config=config,
+        policy=policy,
+        optimizer=Optimizer(policy, config.learn, updates),
+        sampler=make_sampler(config, policy),
+        env=env,
+        agent=agent,
+        reference=reference,
+    )
+
+
+def make_sampler(config: Config, policy: Policy) -> Sampler:
+    if config.rollout.sampler == "vllm":
+        from lamer_fast.rollout.samplers.vllm import VllmSampler
+
+        return VllmSampler(config, policy)
+    from lamer_fast.rollout.samplers.torch import TorchSampler
+
+    return TorchSampler(
+        policy.model,
+        temperature=config.rollout.temperature,
+        max_sequence_tokens=config.rollout.max_sequence_tokens,
+        cache_tokens=config.rollout.cache_tokens,
+        max_in_flight=config.rollout.max_in_flight,
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("train.device = 'cuda', but torch sees no GPU; take 'auto' or 'cpu'")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

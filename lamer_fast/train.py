@@ -1,0 +1,213 @@
+"""The training loop, and a run around it: folder, checkpoints, display, interruption."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.config import Config
+from lamer_fast.display import Display
+from lamer_fast.guard import Clock, StopRequest
+from lamer_fast.learn import checkpoint
+from lamer_fast.learn.credit import assign_credit, check_switches, lone_turns
+from lamer_fast.learn.packed_batch import Minibatch
+from lamer_fast.learn.packing import epochs, pack
+from lamer_fast.learn.state import TrainState, build_state, make_sampler
+from lamer_fast.learn.update import LearnStats, Mismatch, score, score_reference, update_policy
+from lamer_fast.plan import check_prompts, estimate
+from lamer_fast.recipe import to_flat
+from lamer_fast.rollout.collect import collect_trials, draw_boards
+from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_fast.run_folder import RunFolder
+
+
+def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequest) -> None:
+    """Iterates until the configured end, a stop request, or too many skipped updates in a row."""
+    config = state.config
+    for iteration in range(state.iteration, config.train.iterations):
+        clock, stats, transcripts = Clock(config.train.watchdog_s), LearnStats(), []
+        with clock.phase("sample"), display.phase("sample"):
+            trials = collect(state, iteration, transcripts)
+        with clock.phase("learn"), display.phase("learn"):
+            advantages = assign_credit(trials, config.algo)
+            minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
+            score_before_updates(state, minibatches, stats)
+            for minibatch in epochs(minibatches, config.learn.epochs):
+                update_policy(state, minibatch, config.algo, stats)
+                if state.skipped_in_row >= config.train.max_skipped_updates:
+                    break
+        with clock.phase("sync"), display.phase("sync"):
+            state.sampler.load_weights(state.policy.named_weights(), version=iteration + 1)
+        state.iteration = iteration + 1
+        record = report(iteration, trials, advantages, stats, state, clock)
+        folder.write_metrics(record)
+        folder.write_trials(iteration, transcripts)
+        display.update(record)
+
+        broken = state.skipped_in_row >= config.train.max_skipped_updates
+        last = state.iteration == config.train.iterations or stop.asked or broken
+        if last or state.iteration % config.train.save_every == 0:
+            with clock.phase("save"), display.phase("save"):
+                save(state, folder, record)
+        if broken:
+            raise RuntimeError(
+                f"{state.skipped_in_row} updates in a row had a loss or gradient that was not finite; their "
+                f"batches are in {state.dump_dir}, the last checkpoint in {folder.checkpoints}"
+            )
+        if stop.asked:
+            return
+
+
+def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]]) -> TrialBatch:
+    """One collection of trials; optimizer state leaves the device meanwhile if so configured."""
+    config = state.config
+    offload = config.learn.offload_optimizer == "rollout"
+    if offload:
+        state.optimizer.to_host()
+    trials = collect_trials(
+        state.sampler,
+        state.env,
+        state.agent,
+        draw_boards(config, iteration),
+        config.rollout,
+        seed=rollout_seed(config.train.seed, iteration),
+        version=iteration,
+        record=transcripts,
+    )
+    if offload:
+        state.optimizer.to_device()
+    return trials
+
+
+def rollout_seed(seed: int, iteration: int) -> int:
+    """Key of everything that is sampled in an iteration."""
+    return int(np.random.SeedSequence([seed, iteration]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def score_before_updates(state: TrainState, minibatches: list[Minibatch], stats: LearnStats) -> None:
+    if state.reference is not None:
+        score_reference(state.reference, minibatches)
+    if state.config.algo.old_logprobs == "recompute":
+        score(state.policy, minibatches)
+        stats.mismatch = Mismatch.of((b.old_logprobs, b.rollout_logprobs) for m in minibatches for b in m)
+
+
+def report(
+    iteration: int,
+    trials: TrialBatch,
+    advantages: NDArray[np.float32],
+    stats: LearnStats,
+    state: TrainState,
+    clock: Clock,
+) -> dict[str, Any]:
+    """The record of metrics.jsonl; evaluates first when that is due."""
+    config = state.config
+    sampled = int(trials.loss_mask.sum())
+    lone = lone_turns(trials, config.algo)
+    record: dict[str, Any] = {
+        "iteration": iteration,
+        "success_at": trials.success_at().tolist(),
+        "return": float(trials.rewards.sum()) / max(1, trials.num_trials),
+        "advantage_abs": float(np.abs(advantages).mean()) if len(advantages) else 0.0,
+        "loss": stats.mean("loss"),
+        "entropy": stats.mean("entropy"),
+        "clipped": stats.mean("clipped"),
+        "kl": stats.mean("kl"),
+        "mismatch": asdict(stats.mismatch),
+        "grad_norm": stats.mean("grad_norm"),
+        "lr": stats.lr,
+        "tokens": {
+            "prompt": len(trials.tokens) - sampled,
+            "sampled": sampled,
+            "trained": stats.trained_tokens,
+        },
+        "counters": {
+            "turns": trials.num_turns,
+            "invalid": int((~trials.valid).sum()),
+            "truncated": int(trials.truncated.sum()),
+            "failed_trials": len(trials.errors),
+            "groups_dropped": len(np.unique(trials.group[lone])),
+            "updates": stats.updates,
+            "updates_empty": stats.empty,
+            "updates_skipped": stats.skipped,
+        },
+    }
+    if config.eval.every and (iteration + 1) % config.eval.every == 0:
+        with clock.phase("eval"):
+            record["eval"] = run_eval(state)
+    record["seconds"] = clock.seconds
+    return record
+
+
+def run_eval(state: TrainState) -> dict[str, list[float]]:
+    from lamer_fast.eval.success import evaluate
+
+    config, sampler = state.config, state.sampler
+    if config.eval.temperature != config.rollout.temperature:
+        config = replace(config, rollout=replace(config.rollout, temperature=config.eval.temperature))
+        sampler = make_sampler(config, state.policy)
+    evaluation = evaluate(
+        sampler,
+        state.agent.renderer,
+        config,
+        split=config.eval.split,
+        tasks=config.eval.tasks,
+        seed=config.train.seed,
+        version=state.iteration,
+    )
+    return {
+        "success_at": [e.mean for e in evaluation.trial],
+        "independent": [e.mean for e in evaluation.independent],
+    }
+
+
+def save(state: TrainState, folder: RunFolder, record: dict[str, Any]) -> None:
+    """Checkpoint; the best is judged by the evaluation of this iteration, or by its training trials."""
+    folder.sync_metrics()
+    score_ = record.get("eval", record)["success_at"][-1]
+    checkpoint.save(state, folder.checkpoints, score_)
+
+
+def run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = False) -> int:
+    """Trains or resumes runs/NAME; exit status 0 when it ended as asked, also by a signal."""
+    check_switches(config.algo)
+    folder = RunFolder(config, runs, overwrite=overwrite)
+    state = build_state(config)
+    for warning in check_prompts(config, state.agent, state.env):
+        print(f"note: {warning}", flush=True)
+    checkpoint.load(state, folder.checkpoints)
+    state.dump_dir = folder.path / "skipped"
+    state.sampler.load_weights(state.policy.named_weights(), version=state.iteration)
+    folder.start(state.iteration)
+    try:
+        with StopRequest() as stop, Display(config.name, config.train.iterations) as display:
+            train(state, folder, display, stop)
+        save_model(state, folder.path / "model")
+    finally:
+        folder.close()
+    return 0
+
+
+def save_model(state: TrainState, target: Path) -> None:
+    """A Hugging Face folder that transformers and vLLM load, in the compute dtype."""
+
+    def write(path: Path) -> None:
+        state.policy.model.save_pretrained(path)
+        state.policy.tokenizer.save_pretrained(path)
+
+    checkpoint.write_atomically(target, write)
+
+
+def dry_run(config: Config) -> int:
+    """Prints the resolved configuration and what the run will take; ValueError if it cannot fit."""
+    check_switches(config.algo)
+    print(json.dumps(to_flat(config), indent=1))
+    plan = estimate(config)
+    print(plan)
+    plan.check_fits()
+    return 0
