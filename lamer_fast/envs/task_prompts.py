@@ -32,7 +32,7 @@ def sokoban_prompt(prompt: str, style: str, moves_per_turn: int) -> str:
         rules = f"Sokoban. {player} pushes {box} to {target}, {wall} is wall."
         return f"{rules}\n<action>up</action> down left right"
     legend = "\n".join(f"{symbol} {cell}" for symbol, cell in zip(symbols, _SOKOBAN_CELLS, strict=True))
-    if style == "numbered":
+    if style != "compact":
         legend += "\nEvery row starts with its number, counted from 0 at the top."
     if moves_per_turn == 1:
         reply = "Reply with one move inside action tags, like this: <action>left</action>"
@@ -41,7 +41,8 @@ def sokoban_prompt(prompt: str, style: str, moves_per_turn: int) -> str:
             f"Reply with your next moves, at most {moves_per_turn}, in the order in which you make them, "
             "separated by commas inside action tags, like this: <action>left, up</action>"
         )
-    return f"""You are a warehouse keeper in a game of Sokoban. You see the room from above:
+    return f"""You are a warehouse keeper in a game of Sokoban.
+You see the room from above, one symbol for each cell:
 {legend}
 
 Goal: every box stands on a target. It does not matter which box ends on which target.

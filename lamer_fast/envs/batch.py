@@ -1,0 +1,226 @@
+"""Many live boards of one game, stepped in C++ with the GIL released. `make` is the way in.
+
+The native classes check every argument before a board changes and raise ValueError or TypeError that name the
+two values that disagree. What they share is documented at `Batch`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from lamer_fast import _C
+except ImportError as error:
+    raise ImportError(
+        "the native module lamer_fast._C is missing: install the package, or run `make`"
+    ) from error
+
+GAMES = ("sokoban", "minesweeper")
+STYLES = ("compact", "numbered", "peers")
+
+
+class StepOut(NamedTuple):
+    """One turn of B boards, up to k actions each."""
+
+    rewards_per_action: NDArray[np.float32]
+    """[B, k] float32; 0 where no action was executed."""
+    rewards: NDArray[np.float32]
+    """[B] float32: their sum, or the last one with `turn_reward="last"`."""
+    executed: NDArray[np.int32]
+    """[B] int32: actions executed; 0 on a board that was already done."""
+    done: NDArray[np.bool_]
+    """[B] bool: the episode is over."""
+    success: NDArray[np.bool_]
+    """[B] bool: solved in this episode."""
+    dead: NDArray[np.bool_]
+    """[B] bool: lost. Minesweeper: a mine went off. Sokoban, with `track_dead=True`: unsolvable."""
+
+
+class Batch:
+    """What both games have in common; the base class of what `make` returns, not to be built itself.
+
+    E = `num_envs` boards. `env_idx` is None (all boards) or [B] int64, distinct; boards it does not name are
+    untouched. Until its first `reset` a board is done.
+
+    Attributes:
+        name: "sokoban" or "minesweeper"; `num_envs`, `num_actions`; `height`, `width` of a board in cells.
+        style: of `observe` and `texts` when they name none.
+
+    Native methods (stubs in `_C.pyi`), beside those below:
+        reset(seeds [B] uint64, env_idx=None): a board is a function of its seed and the configuration alone.
+        restart(env_idx=None): the same boards from their start.
+        anchors(env_idx=None) -> [B] int64, hash of the visible state; tasks(env_idx=None) -> [B] uint64,
+            canonical id of the level over the 8 symmetries of the board.
+        legal_actions(env_idx=None) -> [B, num_actions] bool, all False on a done board.
+        expert_actions(env_idx=None) -> [B] int32; -1 on a done board and where there is no winning move.
+        flags(env_idx=None) -> done, success, dead, each [B] bool.
+        parse(replies, max_actions=3, strict=False) -> actions [B, max_actions] int32, lengths [B] int32,
+            valid [B] bool; never raises on any text. An unparsable reply is one action -1.
+        snapshot(env_idx=None) -> bytes; restore(data, env_idx=None) of as many boards and this configuration.
+    """
+
+    name: str
+    num_envs: int
+    num_actions: int
+    height: int
+    width: int
+    style: str
+
+    def step(
+        self,
+        actions: NDArray[np.int32],
+        lengths: NDArray[np.int32] | None = None,
+        env_idx: NDArray[np.int64] | None = None,
+        out: StepOut | None = None,
+    ) -> StepOut:
+        """Plays one turn of up to k actions on each board, in order, until the board is done.
+
+        Args:
+            actions: [B, k] int32. Sokoban: 0 up, 1 down, 2 left, 3 right, 4 still. Minesweeper: the cell
+                row * width + column, from 0. -1: an unparsable action; no change, reward `invalid`.
+            lengths: [B] int32 in 0..k, how many of the k count; None: all.
+            out: buffers to fill instead of new arrays; the same object is returned.
+
+        Raises:
+            ValueError, TypeError: an action out of range, a wrong shape or dtype. No board has changed.
+        """
+        return StepOut._make(super().step(actions, lengths, env_idx, out))  # type: ignore[misc]
+
+    def observe(
+        self,
+        env_idx: NDArray[np.int64] | None = None,
+        style: str | None = None,
+        out: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Texts of the boards in one arena: text b is `arena[offsets[b] : offsets[b + 1]]`, UTF-8.
+
+        Args:
+            style: "compact" (one ASCII character a cell), "numbered" (ASCII, row numbers) or "peers" (as the
+                official LaMer prompts; Sokoban's box on a target is U+221A, three bytes).
+            out: (arena, offsets) to fill instead of new arrays; the arena may be larger than needed.
+
+        Returns:
+            arena [bytes] uint8, offsets [B + 1] int64. New arrays belong to the caller; those given as `out`
+            hold these texts until the caller overwrites them.
+        """
+        return super().observe(env_idx, style or self.style, out)  # type: ignore[misc]
+
+    def texts(self, env_idx: NDArray[np.int64] | None = None, style: str | None = None) -> list[str]:
+        """The same as [B] Python strings."""
+        return super().texts(env_idx, style or self.style)  # type: ignore[misc]
+
+
+class SokobanBatch(Batch, _C.SokobanBatch):
+    name = "sokoban"
+
+
+class MinesweeperBatch(Batch, getattr(_C, "MinesweeperBatch", object)):
+    name = "minesweeper"
+
+
+class MinesweeperLargeBatch(Batch, getattr(_C, "MinesweeperLargeBatch", object)):
+    """Boards above 8x8 cells."""
+
+    name = "minesweeper"
+
+
+def make(
+    name: str,
+    num_envs: int,
+    *,
+    num_threads: int | None = None,
+    split: str | None = None,
+    style: str = "compact",
+    **config: Any,
+) -> Batch:
+    """E boards of a game, not yet reset.
+
+    Args:
+        name: "sokoban" or "minesweeper".
+        num_envs: E, at least 1.
+        num_threads: at most; small batches run on the caller's thread. None: one per available processor.
+        split: None, or only boards whose task lies in "train", "valid" or "test" (80/10/10 by task id): no
+            seed of one split gives a board of another.
+        style: default of `observe` and `texts`.
+        **config: of both games: rewards ("lamer", "sparse" or a dict of numbers), turn_reward ("sum" or
+            "last"), stop_at_done (True), autoreset ("none", "same", "next").
+            Sokoban: height, width (6, up to 10, with the border wall), num_boxes (2, up to 4), min_moves (5)
+            and max_moves (21): window of the optimal solution's length; track_dead, end_on_dead (False);
+            levels: texts in XSB or Boxoban format to play instead of generated boards, seed s is level s
+            modulo their number.
+            Minesweeper: height, width (6, up to 16), num_mines (3), first_click ("env" or "agent"), no_guess
+            (False), max_tries.
+
+    Raises:
+        ValueError, TypeError: an unknown word, or values that do not go together; names both.
+    """
+    if name not in GAMES:
+        raise ValueError(f"name must be one of {GAMES}, got {name!r}")
+    if style not in STYLES:
+        raise ValueError(f"style must be one of {STYLES}, got {style!r}")
+    if num_threads is None:
+        num_threads = (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
+    kind: type[Any] = SokobanBatch
+    if name == "minesweeper":
+        large = max(config.get("height", 6), config.get("width", 6)) > 8
+        kind = MinesweeperLargeBatch if large else MinesweeperBatch
+    batch: Batch = kind(num_envs, num_threads=num_threads, split=split, **config)
+    batch.style = style
+    return batch
+
+
+def num_tasks(name: str, split: str | None = None, **config: Any) -> tuple[int, bool]:
+    """(count, exact): how many tasks (boards that no symmetry makes equal) a configuration has in a split.
+
+    Exact where they can be enumerated, else a lower estimate from 200,000 draws.
+    """
+    count, exact = make(name, 1, num_threads=1, split=split, **config).num_tasks()  # type: ignore[attr-defined]
+    return int(count), bool(exact)
+
+
+def distinct_seeds(
+    name: str, split: str | None, count: int | None = None, **config: Any
+) -> NDArray[np.uint64]:
+    """The first seeds, counted from 0, whose boards are distinct tasks of the split; the same everywhere.
+
+    Args:
+        count: how many, None for one seed of every task there is. Where the split has fewer, all of them.
+
+    Returns:
+        [<= count] uint64, for `reset` of a batch of the same configuration and split.
+
+    Raises:
+        ValueError: no `count`, and the tasks of this configuration cannot be enumerated.
+    """
+    batch: Any = make(name, 1, num_threads=1, split=split, **config)
+    if count is None:
+        count, exact = batch.num_tasks()
+        if not exact:
+            raise ValueError(f"count is None, but {name} {config} has about {count} tasks, not exactly known")
+    return batch.distinct_seeds(count)
+
+
+def iterate_tasks(name: str, split: str | None = None, **config: Any) -> Iterator[tuple[int, int]]:
+    """(seed, task) of each task of the split once, by seeds from 0.
+
+    Ends when all have been seen where their number is known, else never.
+    """
+    batch: Any = make(name, 1024, num_threads=1, split=split, **config)
+    count, exact = batch.num_tasks()
+    seen: set[int] = set()
+    for first in range(0, 2**63, batch.num_envs):
+        seeds = np.arange(first, first + batch.num_envs, dtype=np.uint64)
+        batch.reset(seeds)
+        for seed, task in zip(seeds.tolist(), batch.tasks().tolist(), strict=True):
+            if task not in seen:
+                seen.add(task)
+                yield seed, task
+        if exact and len(seen) >= count:
+            return
