@@ -1,0 +1,110 @@
+"""Agent: from a situation in a trial to the text, and the token ids, that ask the model for its next turn."""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.agent.memory import Memory
+from lamer_fast.agent.prompts import PROMPTS, action_text, reflection_text, turn_list
+from lamer_fast.config import Config
+from lamer_fast.envs.protocol import TextBatchEnv
+
+
+class Ask(IntEnum):
+    """What the model is asked for next."""
+
+    FIRST = 0  # the first turn of the trial
+    TURN = 1  # another turn of the episode
+    REFLECTION = 2  # the episode failed, another follows
+    EPISODE = 3  # the first turn of a later episode
+
+
+class Agent:
+    """Writes prompts for the three contexts. It holds no state of a trial: that is in its `Memory`.
+
+    In context `trial` a conversation is the whole trial and memories stay unused; in `episode` a conversation
+    restarts with every episode and in `turn` with every turn, and the memory of the trial is written into it.
+    """
+
+    def __init__(self, renderer: ChatRenderer, env: TextBatchEnv, config: Config) -> None:
+        self.renderer = renderer
+        self.rollout = config.rollout
+        self.prompts = PROMPTS[config.env.prompt]
+        self.task = env.task_prompt()
+        self.keeps_memory = self.rollout.context != "trial"
+
+    def starts_sequence(self, ask: Ask) -> bool:
+        """Whether the prompt opens a conversation (a sequence of its own) or continues the trial's last one."""
+        context = self.rollout.context
+        return ask == Ask.FIRST or context == "turn" or (context == "episode" and ask == Ask.EPISODE)
+
+    def ids(
+        self,
+        ask: Ask,
+        memories: Sequence[Memory],
+        episodes: Sequence[int],
+        boards: Sequence[str],
+        last_boards: Sequence[str],
+    ) -> list[NDArray[np.int32]]:
+        """Ids that open the conversations of B trials, or are appended to them, up to the generation prompt.
+
+        Args:
+            episodes: 0-based index of the episode that the turn belongs to.
+            boards: the board now.
+            last_boards: the final board of the episode before, where the model has not seen it yet (EPISODE
+                without a reflection in between), else empty.
+        """
+        texts = [self.text(ask, *row) for row in zip(memories, episodes, boards, last_boards, strict=True)]
+        return self.renderer.starts(texts) if self.starts_sequence(ask) else self.renderer.bridges(texts)
+
+    def text(self, ask: Ask, memory: Memory, episode: int, board: str, last_board: str = "") -> str:
+        prompts = self.prompts
+        if ask == Ask.FIRST:
+            return self._blocks(self.task, prompts.first.format(board=board), prompts.instruction)
+        if self.rollout.context == "turn":
+            return self._turn_prompt(ask, memory, episode, board)
+        if ask == Ask.TURN:
+            return board
+        if ask == Ask.REFLECTION:
+            return self._blocks(board, prompts.reflect)
+        attempt = self._attempt(episode, board)
+        if self.rollout.context == "trial":
+            return self._blocks(last_board, attempt)
+        return self._blocks(self.task, self._past(memory), attempt, prompts.instruction)
+
+    def reflection(self, reply: str) -> tuple[str, bool]:
+        """(the reflection as later prompts quote it, whether the reply held one)."""
+        return reflection_text(reply, self.prompts, self.rollout.max_reflection_chars)
+
+    def remember_turn(self, memory: Memory, reply: str, board: str) -> None:
+        memory.episodes[-1].append((action_text(reply), board))
+
+    def remember_reflection(self, memory: Memory, reply: str) -> None:
+        memory.reflections.append(self.reflection(reply)[0])
+
+    def _attempt(self, episode: int, board: str) -> str:
+        return self.prompts.attempt.format(n=episode + 1, last=episode, board=board)
+
+    def _past(self, memory: Memory) -> str:
+        rollout = self.rollout
+        return memory.past(self.prompts, rollout.memory, rollout.history_turns, rollout.history_boards)
+
+    def _turn_prompt(self, ask: Ask, memory: Memory, episode: int, board: str) -> str:
+        prompts, num_turns = self.prompts, self.rollout.history_turns
+        start = prompts.first.format(board=memory.start_board)
+        turns = memory.episodes[-1]
+        if ask == Ask.REFLECTION:  # about the failed episode alone, with every board that the window holds
+            failed = prompts.failed.format(history=turn_list(prompts, turns, num_turns, num_turns))
+            return self._blocks(self.task, start, failed, prompts.reflect)
+        if ask == Ask.EPISODE:
+            current = self._attempt(episode, board)
+        else:
+            history = turn_list(prompts, turns, num_turns, self.rollout.history_boards)
+            current = prompts.current.format(history=history)
+        return self._blocks(self.task, start, self._past(memory), current, prompts.instruction)
+
+    def _blocks(self, *blocks: str) -> str:
+        return self.prompts.gap.join(block for block in blocks if block)

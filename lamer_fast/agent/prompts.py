@@ -1,0 +1,102 @@
+"""Everything a trial says to the model beyond the game's own texts, in two lengths.
+
+`full` is for pretrained chat models; `compact` spends as few tokens as possible, for small models. Rules and the
+format of an action come from `env.task_prompt()`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+REMARK = re.compile(r".*<remark>(.*?)</remark>", re.DOTALL)
+MAX_ACTION_CHARS = 200  # of a reply without action tag, where a history lists it
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Texts and templates for str.format. `{n}` counts attempts from 1, `{last}` is the attempt before it."""
+
+    gap: str  # between blocks
+    first: str  # {board}: the start state, after the task
+    instruction: str  # ends a prompt that asks for an action
+    attempt: str  # {n} {last} {board}: an attempt begins after a failed one
+    past_reflection: str  # {n} {reflection}
+    past_history: str  # {n} {history}
+    current: str  # {history}: the turns of this attempt, the last of which ends in the present state
+    failed: str  # {history}: the same, of an attempt that is over
+    listed_turn: str  # {turn} {action} {board}
+    elided_board: str
+    reflect: str  # asks for a reflection, after the last board of a failed attempt
+    tagged_reflection: bool  # the reflection stands in <remark></remark>; otherwise it is the whole reply
+
+
+FULL = Prompts(
+    gap="\n\n",
+    first="This is the start state:\n{board}",
+    instruction="Think about it step by step, then give your choice in the format described above.",
+    attempt=(
+        "Attempt {last} ended without success. Attempt {n} begins now, and everything is back in the start state. "
+        "Use what you have learned so far.\n\n{board}"
+    ),
+    past_reflection="Attempt {n} was not successful. What you noted about it afterwards:\n{reflection}",
+    past_history="Attempt {n} was not successful. This is what happened in it:\n{history}",
+    current="Your turns in this attempt, the last one leading to the present state:\n{history}",
+    failed="You played one attempt, the last turn leading to its final state:\n{history}",
+    listed_turn="Turn {turn}: you chose {action}, which led to\n{board}",
+    elided_board="(state not shown)",
+    reflect=(
+        "This attempt is over and the task was not solved. You will get the same task again, from the same start "
+        "state. First look back: which decisions went wrong, what did the attempt reveal that you could not know "
+        "before, and what will you do differently? Finish with a short note to yourself, a concrete plan for the "
+        "next attempt, between <remark> and </remark>. Only this note is kept."
+    ),
+    tagged_reflection=True,
+)
+
+COMPACT = Prompts(
+    gap="\n",
+    first="{board}",
+    instruction="",
+    attempt="attempt {n}\n{board}",
+    past_reflection="attempt {n} failed: {reflection}",
+    past_history="attempt {n} failed:\n{history}",
+    current="{history}",
+    failed="{history}",
+    listed_turn="{action}\n{board}",
+    elided_board="-",
+    reflect="reflect",
+    tagged_reflection=False,
+)
+
+PROMPTS: dict[Literal["full", "compact"], Prompts] = {"full": FULL, "compact": COMPACT}
+
+
+def action_text(reply: str) -> str:
+    """What a history lists of a reply: its action without the reasoning before it."""
+    match = ACTION.search(reply)
+    return match[1].strip() if match else reply.strip()[-MAX_ACTION_CHARS:]
+
+
+def reflection_text(reply: str, prompts: Prompts, max_chars: int) -> tuple[str, bool]:
+    """(what later prompts quote, whether the reply held a reflection); empty if it held none."""
+    if prompts.tagged_reflection:
+        match = REMARK.match(reply)
+        text = match[1].strip() if match else ""
+    else:
+        text = reply.strip()
+    return text[:max_chars], bool(text)
+
+
+def turn_list(prompts: Prompts, turns: Sequence[tuple[str, str]], num_turns: int, num_boards: int) -> str:
+    """The last `num_turns` of (action, board after it), the board shown only in the last `num_boards`."""
+    first_listed = len(turns) - num_turns
+    first_board = len(turns) - num_boards
+    return "\n".join(
+        prompts.listed_turn.format(
+            turn=i + 1, action=action, board=board if i >= first_board else prompts.elided_board
+        )
+        for i, (action, board) in enumerate(turns)
+        if i >= first_listed
+    )

@@ -1,0 +1,29 @@
+"""Which boards an iteration plays: N groups of G trials, a function of the seed and the iteration alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.config import Config
+from lamer_fast.rollout.samplers.sampling import mix
+
+BOARDS = 0xB0A2D5  # keeps this use of the run's seed apart from others
+
+
+@dataclass(frozen=True)
+class Boards:
+    """Trial m plays the board of `seeds[m]` and belongs to group `group[m]`."""
+
+    seeds: NDArray[np.uint64]  # [M]
+    group: NDArray[np.int32]  # [M] 0..N-1
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+
+def draw_boards(config: Config, iteration: int) -> Boards:
+    """N groups of G trials on one board each; trials of a group are neighbours."""
+    group = np.repeat(np.arange(config.rollout.groups, dtype=np.int32), config.rollout.trials_per_group)
+    seeds = mix(BOARDS, config.train.seed, iteration, group.astype(np.uint64))
+    return Boards(seeds, group)

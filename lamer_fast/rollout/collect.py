@@ -1,0 +1,38 @@
+"""collect_trials: play one batch of boards to the end."""
+
+from typing import Any
+
+from lamer_fast.agent.agent import Agent
+from lamer_fast.config import RolloutConfig
+from lamer_fast.envs.protocol import TextBatchEnv
+from lamer_fast.rollout.boards import Boards
+from lamer_fast.rollout.samplers.protocol import Sampler
+from lamer_fast.rollout.scheduler import TrialScheduler
+from lamer_fast.rollout.trial_batch import TrialBatch
+
+
+def collect_trials(
+    sampler: Sampler,
+    env: TextBatchEnv,
+    agent: Agent,
+    boards: Boards,
+    rollout: RolloutConfig,
+    *,
+    seed: int,
+    record: list[dict[str, Any]] | None = None,
+    num_recorded: int = 32,
+) -> TrialBatch:
+    """M trials on boards 0..M-1 of `env`.
+
+    Args:
+        seed: of sampling. The same seed, boards and weights give the same trials, however requests were batched
+            (up to float arithmetic).
+        record: gets a transcript, ready for JSON, of each of the first `num_recorded` trials.
+    """
+    num_recorded = 0 if record is None else num_recorded
+    scheduler = TrialScheduler(sampler, env, agent, boards, rollout, seed=seed, num_recorded=num_recorded)
+    while scheduler.advance():
+        pass
+    if record is not None:
+        record.extend(scheduler.transcripts())
+    return scheduler.result()

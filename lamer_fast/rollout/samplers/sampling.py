@@ -1,0 +1,57 @@
+"""Drawing tokens with counter-based randomness: a draw depends on its request and position, not on the batch."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def mix(*values: NDArray[np.uint64] | int) -> NDArray[np.uint64]:
+    """Hash integers (arrays broadcast) into one uint64 each; splitmix64 steps, any change of any value counts."""
+    state: NDArray[np.uint64] = np.zeros(1, np.uint64)
+    with np.errstate(over="ignore"):
+        for value in values:
+            state = (state ^ np.asarray(value, np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            state = state ^ (state >> np.uint64(31))
+    return state
+
+
+def uniforms(seeds: NDArray[np.uint64], counters: NDArray[np.int64]) -> NDArray[np.float32]:
+    """One number in [0, 1) for each (seed, counter); multiples of 2^-23, so that a product below 1 stays below."""
+    return (mix(seeds, counters.astype(np.uint64)) >> np.uint64(41)).astype(np.float32) * np.float32(2.0**-23)
+
+
+def sample(
+    logprobs: Tensor, draws: NDArray[np.float32], temperature: float, top_p: float = 1.0, top_k: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Invert the distribution function of each row at its draw.
+
+    Args:
+        logprobs: [B, V] float32, nats, normalised.
+        draws: [B] in [0, 1).
+
+    Returns:
+        (tokens [B], their entries of `logprobs` [B]).
+    """
+    if temperature == 0:
+        chosen, tokens = logprobs.max(dim=-1, keepdim=True)
+        return tokens[:, 0].cpu().numpy(), chosen[:, 0].cpu().numpy()
+    weights = logprobs.exp()
+    if top_k or top_p < 1:
+        weights = _cut(weights, top_p, top_k)
+    cumulative = weights.cumsum(dim=-1)
+    targets = torch.from_numpy(draws).to(logprobs.device)[:, None] * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, targets, right=True).clamp_(max=logprobs.shape[-1] - 1)
+    return tokens[:, 0].cpu().numpy(), logprobs.gather(1, tokens)[:, 0].cpu().numpy()
+
+
+def _cut(weights: Tensor, top_p: float, top_k: int) -> Tensor:
+    """Zero all but the `top_k` likeliest, and of these all but the fewest that hold `top_p` of the mass."""
+    ordered, order = weights.sort(dim=-1, descending=True)
+    if top_k:
+        ordered[:, top_k:] = 0
+    mass_before = ordered.cumsum(dim=-1) - ordered
+    ordered[mass_before >= top_p * ordered.sum(dim=-1, keepdim=True)] = 0
+    return torch.zeros_like(weights).scatter_(1, order, ordered)

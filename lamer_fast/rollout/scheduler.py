@@ -1,0 +1,263 @@
+"""TrialScheduler: the state machine that plays M trials with one sampler and one batch of boards.
+
+It never waits for a whole batch: trials whose replies are there are stepped together and sent back at once, and
+finished trials leave. Axis letters: M trials, K episodes, B trials of one call.
+
+    FIRST -> TURN -> ... -> TURN -+-> success, or the last episode is over: the trial leaves
+              ^                   |
+              |                   +-> REFLECTION -> EPISODE -+   (without reflections: EPISODE at once)
+              +----------------------------------------------+
+"""
+
+from collections.abc import Sequence as Seq
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.agent.agent import Agent, Ask
+from lamer_fast.agent.memory import Memory
+from lamer_fast.config import RolloutConfig
+from lamer_fast.envs.protocol import TextBatchEnv
+from lamer_fast.rollout.boards import Boards
+from lamer_fast.rollout.guard import EnvGuard
+from lamer_fast.rollout.samplers.protocol import Completion, Request, Sampler
+from lamer_fast.rollout.samplers.sampling import mix
+from lamer_fast.rollout.sequence import Sequence
+from lamer_fast.rollout.trial_batch import Phase, TrialBatch
+from lamer_fast.rollout.turn_table import TurnTable
+
+Trials = NDArray[np.int64]
+
+
+class TrialScheduler:
+    """Trial m plays on board m of `env`. Call `advance` until it returns False, then `result`.
+
+    Args:
+        seed: of all sampling; a request's seed is a function of (seed, trial, number of its turn) only.
+        num_recorded: trials 0..num_recorded-1 are written down as text, see `transcripts`.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        env: TextBatchEnv,
+        agent: Agent,
+        boards: Boards,
+        rollout: RolloutConfig,
+        *,
+        seed: int,
+        num_recorded: int = 0,
+    ) -> None:
+        M, K = len(boards), rollout.episodes
+        if env.num_envs < M:
+            raise ValueError(f"{M} trials need as many boards, the environment has {env.num_envs}")
+        self.sampler, self.agent, self.boards, self.rollout = sampler, agent, boards, rollout
+        self.env = EnvGuard(env)
+        self.num_live = M
+        self.success_by_episode = np.zeros((M, K), bool)
+        self._table = TurnTable(M, K * rollout.max_turns + K - 1)
+        self._sequences: list[list[Sequence]] = [[] for _ in range(M)]
+        self._memories = [Memory() for _ in range(M)]
+        self._episode = np.zeros(M, np.int16)
+        self._turn = np.zeros(M, np.int16)
+        self._reflecting = np.zeros(M, bool)
+        self._anchors = np.zeros(M, np.int64)  # of the state before the turn that is asked for
+        self._seeds = mix(seed, np.arange(M, dtype=np.uint64))
+        self._shown = [""] * M
+        self._records: list[list[dict[str, Any]]] = [[] for _ in range(min(num_recorded, M))]
+        self._end_id = int(agent.renderer.end_ids[0])
+
+        self.env.reset(boards.seeds)
+        self._task = self.env.tasks(boards.seeds)
+        trials = np.arange(M)
+        texts = self.env.observe(trials)
+        for memory, text in zip(self._memories, texts, strict=True):
+            memory.start_board = text
+        self._ask(Ask.FIRST, trials, texts)
+
+    def advance(self) -> bool:
+        """One engine step and everything that follows from it. False when no trial is left."""
+        completions = self.sampler.poll()
+        if completions:
+            self._receive(completions)
+        return self.num_live > 0
+
+    def _receive(self, completions: Seq[Completion]) -> None:
+        trials = np.array([completion.id for completion in completions])
+        replies = self.agent.renderer.texts([completion.token_ids for completion in completions])
+        token_start = np.array([self._sequences[t][-1].length for t in trials])
+        for completion in completions:
+            self._sequences[completion.id][-1].extend(completion.token_ids, completion.logprobs)
+
+        B, play = len(trials), ~self._reflecting[trials]
+        rewards, valid = np.zeros(B, np.float32), np.zeros(B, bool)
+        env_done, truncated, success = np.zeros(B, bool), np.zeros(B, bool), np.zeros(B, bool)
+        if play.any():
+            played = [reply for reply, is_play in zip(replies, play, strict=True) if is_play]
+            step = self.env.step(played, trials[play], self._anchors[trials[play]])
+            rewards[play], env_done[play], truncated[play], success[play], valid[play] = step
+        for b in np.flatnonzero(~play):
+            valid[b] = self.agent.reflection(replies[b])[1]
+        ended = play & (env_done | (self._turn[trials] + 1 >= self.rollout.max_turns))
+
+        self._table.append(
+            trials,
+            episode=self._episode[trials],
+            turn=self._turn[trials],
+            phase=np.where(play, Phase.PLAY, Phase.REFLECT),
+            rewards=rewards,
+            anchors=np.where(play, self._anchors[trials], 0),
+            valid=valid,
+            done=ended,
+            success=success,
+            truncated=truncated | (ended & ~env_done),
+            sequence=np.array([len(self._sequences[t]) - 1 for t in trials]),
+            token_start=token_start,
+            token_end=token_start + [len(completion.token_ids) for completion in completions],
+            policy_version=np.array([completion.policy_version for completion in completions]),
+        )
+        self.success_by_episode[trials[success], self._episode[trials[success]]] = True
+        if self._records:
+            self._record(trials, replies)
+        self._go_on(trials, replies, play, ended, success)
+
+    def _go_on(
+        self,
+        trials: Trials,
+        replies: Seq[str],
+        play: NDArray[np.bool_],
+        ended: NDArray[np.bool_],
+        success: NDArray[np.bool_],
+    ) -> None:
+        """What follows for each trial: another turn, a reflection, another episode, or nothing."""
+        over = ended & (success | (self._episode[trials] + 1 >= self.rollout.episodes))
+        after_turn = np.flatnonzero(play & ~over)
+        boards = self.env.observe(trials[after_turn])
+        if self.agent.keeps_memory:
+            for b, board in zip(after_turn, boards, strict=True):
+                self.agent.remember_turn(self._memories[trials[b]], replies[b], board)
+            for b in np.flatnonzero(~play):
+                self.agent.remember_reflection(self._memories[trials[b]], replies[b])
+        board_of = dict(zip(trials[after_turn].tolist(), boards, strict=True))
+
+        again = trials[play & ~ended]
+        failed = trials[ended & ~over]
+        starting = trials[~play] if self.rollout.reflect else failed
+        self._turn[again] += 1
+        self._episode[failed] += 1
+        self._turn[failed] = 0
+        self._reflecting[trials[~play]] = False
+        self.env.restart(starting)
+        self._leave(trials[over])
+        self._ask(Ask.TURN, again, [board_of[t] for t in again.tolist()])
+        if self.rollout.reflect:
+            self._reflecting[failed] = True
+            self._ask(Ask.REFLECTION, failed, [board_of[t] for t in failed.tolist()])
+        last_boards = [board_of.get(t, "") for t in starting.tolist()]
+        for t in starting:
+            self._memories[t].episodes.append([])
+        self._ask(Ask.EPISODE, starting, self.env.observe(starting), last_boards)
+
+    def _ask(self, ask: Ask, trials: Trials, boards: Seq[str], last_boards: Seq[str] | None = None) -> None:
+        """Send each trial's prompt, `boards` being what it shows; trials that are lost or too long leave."""
+        if len(trials) == 0:
+            return
+        if ask != Ask.REFLECTION:
+            self._anchors[trials] = self.env.anchors(trials, boards)
+        memories = [self._memories[t] for t in trials]
+        prompts = self.agent.ids(
+            ask, memories, self._episode[trials].tolist(), boards, last_boards or [""] * len(trials)
+        )
+        seeds = mix(self._seeds[trials], self._table.num_turns[trials].astype(np.uint64))
+        opens = self.agent.starts_sequence(ask)
+        for t, prompt, board, seed in zip(trials.tolist(), prompts, boards, seeds.tolist(), strict=True):
+            if t in self.env.errors:
+                self._lose(t)
+                continue
+            self._shown[t] = board
+            self._submit(ask, t, prompt, seed, opens)
+
+    def _submit(self, ask: Ask, trial: int, prompt: NDArray[np.int32], seed: int, opens: bool) -> None:
+        rollout, limit = self.rollout, self.sampler.max_sequence_tokens
+        max_tokens = rollout.max_reflection_tokens if ask == Ask.REFLECTION else rollout.max_reply_tokens
+        sequences = self._sequences[trial]
+        sequence = Sequence() if opens else sequences[-1]
+        cut = not opens and sequence.tokens[-1] != self._end_id  # the reply did not end by itself
+        length = sequence.length + cut + len(prompt)
+        if length + max_tokens > limit:
+            if ask == Ask.FIRST:
+                raise ValueError(
+                    f"the first prompt of {length} tokens + a reply of {max_tokens} exceed max_sequence_tokens {limit}"
+                )
+            self._table.truncate(trial)
+            self._leave(np.array([trial]))
+            return
+        if opens:
+            sequences.append(sequence)
+        if cut:
+            sequence.extend(self.agent.renderer.end_ids)
+        sequence.extend(prompt)
+        stop_ids = self.agent.renderer.stop_ids
+        self.sampler.submit(Request(trial, trial, sequence.tokens, seed, max_tokens, stop_ids))
+
+    def _lose(self, trial: int) -> None:
+        self._table.clear(trial)
+        self._sequences[trial].clear()
+        self.success_by_episode[trial] = False
+        self._leave(np.array([trial]))
+
+    def _leave(self, trials: Trials) -> None:
+        for t in trials.tolist():
+            self.sampler.release(t)
+        self.num_live -= len(trials)
+
+    def _record(self, trials: Trials, replies: Seq[str]) -> None:
+        columns = self._table.columns
+        for t, reply in zip(trials.tolist(), replies, strict=True):
+            if t >= len(self._records):
+                continue
+            row = self._table.num_turns[t] - 1
+            turn = {name: columns[name][t, row].item() for name in ("phase", "episode", "turn")}
+            turn |= {"board": self._shown[t], "reply": reply, "reward": columns["rewards"][t, row].item()}
+            turn |= {name: columns[name][t, row].item() for name in ("valid", "done", "success")}
+            self._records[t].append(turn)
+
+    def transcripts(self) -> list[dict[str, Any]]:
+        """One record per recorded trial that was not lost, ready for JSON."""
+        return [
+            {
+                "group": int(self.boards.group[t]),
+                "trial": t,
+                "task": int(self._task[t]),
+                "seed": int(self.boards.seeds[t]),
+                "success_by_episode": self.success_by_episode[t].tolist(),
+                "turns": turns,
+            }
+            for t, turns in enumerate(self._records)
+            if t not in self.env.errors
+        ]
+
+    def result(self) -> TrialBatch:
+        if self.num_live:
+            raise ValueError(f"{self.num_live} trials are still being played, must be 0")
+        sequences = [sequence for trial in self._sequences for sequence in trial]
+        cu_seqlens = np.concatenate(([0], np.cumsum([s.length for s in sequences], dtype=np.int64)))
+        first_sequence = np.concatenate(([0], np.cumsum([len(s) for s in self._sequences])))[:-1]
+        flat = self._table.flat()
+        flat["sequence"] = (flat["sequence"] + first_sequence[flat["trial"]]).astype(np.int32)
+        for name in ("token_start", "token_end"):
+            flat[name] = flat[name] + cu_seqlens[flat["sequence"]]
+        join = lambda name: np.concatenate([getattr(s, name) for s in sequences])  # noqa: E731
+        return TrialBatch(
+            tokens=join("tokens") if sequences else np.zeros(0, np.int32),
+            loss_mask=join("loss_mask") if sequences else np.zeros(0, bool),
+            rollout_logprobs=join("logprobs") if sequences else np.zeros(0, np.float32),
+            cu_seqlens=cu_seqlens,
+            group=self.boards.group[flat["trial"]],
+            **flat,
+            seed=self.boards.seeds,
+            task=self._task,
+            success_by_episode=self.success_by_episode,
+            errors=dict(self.env.errors),
+        )
