@@ -22,15 +22,13 @@
 
 namespace lamer {
 
+// Those of the official environment. open: one cell; cascade: more than one; a win pays `win` alone.
 struct MinesweeperRewards {
-  float win, open, cascade, mine, invalid;  // open: one cell; cascade: more than one; a win pays `win` alone
-
-  static constexpr MinesweeperRewards Lamer() { return {10.0f, 0.5f, 2.0f, -0.1f, -1.0f}; }
-  static constexpr MinesweeperRewards Sparse() { return {10.0f, 0.0f, 0.0f, 0.0f, 0.0f}; }
+  double win = 10.0, open = 0.5, cascade = 2.0, mine = -0.1, invalid = -1.0;
 };
 
 struct MinesweeperConfig : mines::BoardConfig {
-  MinesweeperRewards rewards = MinesweeperRewards::Lamer();
+  MinesweeperRewards rewards;
 };
 
 // Boards of up to 8x8 cells in one word, of up to 16x16 in four.
@@ -52,6 +50,11 @@ class MinesweeperOf {
 
   explicit MinesweeperOf(const Config& config)
       : rewards_(config.rewards),
+        win_(static_cast<float>(rewards_.win)),
+        open_(static_cast<float>(rewards_.open)),
+        cascade_(static_cast<float>(rewards_.cascade)),
+        mine_(static_cast<float>(rewards_.mine)),
+        invalid_(static_cast<float>(rewards_.invalid)),
         generator_((mines::Validate(config, kMaxSide), config)),
         layouts_{{{grid(), Style::kCompact}, {grid(), Style::kNumbered}, {grid(), Style::kPeers}}} {}
 
@@ -62,8 +65,8 @@ class MinesweeperOf {
                       static_cast<int>(c.no_guess), c.max_tries}) {
       hash = HashCombine(hash, static_cast<std::uint64_t>(value));
     }
-    for (float value : {rewards_.win, rewards_.open, rewards_.cascade, rewards_.mine, rewards_.invalid}) {
-      hash = HashCombine(hash, std::bit_cast<std::uint32_t>(value));
+    for (double value : {rewards_.win, rewards_.open, rewards_.cascade, rewards_.mine, rewards_.invalid}) {
+      hash = HashCombine(hash, std::bit_cast<std::uint64_t>(value));
     }
     return hash;
   }
@@ -113,23 +116,23 @@ class MinesweeperOf {
   // action: cell row * width + column. -1, an open cell: no change. A finished board stays as it is.
   StepOut Step(Board& board, std::int32_t action) const {
     if (board.done) return {0.0f, true, board.success, board.dead};
-    if (action < 0) return {rewards_.invalid, false, false, false};
+    if (action < 0) return {invalid_, false, false, false};
     const int bit = grid().bit_of[static_cast<std::size_t>(action)];
     const B cell = B::One(bit);
-    if ((board.opened & cell).Any()) return {rewards_.invalid, false, false, false};
+    if ((board.opened & cell).Any()) return {invalid_, false, false, false};
     if (ByAgent() && board.opened.None()) MakeSafe(board, bit);
     if ((board.mines & cell).Any()) {
       board.opened |= cell;
       board.done = board.dead = true;
-      return {rewards_.mine, true, false, true};
+      return {mine_, true, false, true};
     }
     const B reached = mines::Cascade(grid(), board.mines, cell) & ~board.opened;
     board.opened |= reached;
     if ((board.opened | board.mines) == grid().cells) {
       board.done = board.success = true;
-      return {rewards_.win, true, true, false};
+      return {win_, true, true, false};
     }
-    return {reached == cell ? rewards_.open : rewards_.cascade, false, false, false};
+    return {reached == cell ? open_ : cascade_, false, false, false};
   }
 
   std::size_t TextSize(Style style) const { return static_cast<std::size_t>(layout(style).size()); }
@@ -267,6 +270,7 @@ class MinesweeperOf {
   }
 
   MinesweeperRewards rewards_;
+  float win_, open_, cascade_, mine_, invalid_;  // rewards_
   mines::Generator<kWords> generator_;
   std::array<mines::TextLayout<kWords>, kNumStyles> layouts_;
 };
