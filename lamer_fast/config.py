@@ -13,9 +13,9 @@ class EnvConfig:
     """Rows of the board, walls included."""
     width: int = 6
     """Columns of the board, walls included."""
-    mines: int = 3
+    num_mines: int = 3
     """Minesweeper: mines on the board."""
-    boxes: int = 2
+    num_boxes: int = 2
     """Sokoban: boxes on the board."""
     min_moves: int = 5
     """Sokoban: shortest allowed optimal solution, in moves."""

@@ -21,7 +21,7 @@ def run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "lamer-fast play",
         description="Shows one trial of a policy, turn by turn, or lets you play one.",
-        epilog="Any setting is a flag, e.g. --env.mines 5.",
+        epilog="Any setting is a flag, e.g. --env.num-mines 5.",
         allow_abbrev=False,
     )
     parser.add_argument("target", help="a run folder, or a recipe")
@@ -52,7 +52,8 @@ def watch(config: Config, board: Any, seed: int, pause: float) -> int:
     """Plays one trial with the policy, then shows it."""
     from lamer_fast.agent.agent import Agent
     from lamer_fast.learn.state import build_state
-    from lamer_fast.rollout.collect import Boards, collect_trials
+    from lamer_fast.rollout.boards import Boards
+    from lamer_fast.rollout.collect import collect_trials
 
     config = replace(config, rollout=replace(config.rollout, groups=1, trials_per_group=1))
     state = build_state(config)
@@ -60,7 +61,7 @@ def watch(config: Config, board: Any, seed: int, pause: float) -> int:
     record: list[dict[str, Any]] = []
     collect_trials(
         state.sampler, env, Agent(state.agent.renderer, env, config),
-        Boards(board, np.zeros(1, np.int32)), config.rollout, seed=seed, version=0, record=record,
+        Boards(board, np.zeros(1, np.int32)), config.rollout, seed=seed, record=record,
     )  # fmt: skip
     show(record[0], pause)
     return 0

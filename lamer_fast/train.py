@@ -158,7 +158,6 @@ def run_eval(state: TrainState) -> dict[str, list[float]]:
         split=config.eval.split,
         tasks=config.eval.tasks,
         seed=config.train.seed,
-        version=state.iteration,
     )
     return {
         "success_at": [e.mean for e in evaluation.trial],

@@ -22,7 +22,7 @@ def run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "lamer-fast eval",
         description="Plays distinct held-out boards: one trial with reflections and K independent attempts.",
-        epilog="Any setting is a flag: --env.mines 5 for harder boards, --rollout.temperature 0.7 to cool.",
+        epilog="Any setting is a flag: --env.num-mines 5 for harder boards, --rollout.temperature 0.7 to cool.",
         allow_abbrev=False,
     )
     parser.add_argument("target", help="a run folder, or a recipe (its base model is evaluated)")
@@ -54,15 +54,10 @@ def run(argv: list[str]) -> int:
 def run_config(folder: Path) -> Config:
     """The configuration of a run with its trained model (runs/NAME/model) as the model."""
     values = json.loads((folder / "config.json").read_text())
-    flat = {
-        f"{k}.{n}" if isinstance(v, dict) else k: x
-        for k, v in values.items()
-        for n, x in (v.items() if isinstance(v, dict) else [("", v)])
-    }
     model = folder / "model"
     if not (model / "config.json").is_file():
         raise ValueError(f"{folder} holds no trained model yet: {model} is missing")
-    return recipe.apply(Config(), flat | {"model.path": str(model)})
+    return recipe.apply(Config(), values | {"model.path": str(model)})
 
 
 def evaluate_policy(
@@ -77,7 +72,7 @@ def evaluate_policy(
     state = state or build_state(config)
     return evaluate(
         state.sampler, state.agent.renderer, config, split=split, tasks=tasks, seed=seed,
-        version=state.iteration, progress=show_progress if sys.stdout.isatty() else None,
+        progress=show_progress if sys.stdout.isatty() else None,
     )  # fmt: skip
 
 

@@ -45,13 +45,13 @@ def read_run(run: Path) -> dict[str, Any]:
             turn["board"], turn["reply"] = printable(turn.get("board") or ""), printable(turn["reply"])
     evaluations = [json.loads(f.read_text()) for f in sorted((run / "eval").glob("*.json"))]
     evaluations.sort(key=lambda e: e.get("iteration", 0))
-    env, rollout, algo = config["env"], config["rollout"], config["algo"]
-    difficulty = f"{env['mines']} mines" if env["name"] == "minesweeper" else f"{env['boxes']} boxes"
+    minesweeper = config["env.name"] == "minesweeper"
+    difficulty = f"{config['env.num_mines']} mines" if minesweeper else f"{config['env.num_boxes']} boxes"
     summary = (
-        f"{env['name']} {env['height']}x{env['width']}, {difficulty}; trials of up to {rollout['episodes']} "
-        f"episodes of {rollout['max_turns']} turns; {rollout['groups']} groups of "
-        f"{rollout['trials_per_group']} trials; {algo['estimator']}, gamma_traj {algo['gamma_traj']}; "
-        f"{len(metrics)} iterations"
+        f"{config['env.name']} {config['env.height']}x{config['env.width']}, {difficulty}; trials of up to "
+        f"{config['rollout.episodes']} episodes of {config['rollout.max_turns']} turns; "
+        f"{config['rollout.groups']} groups of {config['rollout.trials_per_group']} trials; "
+        f"{config['algo.estimator']}, gamma_traj {config['algo.gamma_traj']}; {len(metrics)} iterations"
     )
     return {
         "name": config["name"], "summary": summary, "metrics": metrics, "trials": trials,

@@ -101,7 +101,6 @@ def evaluate(
     split: str,
     tasks: int | None,
     seed: int = 0,
-    version: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Plays one trial and K independent attempts on each of `tasks` distinct boards of `split`.
@@ -119,7 +118,7 @@ def evaluate(
 
     def play(config: Config, seeds: NDArray[np.uint64], salt: int, before: int) -> NDArray[np.bool_]:
         return play_boards(
-            sampler, renderer, config, seeds, split=split, seed=seed + salt, version=version,
+            sampler, renderer, config, seeds, split=split, seed=seed + salt,
             progress=lambda n: report(before + n, total),
         )  # fmt: skip
 
@@ -136,12 +135,12 @@ def play_boards(
     *,
     split: str,
     seed: int,
-    version: int,
     progress: Callable[[int], None] = lambda n: None,
 ) -> NDArray[np.bool_]:
     """One trial on each board, in collections of training's size -> [len(seeds), K] bool, episode won."""
     from lamer_fast.agent.agent import Agent
-    from lamer_fast.rollout.collect import Boards, collect_trials
+    from lamer_fast.rollout.boards import Boards
+    from lamer_fast.rollout.collect import collect_trials
     from lamer_fast.rollout.make_env import make_env
 
     size = config.rollout.groups * config.rollout.trials_per_group
@@ -154,9 +153,7 @@ def play_boards(
             env = make_env(config.env, len(part), split=split)
             agent = Agent(renderer, env, config)
         boards = Boards(part, np.arange(len(part), dtype=np.int32))
-        batch = collect_trials(
-            sampler, env, agent, boards, config.rollout, seed=seed + 1_000_003 * start, version=version
-        )
+        batch = collect_trials(sampler, env, agent, boards, config.rollout, seed=seed + 1_000_003 * start)
         won[start : start + len(part)] = batch.success_by_episode
         progress(start + len(part))
     return won

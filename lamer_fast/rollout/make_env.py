@@ -12,9 +12,9 @@ from lamer_fast.envs.protocol import TextBatchEnv
 def game_settings(env: EnvConfig) -> dict[str, Any]:
     """What decides the boards of the game, as keyword arguments of `lamer_fast.envs.make`."""
     if env.name == "minesweeper":
-        own: dict[str, Any] = {"mines": env.mines}
+        own: dict[str, Any] = {"num_mines": env.num_mines}
     else:
-        own = {"boxes": env.boxes, "min_moves": env.min_moves, "max_moves": env.max_moves}
+        own = {"num_boxes": env.num_boxes, "min_moves": env.min_moves, "max_moves": env.max_moves}
     return {"height": env.height, "width": env.width} | own
 
 
@@ -26,7 +26,8 @@ def make_env(
 
     return text_env(
         env.name, num_envs, split=split, prompt=env.prompt, style=env.style, rewards=env.rewards,
-        moves_per_turn=env.moves_per_turn, num_threads=num_threads, **game_settings(env),
+        moves_per_turn=env.moves_per_turn if env.name == "sokoban" else 1, num_threads=num_threads,
+        **game_settings(env),
     )  # fmt: skip
 
 

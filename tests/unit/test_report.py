@@ -7,7 +7,9 @@ import subprocess
 
 import pytest
 
+from lamer_fast.config import Config
 from lamer_fast.eval.report import read_run, run, write_report
+from lamer_fast.recipe import to_flat
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "</script><script>document.body.dataset.evil='1'</script><img src=x onerror=alert(1)>\x1b[31m"
@@ -18,12 +20,7 @@ def run_folder(tmp_path):
     folder = tmp_path / "runs" / "toy"
     (folder / "trials").mkdir(parents=True)
     (folder / "eval").mkdir()
-    config = {
-        "name": "toy",
-        "env": {"name": "minesweeper", "height": 5, "width": 5, "mines": 4, "boxes": 1},
-        "rollout": {"episodes": 2, "max_turns": 14, "groups": 2, "trials_per_group": 2},
-        "algo": {"estimator": "gigpo", "gamma_traj": 0.6},
-    }
+    config = to_flat(Config(name="toy"))
     (folder / "config.json").write_text(json.dumps(config))
     record = {
         "success_at": [0.2, 0.4], "return": 1.0, "entropy": 0.5, "mismatch": {"mean": 1e-7},
