@@ -22,7 +22,7 @@ def run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "lamer-fast eval",
         description="Plays distinct held-out boards: one trial with reflections and K independent attempts.",
-        epilog="Any setting is a flag: --env.num-mines 5 for harder boards, --rollout.temperature 0.7 to cool.",
+        epilog="Any setting is a flag: --env.num-mines 5 for harder boards, --rollout.temperature 0.7.",
         allow_abbrev=False,
     )
     parser.add_argument("target", help="a run folder, or a recipe (its base model is evaluated)")
