@@ -20,8 +20,22 @@ except ImportError as error:
         "the native module lamer_fast._C is missing: install the package, or run `make`"
     ) from error
 
-GAMES = ("sokoban", "minesweeper")
 STYLES = ("compact", "numbered", "peers")
+_COMMON: dict[str, type | tuple[type, ...]] = {
+    "rewards": (str, dict),
+    "turn_reward": str,
+    "stop_at_done": bool,
+    "autoreset": str,
+    "height": int,
+    "width": int,
+}
+# game -> option -> type; the defaults are the native ones
+OPTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "sokoban": _COMMON
+    | dict.fromkeys(("num_boxes", "min_moves", "max_moves"), int)
+    | {"track_dead": bool, "end_on_dead": bool, "levels": (list, type(None))},
+    "minesweeper": _COMMON | {"num_mines": int, "first_click": str, "no_guess": bool, "max_tries": int},
+}
 
 
 class StepOut(NamedTuple):
@@ -119,11 +133,11 @@ class SokobanBatch(Batch, _C.SokobanBatch):
     name = "sokoban"
 
 
-class MinesweeperBatch(Batch, getattr(_C, "MinesweeperBatch", object)):
+class MinesweeperBatch(Batch, _C.MinesweeperBatch):
     name = "minesweeper"
 
 
-class MinesweeperLargeBatch(Batch, getattr(_C, "MinesweeperLargeBatch", object)):
+class MinesweeperLargeBatch(Batch, _C.MinesweeperLargeBatch):
     """Boards above 8x8 cells."""
 
     name = "minesweeper"
@@ -159,14 +173,13 @@ def make(
     Raises:
         ValueError, TypeError: an unknown word, or values that do not go together; names both.
     """
-    if name not in GAMES:
-        raise ValueError(f"name must be one of {GAMES}, got {name!r}")
+    if name not in OPTIONS:
+        raise ValueError(f"name must be one of {tuple(OPTIONS)}, got {name!r}")
+    _check_options(name, config)
     if style not in STYLES:
         raise ValueError(f"style must be one of {STYLES}, got {style!r}")
     if num_threads is None:
-        num_threads = (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        num_threads = _num_processors()
     kind: type[Any] = SokobanBatch
     if name == "minesweeper":
         large = max(config.get("height", 6), config.get("width", 6)) > 8
@@ -174,6 +187,22 @@ def make(
     batch: Batch = kind(num_envs, num_threads=num_threads, split=split, **config)
     batch.style = style
     return batch
+
+
+def _check_options(name: str, config: dict[str, Any]) -> None:
+    for option, value in config.items():
+        if option not in OPTIONS[name]:
+            raise TypeError(f"{name} has no option {option!r}; its options are {', '.join(OPTIONS[name])}")
+        wanted = OPTIONS[name][option]
+        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            names = " or ".join(
+                kind.__name__ for kind in (wanted if isinstance(wanted, tuple) else (wanted,))
+            )
+            raise TypeError(f"{option} must be {names}, got {value!r}")
+
+
+def _num_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def num_tasks(name: str, split: str | None = None, **config: Any) -> tuple[int, bool]:

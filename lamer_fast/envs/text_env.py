@@ -99,7 +99,7 @@ class NativeTextEnv:
         self.batch.restore(data, env_idx)
 
     def legal_actions(self, env_idx: NDArray[np.int64]) -> list[list[str]]:
-        """One action a reply: what the rules allow and what changes the board."""
+        """One action a reply. Sokoban: moves that do something, and `still`; Minesweeper: closed cells."""
         mask = self.batch.legal_actions(env_idx)
         replies = [self.reply([action]) for action in range(self.batch.num_actions)]
         return [[replies[a] for a in np.flatnonzero(row)] for row in mask]

@@ -1,0 +1,124 @@
+"""The gymnasium face: gymnasium's own checks, the three autoreset modes, truncation."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium")
+from gymnasium.utils import env_checker  # noqa: E402
+from gymnasium.utils.performance import benchmark_vector_step  # noqa: E402
+from gymnasium.vector import AutoresetMode, VectorEnv  # noqa: E402
+
+from lamer_fast import envs  # noqa: E402
+from lamer_fast.envs.vector import GridVectorEnv  # noqa: E402
+
+GAMES = [("Sokoban", {"num_boxes": 1}), ("Minesweeper", {})]
+
+
+def make(game, num_envs=5, **config):
+    return gymnasium.make_vec(f"lamer_fast/{game}-v0", num_envs=num_envs, **config)
+
+
+@pytest.mark.parametrize("mode", ["next", "same", "none"])
+@pytest.mark.parametrize(("game", "config"), GAMES)
+def test_gymnasium_checks(game, config, mode):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vec = make(game, autoreset=mode, **config)
+        assert isinstance(vec, VectorEnv) and isinstance(vec.metadata["autoreset_mode"], AutoresetMode)
+        env_checker.check_reset_seed_determinism(vec)
+        env_checker.check_reset_return_type(vec)
+        env_checker.check_reset_options(vec)
+        env_checker.check_returned_data_not_reused(make(game, 1, autoreset=mode, **config))
+
+
+@pytest.mark.parametrize(("game", "config"), GAMES)
+def test_spaces_dtypes_and_seeds(game, config):
+    vec = make(game, **config)
+    grids, infos = vec.reset(seed=3)
+    assert grids in vec.observation_space and infos == {}
+    assert ["\n".join(bytes(row).decode() for row in grid) for grid in grids] == list(vec.render())
+    again, _ = vec.reset(seed=[3, 4, 5, 6, 7])
+    assert (again == grids).all()
+    actions = vec.action_space.sample()
+    grids, rewards, terminated, truncated, _ = vec.step(actions)
+    assert grids in vec.observation_space and rewards.dtype == np.float64
+    assert terminated.dtype == truncated.dtype == np.bool_
+    benchmark_vector_step(vec, target_duration=0.05, seed=0)
+
+
+def play_until(vec, condition, num_steps=500):
+    vec.reset(seed=0)
+    vec.action_space.seed(0)
+    for _ in range(num_steps):
+        before = vec.render()
+        step = vec.step(vec.action_space.sample())
+        if condition(step):
+            return before, step
+    raise AssertionError(f"not seen in {num_steps} steps")
+
+
+def test_next_step_autoreset_ignores_the_action_after_the_end():
+    vec = make("Minesweeper")
+    _, (_, _, terminated, _, _) = play_until(vec, lambda step: step[2].any())
+    closed = [text.count("?") for text in vec.render()]
+    grids, rewards, after, truncated, infos = vec.step(vec.action_space.sample())
+    assert not after[terminated].any() and not truncated.any() and not rewards[terminated].any()
+    assert (infos["_success"] == ~terminated).all()
+    for i in np.flatnonzero(terminated):
+        assert (grids[i] != ord("*")).all() and vec.render()[i].count("?") > 0, closed
+
+
+def test_same_step_autoreset_hands_out_the_final_grid():
+    vec = make("Minesweeper", autoreset="same")
+    _, (grids, _, terminated, _, infos) = play_until(vec, lambda step: (step[2] & (step[1] < 0)).any())
+    lost = np.flatnonzero(infos["final_info"]["dead"])
+    assert lost.size and (infos["_final_obs"] == terminated).all()
+    for i in range(vec.num_envs):
+        assert (infos["final_obs"][i] is not None) == terminated[i]
+    for i in lost:
+        assert (infos["final_obs"][i] == ord("*")).sum() == 1 and (grids[i] != ord("*")).all()
+
+
+def test_disabled_autoreset_needs_a_reset_mask():
+    vec = make("Minesweeper", autoreset="none")
+    _, (_, _, terminated, _, _) = play_until(vec, lambda step: step[2].any())
+    with pytest.raises(ValueError, match="are over"):
+        vec.step(vec.action_space.sample())
+    before = vec.render()
+    vec.reset(options={"reset_mask": terminated})
+    after = vec.render()
+    assert [a == b for a, b in zip(before, after, strict=True)] == (~terminated).tolist()
+    vec.step(vec.action_space.sample())
+    with pytest.raises(ValueError, match="reset_mask"):
+        vec.reset(options={"reset_mask": np.ones(3, bool)})
+
+
+def test_truncation():
+    vec = make("Sokoban", max_episode_steps=4)
+    vec.reset(seed=1)
+    still = np.full(5, 4)
+    for _ in range(3):
+        assert not vec.step(still)[3].any()
+    _, _, terminated, truncated, _ = vec.step(still)
+    assert truncated.all() and not terminated.any()
+    assert not vec.step(still)[3].any()  # the step that resets
+    assert not vec.step(still)[3].any()
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="'never'"):
+        GridVectorEnv("sokoban", 2, autoreset="never")
+    with pytest.raises(ValueError, match="0"):
+        GridVectorEnv("sokoban", 2, max_episode_steps=0)
+    with pytest.raises(ValueError, match="2 values, expected one for each of 3"):
+        GridVectorEnv("sokoban", 3).reset(seed=[1, 2])
+
+
+def test_importing_the_environments_does_not_import_gymnasium():
+    import subprocess
+    import sys
+
+    code = "import sys, lamer_fast.envs; sys.exit('gymnasium' in sys.modules or 'torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=envs.__file__.rsplit("/lamer_fast", 1)[0])
