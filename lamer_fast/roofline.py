@@ -1,0 +1,115 @@
+"""How far from the physical limit: measured rates of the device, and the least time that a model's work takes
+on it.
+
+Sampling reads the weights once per decoding step and the keys and values of every sequence at every step;
+training multiplies. Both bounds leave recomputation, scheduling and everything else at zero.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lamer_fast.rollout.trial_batch import TrialBatch
+
+
+@dataclass(frozen=True)
+class Rates:
+    flops: float  # floating point operations per second of one large matrix product
+    bytes: float  # bytes per second, read and written, of one large copy
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a decoder costs per token."""
+
+    body: int  # parameters outside embedding and head
+    head: int  # H x V
+    layers: int
+    width: int  # heads x head_dim of the queries
+    kv_width: int  # heads x head_dim of the keys
+    bytes_per_value: int
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of keys and values of one token in all layers."""
+        return 2 * self.layers * self.kv_width * self.bytes_per_value
+
+
+def measure(dtype: torch.dtype, device: torch.device) -> Rates:
+    """Best of a few runs of one product and one copy; a fraction of a second."""
+    size, copied = (8192, 1 << 30) if device.type == "cuda" else (1024, 1 << 27)
+    a = torch.ones(size, size, dtype=dtype, device=device)
+    product = torch.empty_like(a)
+    source = torch.ones(copied // dtype.itemsize, dtype=dtype, device=device)
+    target = torch.empty_like(source)
+
+    def seconds(call: Any) -> float:
+        best = float("inf")
+        for _ in range(4):  # the first is a warm-up
+            started = time.perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    flops = 2 * size**3 / seconds(lambda: torch.mm(a, a, out=product))
+    return Rates(flops, 2 * copied / seconds(lambda: target.copy_(source)))
+
+
+def shape_of(model: Any) -> Shape:
+    """From a Hugging Face causal language model (on any device, meta included)."""
+    config = model.config
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    total = sum(p.numel() for p in model.parameters())
+    outside = embedding.numel() + (0 if head is embedding else head.numel())
+    heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    return Shape(
+        body=total - outside,
+        head=head.numel(),
+        layers=config.num_hidden_layers,
+        width=heads * head_dim,
+        kv_width=kv_heads * head_dim,
+        bytes_per_value=head.dtype.itemsize,
+    )
+
+
+def training_flop(shape: Shape, lengths: NDArray[np.int64], loss_tokens: int) -> float:
+    """Forward and backward of packed sequences: 6 x body x T + causal attention + 6 x H x V x L."""
+    tokens, squares = float(lengths.sum()), float((lengths.astype(np.float64) ** 2).sum())
+    attention = 6.0 * shape.layers * shape.width * squares  # 2 products, half of each masked, 3 passes
+    return 6.0 * shape.body * tokens + attention + 6.0 * shape.head * loss_tokens
+
+
+def decode_seconds(shape: Shape, rates: Rates, batch: int, length: float) -> float:
+    """One decoding step of `batch` sequences of `length` tokens each."""
+    weights = (shape.body + shape.head) * shape.bytes_per_value
+    read = (weights + batch * length * shape.kv_bytes) / rates.bytes
+    return max(read, 2.0 * (shape.body + shape.head) * batch / rates.flops)
+
+
+def sampling_seconds(shape: Shape, rates: Rates, trials: TrialBatch) -> float:
+    """Least time to sample the replies of `trials`, all trials side by side, every prompt token computed
+    once."""
+    tokens = trials.token_end - trials.token_start
+    if not len(tokens):
+        return 0.0
+    per_trial = np.zeros(trials.num_trials, np.int64)
+    np.add.at(per_trial, trials.trial, tokens)
+    position = trials.token_start - trials.cu_seqlens[trials.sequence] + tokens / 2
+    weights = (shape.body + shape.head) * shape.bytes_per_value
+    read = float(per_trial.max()) * weights + float((position * tokens).sum()) * shape.kv_bytes
+    computed = 2.0 * shape.body * len(trials.tokens) + 2.0 * shape.head * float(tokens.sum())
+    return max(read / rates.bytes, computed / rates.flops)
+
+
+def training_seconds(shape: Shape, rates: Rates, trials: TrialBatch, epochs: int = 1) -> float:
+    """Least time to train on `trials` once per epoch."""
+    lengths = np.diff(trials.cu_seqlens)
+    return epochs * training_flop(shape, lengths, int(trials.loss_mask.sum())) / rates.flops
