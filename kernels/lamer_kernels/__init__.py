@@ -1,8 +1,8 @@
 """RL kernels: credit assignment and the packed log-prob policy loss.
 
-Every op takes flat tensors and a ``backend`` ("auto", "triton", "cpu" or "reference"). Importing the package needs
-torch and numpy; numba and triton are imported by the first call that uses them. Contracts: the docstring of each op;
-formulas, errors and speed: ``kernels/README.md``.
+Every op takes flat tensors and a ``backend`` ("auto", "triton", "cpu" or "reference"). Importing the
+package needs torch and numpy; numba and triton are imported by the first call that uses them. Contracts: the
+docstring of each op; formulas, errors and speed: ``kernels/README.md``.
 """
 
 from importlib import import_module
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .anchors import anchor_groups, gigpo_advantages
+    from .attention import register_attention, varlen_attention
     from .groups import group_advantages
+    from .logprob import linear_logprob
     from .meta import meta_advantages
     from .packing import pack
     from .pass_at_k import pass_at_k_advantages
+    from .policy import linear_policy_loss, policy_loss, token_weights
     from .returns import cross_episode_returns, discounted_returns, gae
 
 __version__ = "0.1.0"
@@ -29,18 +32,30 @@ _EXPORTS = {
     "meta_advantages": "meta",
     "pass_at_k_advantages": "pass_at_k",
     "pack": "packing",
+    "linear_logprob": "logprob",
+    "linear_policy_loss": "policy",
+    "policy_loss": "policy",
+    "token_weights": "policy",
+    "varlen_attention": "attention",
+    "register_attention": "attention",
 }
 
-__all__ = [ 
+__all__ = [
     "anchor_groups",
     "cross_episode_returns",
     "discounted_returns",
     "gae",
     "gigpo_advantages",
     "group_advantages",
+    "linear_logprob",
+    "linear_policy_loss",
     "meta_advantages",
     "pack",
     "pass_at_k_advantages",
+    "policy_loss",
+    "register_attention",
+    "token_weights",
+    "varlen_attention",
 ]
 
 

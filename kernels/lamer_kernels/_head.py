@@ -1,0 +1,113 @@
+"""What the loss-head ops share: the head, its GEMMs, and token chunks that fit a workspace.
+
+Axis letters: T packed tokens, L loss tokens, C tokens of one chunk, H hidden, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+HEAD_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+DEFAULT_WORKSPACE_BYTES = {"cuda": 1_250_000_000, "cpu": 64 << 20}
+
+
+@dataclass(frozen=True)
+class Head:
+    """``logits = softcap * tanh((x @ weight.T + bias) / softcap) / temperature`` of hidden rows ``x``.
+
+    Attributes:
+        weight: [V, H] in hidden's dtype, the dtype of the GEMMs.
+        bias: [V] in the accumulation dtype, or None.
+        softcap: None leaves the tanh out.
+        temperature: one value, or [L] in the accumulation dtype.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    softcap: float | None
+    temperature: float | Tensor
+
+    def temperature_of(self, rows: slice) -> float | Tensor:
+        return self.temperature if isinstance(self.temperature, float) else self.temperature[rows]
+
+
+def make_head(
+    weight: Tensor,
+    bias: Tensor | None,
+    softcap: float | None,
+    temperature: float | Tensor,
+    dtype: torch.dtype,
+) -> Head:
+    acc = accumulation_dtype(dtype)
+    if bias is not None:
+        # a bias of -inf removes an entry; the finite stand-in keeps 0 * log 0 out of the entropy
+        bias = bias.detach().to(acc).clamp(min=-1e30)
+    if isinstance(temperature, Tensor):
+        temperature = temperature.to(acc)
+    return Head(weight.detach().to(dtype), bias, softcap, temperature)
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def logits_dtype(x: Tensor) -> torch.dtype:
+    """float32 on CUDA; on a CPU the GEMMs write hidden's dtype (there is no bf16 x bf16 -> float32 GEMM)."""
+    return accumulation_dtype(x.dtype) if x.is_cuda else x.dtype
+
+
+def default_workspace_bytes(device: torch.device) -> int:
+    return DEFAULT_WORKSPACE_BYTES["cuda" if device.type == "cuda" else "cpu"]
+
+
+def max_chunk_tokens(x: Tensor, vocab: int, workspace_bytes: int) -> int:
+    return max(1, workspace_bytes // (vocab * logits_dtype(x).itemsize))
+
+
+def token_chunks(num_tokens: int, max_tokens: int) -> Iterator[slice]:
+    """Evenly sized chunks, so that no ragged tail pays a whole pass over the weight."""
+    num_chunks = -(-num_tokens // max_tokens)
+    size = -(-num_tokens // max(num_chunks, 1))
+    for start in range(0, num_tokens, max(size, 1)):
+        yield slice(start, min(start + size, num_tokens))
+
+
+def write_logits(out: Tensor, x: Tensor, targets: Tensor, head: Head) -> None:
+    """out [C, V] = x @ weight.T, up to a constant per row where ``out`` is a 16-bit type.
+
+    A 16-bit logit of size 20 is off by up to 0.06. Softmax does not see a constant, so the target's logit is taken
+    off inside the GEMM (as its additive term, before the rounding): the logits near the target's are then small
+    and exact, and the error of the log-prob falls by more than ten. A softcap does see it, and goes without.
+    """
+    if out.dtype is x.dtype and out.dtype.itemsize == 2 and head.softcap is None:
+        shift = torch.linalg.vecdot(x.float(), head.weight[targets].float()).to(out.dtype)
+        out.copy_(shift.neg_().unsqueeze(1).expand_as(out))
+        out.addmm_(x, head.weight.T)
+    elif out.dtype is x.dtype:
+        torch.mm(x, head.weight.T, out=out)
+    elif x.is_cuda:
+        torch.mm(x, head.weight.T, out_dtype=out.dtype, out=out)
+    else:  # the interpreter's stand-in for the line above
+        torch.mm(x.to(out.dtype), head.weight.T.to(out.dtype), out=out)
+
+
+def add_dweight(dweight: Tensor, dlogits: Tensor, x: Tensor) -> None:
+    """dweight [V, H] += dlogits.T @ x, accumulated in dweight's dtype (float32 under 16-bit operands)."""
+    if dweight.dtype is x.dtype:
+        dweight.addmm_(dlogits.T, x)
+    elif x.is_cuda:
+        torch.addmm(dweight, dlogits.T, x, out_dtype=dweight.dtype, out=dweight)
+    else:
+        block = max(1, (4 << 20) // x.shape[1])  # the 16-bit product of a block of V stays in the cache
+        for start in range(0, dweight.shape[0], block):
+            rows = slice(start, start + block)
+            dweight[rows] += dlogits[:, rows].T @ x
+
+
+def scatter_rows(rows: Tensor, token_idx: Tensor | None, num_tokens: int) -> Tensor:
+    """[T, H] with ``rows [L, H]`` added at ``token_idx``, zero elsewhere."""
+    if token_idx is None:
+        return rows
+    return rows.new_zeros(num_tokens, rows.shape[1]).index_add_(0, token_idx, rows)

@@ -1,0 +1,184 @@
+"""The loops over token chunks: forward and backward of linear_logprob under its three plans.
+
+cached     logits of all selected tokens fit the workspace and are kept: 3 GEMMs
+recompute  the backward pass computes them again, chunk by chunk: 4 GEMMs
+frozen     the head needs no gradient: the forward pass keeps d output / d hidden [L, H], 2 GEMMs, no logits kept
+values     nothing needs a gradient: 1 GEMM
+"""
+
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._head import (
+    Head,
+    accumulation_dtype,
+    add_dweight,
+    logits_dtype,
+    max_chunk_tokens,
+    token_chunks,
+    write_logits,
+)
+from . import cpu
+from .cpu import RowStats, row_grads
+
+
+def row_passes(backend: str) -> ModuleType:
+    if backend != "triton":
+        return cpu
+    from . import launch
+
+    return launch
+
+
+class Forward(NamedTuple):
+    """Per token [L]; ``logits`` [L, V] under plan cached, ``units`` [outputs, L, H] under plan frozen, else empty."""
+
+    stats: RowStats
+    logits: Tensor
+    units: Tensor
+
+
+def forward(
+    x: Tensor,
+    targets: Tensor,
+    head: Head,
+    *,
+    entropy: bool,
+    sum_sq: bool,
+    plan: str,
+    workspace_bytes: int,
+    backend: str,
+) -> Forward:
+    """x: [L, H] the selected rows."""
+    passes = row_passes(backend)
+    (num_tokens, hidden), vocab = x.shape, head.weight.shape[0]
+    acc = accumulation_dtype(x.dtype)
+    cached = plan == "cached"
+    max_tokens = num_tokens if cached else min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes))
+    buffer = x.new_empty(max_tokens, vocab, dtype=logits_dtype(x))
+    units = x.new_empty(1 + entropy + sum_sq if plan == "frozen" else 0, num_tokens, hidden)
+    stats = RowStats(
+        x.new_empty(num_tokens, dtype=acc),
+        x.new_empty(num_tokens, dtype=acc),
+        x.new_empty(num_tokens, dtype=acc) if entropy else None,
+        x.new_empty(num_tokens, dtype=acc) if sum_sq else None,
+    )
+    for rows in token_chunks(num_tokens, max(max_tokens, 1)):
+        logits, temperature = buffer[: rows.stop - rows.start], head.temperature_of(rows)
+        write_logits(logits, x[rows], targets[rows], head)
+        part = passes.row_stats(logits, targets[rows], head, temperature, entropy=entropy, sum_sq=sum_sq)
+        for whole, piece in zip(stats, part, strict=True):
+            if whole is not None:
+                whole[rows] = piece
+        if plan == "frozen":
+            _write_units(units[:, rows], logits, targets[rows], part, head, temperature, passes)
+    return Forward(stats, buffer if cached else buffer.new_empty(0), units)
+
+
+def _write_units(
+    units: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    stats: RowStats,
+    head: Head,
+    temperature: float | Tensor,
+    passes: ModuleType,
+) -> None:
+    """units[o] = d output_o / d x: what the backward pass then only scales."""
+    one = torch.ones_like(stats.logprobs)
+    wanted = [(one, None, None)]
+    if stats.entropy is not None:
+        wanted.append((None, one, None))
+    if stats.sum_sq is not None:
+        wanted.append((None, None, one))
+    for i, upstream in enumerate(wanted):
+        last = i == len(wanted) - 1
+        grads = row_grads(stats, *upstream)
+        dlogits = passes.write_dlogits(
+            None if last else torch.empty_like(logits),
+            logits,
+            targets,
+            stats.lse,
+            grads,
+            head,
+            temperature,
+            units.dtype,
+        )
+        torch.mm(dlogits, head.weight, out=units[i])
+
+
+class Gradients(NamedTuple):
+    x: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+
+def backward(
+    upstream: tuple[Tensor | None, Tensor | None, Tensor | None],
+    x: Tensor,
+    targets: Tensor,
+    head: Head,
+    saved: Forward,
+    *,
+    needs: tuple[bool, bool, bool],
+    workspace_bytes: int,
+    backend: str,
+) -> Gradients:
+    """Gradients of x [L, H], weight [V, H] and bias [V] (the last two in the accumulation dtype).
+
+    Args:
+        upstream: gradients [L] of logprobs, entropy and sum_sq; None is zero.
+    """
+    acc = accumulation_dtype(x.dtype)
+    if saved.units.numel():
+        order = [
+            g
+            for g, s in zip(upstream, (0, saved.stats.entropy, saved.stats.sum_sq), strict=True)
+            if s is not None
+        ]
+        dx = torch.zeros_like(x, dtype=acc)
+        for grad, unit in zip(order, saved.units, strict=True):
+            if grad is not None:
+                dx.addcmul_(grad.unsqueeze(1), unit.to(acc))
+        return Gradients(dx.to(x.dtype), None, None)
+
+    passes = row_passes(backend)
+    (num_tokens, _), (vocab, _) = x.shape, head.weight.shape
+    grads = row_grads(saved.stats, *upstream)
+    dx = torch.empty_like(x) if needs[0] else None
+    dweight = head.weight.new_zeros(head.weight.shape, dtype=acc) if needs[1] else None
+    dbias = head.weight.new_zeros(vocab, dtype=acc) if needs[2] else None
+    max_tokens = min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes))
+    buffer = x.new_empty(max_tokens, vocab, dtype=logits_dtype(x))
+    for rows in token_chunks(num_tokens, max(max_tokens, 1)):
+        logits, temperature = buffer[: rows.stop - rows.start], head.temperature_of(rows)
+        if saved.logits.numel():
+            out, logits = logits, saved.logits[rows]
+        else:
+            out = None
+            write_logits(logits, x[rows], targets[rows], head)
+        part = type(grads)(*(None if c is None else c[rows] for c in grads))
+        lse = saved.stats.lse[rows]
+        dlogits = passes.write_dlogits(out, logits, targets[rows], lse, part, head, temperature, x.dtype)
+        add_gradients(dlogits, x[rows], head.weight, None if dx is None else dx[rows], dweight, dbias)
+    return Gradients(dx, dweight, dbias)
+
+
+def add_gradients(
+    dlogits: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    dx: Tensor | None,
+    dweight: Tensor | None,
+    dbias: Tensor | None,
+) -> None:
+    """dx = dlogits @ weight; dweight += dlogits.T @ x; dbias += the column sums of dlogits."""
+    if dx is not None:
+        torch.mm(dlogits, weight, out=dx)
+    if dweight is not None:
+        add_dweight(dweight, dlogits, x)
+    if dbias is not None:
+        dbias += dlogits.sum(0, dtype=dbias.dtype)

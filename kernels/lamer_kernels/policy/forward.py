@@ -1,0 +1,188 @@
+"""Loss and gradients of linear_policy_loss in one sweep over token chunks.
+
+A token's loss needs its log-prob and entropy only, so its row of logits can become its row of dlogits while it is at
+hand: 3 GEMMs. For gspo the ratio needs the whole segment first: all log-probs, then all gradients; 3 GEMMs if the
+logits of all tokens fit the workspace, else 4.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._head import (
+    Head,
+    accumulation_dtype,
+    logits_dtype,
+    max_chunk_tokens,
+    token_chunks,
+    write_logits,
+)
+from ..logprob.cpu import RowGrads, RowStats, row_grads
+from ..logprob.plans import add_gradients, row_passes
+from .terms import LossConfig, Terms, TokenData, policy_terms
+
+
+class Wanted(NamedTuple):
+    """Where gradients go; None computes none. ``x`` is written, the other two are added to."""
+
+    x: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+
+class Result(NamedTuple):
+    logprobs: Tensor
+    entropy: Tensor
+    terms: Terms
+
+
+def forward(
+    x: Tensor,
+    targets: Tensor,
+    head: Head,
+    tokens: TokenData,
+    config: LossConfig,
+    wanted: Wanted,
+    *,
+    skip_idle_rows: bool,
+    workspace_bytes: int,
+    backend: str,
+) -> Result:
+    """x: [L, H] the selected rows.
+
+    skip_idle_rows: rows without a gradient (clipped, advantage 0) leave before the backward GEMMs; synchronises.
+    """
+    sweep = _Sweep(x, targets, head, wanted, skip_idle_rows, workspace_bytes, backend)
+    if config.loss != "gspo":
+        return sweep.chunk_by_chunk(tokens, config)
+    return sweep.segments_first(tokens, config)
+
+
+class _Sweep:
+    def __init__(
+        self,
+        x: Tensor,
+        targets: Tensor,
+        head: Head,
+        wanted: Wanted,
+        skip_idle_rows: bool,
+        workspace_bytes: int,
+        backend: str,
+    ) -> None:
+        self.x, self.targets, self.head, self.wanted = x, targets, head, wanted
+        self.skip_idle_rows = skip_idle_rows
+        self.passes = row_passes(backend)
+        self.needs_gradients = any(g is not None for g in wanted)
+        vocab = head.weight.shape[0]
+        self.max_tokens = max(1, min(x.shape[0], max_chunk_tokens(x, vocab, workspace_bytes)))
+        self.buffer = x.new_empty(self.max_tokens if x.shape[0] else 0, vocab, dtype=logits_dtype(x))
+
+    def chunk_by_chunk(self, tokens: TokenData, config: LossConfig) -> Result:
+        parts = []
+        for rows in token_chunks(self.x.shape[0], self.max_tokens):
+            logits, stats = self.logits(rows), None
+            if self.needs_gradients and hasattr(self.passes, "policy_rows"):
+                stats, terms, dlogits = self.passes.policy_rows(
+                    logits,
+                    self.targets[rows],
+                    self.head,
+                    self.head.temperature_of(rows),
+                    tokens[rows],
+                    config,
+                    self.x.dtype,
+                )
+                self.add_gradients(rows, dlogits, terms)
+            else:
+                stats = self.stats(rows, logits)
+                terms = policy_terms(config, stats.logprobs, stats.entropy, tokens[rows])
+                if self.needs_gradients:
+                    self.add_row_gradients(rows, logits, stats, terms)
+            parts.append(Result(stats.logprobs, stats.entropy, terms))
+        return _concatenate(parts) if parts else self.empty(tokens, config)
+
+    def segments_first(self, tokens: TokenData, config: LossConfig) -> Result:
+        chunks = list(token_chunks(self.x.shape[0], self.max_tokens))
+        parts = []
+        for rows in chunks:
+            logits = self.logits(rows)
+            parts.append(self.stats(rows, logits))
+        if not parts:
+            return self.empty(tokens, config)
+        stats = RowStats(
+            torch.cat([p.logprobs for p in parts]),
+            torch.cat([p.lse for p in parts]),
+            torch.cat([p.entropy for p in parts]),
+            None,
+        )
+        terms = policy_terms(config, stats.logprobs, stats.entropy, tokens)
+        if self.needs_gradients:
+            for rows in chunks:
+                if len(chunks) > 1:
+                    logits = self.logits(rows)
+                self.add_row_gradients(rows, logits, _rows_of(stats, rows), _rows_of(terms, rows))
+        return Result(stats.logprobs, stats.entropy, terms)
+
+    def logits(self, rows: slice) -> Tensor:
+        logits = self.buffer[: rows.stop - rows.start]
+        write_logits(logits, self.x[rows], self.targets[rows], self.head)
+        return logits
+
+    def stats(self, rows: slice, logits: Tensor) -> RowStats:
+        temperature = self.head.temperature_of(rows)
+        return self.passes.row_stats(
+            logits, self.targets[rows], self.head, temperature, entropy=True, sum_sq=False
+        )
+
+    def add_row_gradients(self, rows: slice, logits: Tensor, stats: RowStats, terms: Terms) -> None:
+        grads = row_grads(stats, terms.grad_logprobs, terms.grad_entropy, None)
+        targets, temperature = self.targets[rows], self.head.temperature_of(rows)
+        live = _live_rows(terms) if self.skip_idle_rows else None
+        lse = stats.lse
+        if live is not None:
+            logits, targets, lse = logits[live], targets[live], lse[live]
+            grads = RowGrads(*(None if g is None else g[live] for g in grads))
+            temperature = temperature[live] if isinstance(temperature, Tensor) else temperature
+        dlogits = self.passes.write_dlogits(
+            None, logits, targets, lse, grads, self.head, temperature, self.x.dtype
+        )
+        self.add_gradients(rows, dlogits, terms, live, selected=True)
+
+    def add_gradients(
+        self, rows: slice, dlogits: Tensor, terms: Terms, live: Tensor | None = None, selected: bool = False
+    ) -> None:
+        x = self.x[rows]
+        dx = None if self.wanted.x is None else self.wanted.x[rows]
+        if self.skip_idle_rows and not selected:
+            live = _live_rows(terms)
+            dlogits = dlogits[live]
+        if live is None:
+            add_gradients(dlogits, x, self.head.weight, dx, self.wanted.weight, self.wanted.bias)
+            return
+        live_dx = None if dx is None else torch.empty_like(x[live])
+        add_gradients(dlogits, x[live], self.head.weight, live_dx, self.wanted.weight, self.wanted.bias)
+        if dx is not None:
+            dx.zero_().index_copy_(0, live, live_dx)
+
+    def empty(self, tokens: TokenData, config: LossConfig) -> Result:
+        none = self.x.new_empty(0, dtype=accumulation_dtype(self.x.dtype))
+        return Result(none, none, policy_terms(config, none, none, tokens))
+
+
+def _live_rows(terms: Terms) -> Tensor:
+    live = terms.grad_logprobs != 0
+    if terms.grad_entropy is not None:
+        live = live | (terms.grad_entropy != 0)
+    return live.nonzero().squeeze(1)
+
+
+def _rows_of(fields: NamedTuple, rows: slice) -> NamedTuple:
+    return type(fields)(*(None if f is None else f[rows] for f in fields))
+
+
+def _concatenate(parts: list[Result]) -> Result:
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(*(p.terms for p in parts), strict=True)
+    terms = Terms(*(None if c[0] is None else torch.cat(c) for c in columns))
+    return Result(torch.cat([p.logprobs for p in parts]), torch.cat([p.entropy for p in parts]), terms)

@@ -1,0 +1,268 @@
+"""linear_policy_loss: the custom op, and the public function with its checks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._checks import check_choice, check_tensor
+from .._dispatch import resolve_backend
+from .._head import accumulation_dtype, default_workspace_bytes, make_head, scatter_rows
+from .._head_checks import check_head
+from .checks import check_config, check_tokens
+from .forward import Wanted, forward
+from .gradients import attach_gradients
+from .op import PolicyLoss
+from .reference import linear_policy_loss_ref
+from .terms import LossConfig, TokenData
+
+COMPACT = ("host", "data", "none")
+
+
+def linear_policy_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    old_logprobs: Tensor | None,
+    advantages: Tensor,
+    *,
+    token_idx: Tensor | None = None,
+    token_weights: Tensor | None = None,
+    cu_segments: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    loss: str = "clip",
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    dual_clip: float | None = None,
+    ref_logprobs: Tensor | None = None,
+    kl: str = "k3",
+    kl_coef: float = 0.0,
+    entropy_coef: float = 0.0,
+    importance_weights: Tensor | None = None,
+    dweight_out: Tensor | None = None,
+    weight_cast: Tensor | None = None,
+    compact: str = "host",
+    workspace_bytes: int | None = None,
+    backend: str = "auto",
+    validate: bool = False,
+) -> PolicyLoss:
+    """``sum_l token_weights[l] * loss_l`` of a language-model head and its gradients, without a [T, V] tensor.
+
+    With r = exp(logprob - old_logprob), A the advantage, b(r) = clamp(r, 1 - clip_low, 1 + clip_high)::
+
+        clip       -min(r A, b(r) A); with dual_clip c also at most -c A where A < 0
+        gspo       the same with r = exp(mean over the token's segment of logprob - old_logprob)
+        cispo      -stop_gradient(b(r)) A logprob
+        reinforce  -A logprob
+        all        x importance_weights, + kl_coef * KL, - entropy_coef * entropy
+        KL         k1: logprob - ref;  k2: (logprob - ref)^2 / 2;  k3: exp(ref - logprob) - 1 - (ref - logprob)
+
+    ppo and dapo are clip with ``token_weights("token_mean")`` (dapo: clip_high > clip_low), grpo is clip with
+    ``"sequence_mean"``, dr_grpo clip with ``"constant"``. Gradients are computed here, in the forward pass, where
+    gradients are enabled; ``loss.backward()`` only scales them.
+
+    Args:
+        hidden, weight, targets, token_idx, temperature, bias, softcap, weight_cast: as in linear_logprob.
+        old_logprobs: [L] fp32, nats. None: those of this very pass, so that r = 1.
+        advantages: [L] fp32.
+        token_weights: [L] fp32, the aggregation; None is 1 each. Weight 0 takes a token out, whatever its ratio.
+        cu_segments: [U+1] int64, for gspo: segments of L over which the ratio is averaged, such as turns.
+        dual_clip: > 1, or None.
+        ref_logprobs: [L] fp32; without kl_coef they only fill the KL statistic.
+        importance_weights: [L] fp32, such as truncated ratios against the sampler's log-probs.
+        dweight_out: [V, H] fp32 (fp64): d loss / d weight is added here, and ``weight`` gets no gradient through
+            autograd. For accumulation over micro-batches in float32; the upstream gradient is taken to be 1.
+        compact: "host" leaves out tokens that have no coefficient as far as the host knows: weight 0, or advantage 0
+            without KL and entropy terms, read from CPU tensors (advantages and token_weights may stay on the CPU
+            when the rest is on a GPU). "data" also takes rows without gradient out of the backward GEMMs, at one
+            synchronisation per chunk. "none" computes all. What is left out adds exactly 0 to loss and gradients.
+        workspace_bytes: for logits; default 1.25 GB on CUDA, 64 MiB on a CPU.
+        validate: also check values (targets, token_idx, cu_segments), which synchronises with a GPU.
+
+    Returns:
+        PolicyLoss: the scalar and per-token statistics [L], float32 (float64 for float64 inputs).
+
+    Raises:
+        ValueError: an unsupported combination, or shapes, dtypes or devices that disagree; the message names both.
+    """
+    check_head(hidden, weight, targets, token_idx, temperature, bias, softcap, weight_cast, validate)
+    check_choice("compact", compact, COMPACT)
+    tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
+    config = LossConfig(loss, clip_low, clip_high, dual_clip, kl, kl_coef, entropy_coef)
+    check_config(config, tokens)
+    check_tokens(tokens, hidden, targets.shape[0], validate)
+    acc = accumulation_dtype(hidden.dtype)
+    if dweight_out is not None:
+        check_tensor("dweight_out", dweight_out, shape=tuple(weight.shape), dtypes=(acc,), like=hidden)
+    backend = resolve_backend(backend, hidden.device)
+    if backend == "reference":
+        head: dict[str, Any] = dict(token_idx=token_idx, temperature=temperature, bias=bias, softcap=softcap)
+        return _reference(
+            hidden, weight, targets, tokens.to(hidden.new_empty(0, dtype=acc)), config, head, dweight_out
+        )
+
+    with_grad = torch.is_grad_enabled()
+    need_hidden = with_grad and hidden.requires_grad
+    need_bias = with_grad and bias is not None and bias.requires_grad
+    need_weight = with_grad and weight.requires_grad and dweight_out is None
+    dweight = dweight_out if with_grad else None
+    if need_weight:
+        dweight = torch.zeros(weight.shape, dtype=acc, device=weight.device)
+    dbias = torch.zeros(weight.shape[0], dtype=acc, device=weight.device) if need_bias else None
+    out = _linear_policy_loss(
+        hidden.detach(),
+        weight.detach() if weight_cast is None else weight_cast,
+        targets,
+        tokens.old_logprobs,
+        tokens.advantages,
+        tokens.token_weights,
+        tokens.ref_logprobs,
+        tokens.importance_weights,
+        tokens.cu_segments,
+        token_idx,
+        temperature if isinstance(temperature, Tensor) else None,
+        None if bias is None else bias.detach(),
+        dweight,
+        dbias,
+        1.0 if isinstance(temperature, Tensor) else float(temperature),
+        softcap,
+        loss,
+        clip_low,
+        clip_high,
+        dual_clip,
+        kl,
+        kl_coef,
+        entropy_coef,
+        need_hidden,
+        compact,
+        default_workspace_bytes(hidden.device) if workspace_bytes is None else workspace_bytes,
+        backend,
+    )
+    total, *statistics, dhidden = out
+    pairs = [(hidden, dhidden)] if need_hidden else []
+    pairs += [(weight, dweight)] if need_weight else []  # type: ignore[list-item]
+    pairs += [(bias, dbias)] if need_bias else []  # type: ignore[list-item]
+    if pairs:
+        total = attach_gradients(total, [x for x, _ in pairs], [g for _, g in pairs])
+    return PolicyLoss(total, *statistics)
+
+
+@torch.library.custom_op("lamer_kernels::linear_policy_loss", mutates_args=("dweight", "dbias"))
+def _linear_policy_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    old_logprobs: Tensor | None,
+    advantages: Tensor,
+    token_weights: Tensor | None,
+    ref_logprobs: Tensor | None,
+    importance_weights: Tensor | None,
+    cu_segments: Tensor | None,
+    token_idx: Tensor | None,
+    temperatures: Tensor | None,
+    bias: Tensor | None,
+    dweight: Tensor | None,
+    dbias: Tensor | None,
+    temperature: float,
+    softcap: float | None,
+    loss: str,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float | None,
+    kl: str,
+    kl_coef: float,
+    entropy_coef: float,
+    need_hidden: bool,
+    compact: str,
+    workspace_bytes: int,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """loss [], logprobs, ratio, clipped, kl, entropy, kept [L], dhidden [T, H]; adds to dweight and dbias."""
+    acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
+    config = LossConfig(loss, clip_low, clip_high, dual_clip, kl, kl_coef, entropy_coef)
+    tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
+    kept = tokens.kept(config) if compact != "none" else None
+    tokens = tokens.to(hidden.new_empty(0, dtype=acc))
+    temperature_or_rows = temperature if temperatures is None else temperatures
+    if kept is not None:
+        idx = kept.nonzero().squeeze(1)
+        idx = idx.to(hidden.device, non_blocking=True)
+        tokens, targets = tokens.select(kept, idx), targets[idx]
+        token_idx = idx if token_idx is None else token_idx[idx]
+        if temperatures is not None:
+            temperature_or_rows = temperatures[idx]
+    head = make_head(weight, bias, softcap, temperature_or_rows, hidden.dtype)
+    x = hidden if token_idx is None else hidden[token_idx]
+    dx = torch.empty_like(x) if need_hidden else None
+    done = forward(
+        x,
+        targets,
+        head,
+        tokens,
+        config,
+        Wanted(dx, dweight, dbias),
+        skip_idle_rows=compact == "data",
+        workspace_bytes=workspace_bytes,
+        backend=backend,
+    )
+    terms = done.terms
+    statistics = [done.logprobs, terms.ratio, terms.clipped, terms.kl, done.entropy]
+    if kept is not None:
+        statistics = [s.new_zeros(num_tokens).index_copy_(0, idx, s) for s in statistics]
+        kept = kept.to(hidden.device, non_blocking=True)
+    return (
+        terms.loss.sum(dtype=torch.float64).to(acc),
+        *statistics,
+        torch.ones(num_tokens, dtype=torch.bool, device=hidden.device) if kept is None else kept,
+        hidden.new_empty(0) if dx is None else scatter_rows(dx, token_idx, hidden.shape[0]),
+    )  # type: ignore[return-value]
+
+
+@_linear_policy_loss.register_fake
+def _(hidden, weight, targets, *args):  # type: ignore[no-untyped-def]
+    need_hidden = args[-4]
+    acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
+    numbers = [hidden.new_empty(num_tokens, dtype=acc) for _ in range(4)]
+    flags = [hidden.new_empty(num_tokens, dtype=torch.bool) for _ in range(2)]
+    return (
+        hidden.new_empty((), dtype=acc),
+        numbers[0],
+        numbers[1],
+        flags[0],
+        numbers[2],
+        numbers[3],
+        flags[1],
+        torch.empty_like(hidden) if need_hidden else hidden.new_empty(0),
+    )
+
+
+def _reference(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    tokens: TokenData,
+    config: LossConfig,
+    head: dict[str, Any],
+    dweight_out: Tensor | None,
+) -> PolicyLoss:
+    own_weight = weight if dweight_out is None else weight.detach().requires_grad_(torch.is_grad_enabled())
+    ref = linear_policy_loss_ref(
+        hidden,
+        own_weight,
+        targets,
+        tokens.old_logprobs,
+        tokens.advantages,
+        token_weights=tokens.token_weights,
+        cu_segments=tokens.cu_segments,
+        ref_logprobs=tokens.ref_logprobs,
+        importance_weights=tokens.importance_weights,
+        **vars(config),
+        **head,
+    )
+    if dweight_out is not None and torch.is_grad_enabled():
+        (dweight,) = torch.autograd.grad(ref.loss, own_weight, retain_graph=True)
+        dweight_out += dweight
+    kept = torch.ones_like(targets, dtype=torch.bool)
+    return PolicyLoss(ref.loss, *(x.detach() for x in ref[1:] if x is not None), kept)

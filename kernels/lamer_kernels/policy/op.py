@@ -1,0 +1,101 @@
+"""policy_loss: the losses for those who already have log-probs."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._checks import check_tensor
+from .._dispatch import resolve_backend
+from .._head_checks import ACC_DTYPES
+from .checks import check_config, check_tokens
+from .gradients import attach_gradients
+from .reference import policy_loss_ref
+from .terms import LossConfig, TokenData, policy_terms
+
+
+class PolicyLoss(NamedTuple):
+    """``loss`` is the scalar to differentiate; the rest are statistics per loss token [L], without gradient."""
+
+    loss: Tensor
+    logprobs: Tensor
+    ratio: Tensor
+    """exp(logprobs - old_logprobs), for gspo that of the segment."""
+    clipped: Tensor
+    """bool: the clip acts on this token."""
+    kl: Tensor
+    """The estimate against ref_logprobs, 0 without them."""
+    entropy: Tensor | None
+    kept: Tensor
+    """bool: computed. A token dropped for having no coefficient has statistics 0."""
+
+
+def policy_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor | None,
+    advantages: Tensor,
+    *,
+    token_weights: Tensor | None = None,
+    cu_segments: Tensor | None = None,
+    loss: str = "clip",
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    dual_clip: float | None = None,
+    ref_logprobs: Tensor | None = None,
+    kl: str = "k3",
+    kl_coef: float = 0.0,
+    entropy: Tensor | None = None,
+    entropy_coef: float = 0.0,
+    importance_weights: Tensor | None = None,
+    backend: str = "auto",
+    validate: bool = False,
+) -> PolicyLoss:
+    """``sum(token_weights * loss)`` of log-probs [L] that are already there; see linear_policy_loss for the losses.
+
+    Args:
+        logprobs: [L] fp32 or fp64, gets a gradient; so does ``entropy`` [L], which entropy_coef needs.
+
+    Raises:
+        ValueError: an unsupported combination, or shapes, dtypes or devices that disagree; the message names both.
+    """
+    check_tensor("logprobs", logprobs, shape=(None,), dtypes=ACC_DTYPES)
+    if entropy is not None:
+        check_tensor("entropy", entropy, shape=tuple(logprobs.shape), dtypes=(logprobs.dtype,), like=logprobs)
+    if entropy_coef and entropy is None:
+        raise ValueError(f"entropy_coef {entropy_coef} needs entropy, got None")
+    tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
+    config = LossConfig(loss, clip_low, clip_high, dual_clip, kl, kl_coef, entropy_coef)
+    check_config(config, tokens)
+    check_tokens(tokens, logprobs, logprobs.shape[0], validate)
+    tokens = tokens.to(logprobs)
+    kept = torch.ones_like(logprobs, dtype=torch.bool)
+    if resolve_backend(backend, logprobs.device) == "reference":
+        ref = policy_loss_ref(
+            logprobs,
+            tokens.old_logprobs,
+            tokens.advantages,
+            token_weights=tokens.token_weights,
+            cu_segments=cu_segments,
+            loss=loss,
+            clip_low=clip_low,
+            clip_high=clip_high,
+            dual_clip=dual_clip,
+            ref_logprobs=tokens.ref_logprobs,
+            kl=kl,
+            kl_coef=kl_coef,
+            entropy=entropy,
+            entropy_coef=entropy_coef,
+            importance_weights=tokens.importance_weights,
+        )
+        statistics = (None if x is None else x.detach() for x in ref[1:])
+        return PolicyLoss(ref.loss, *statistics, kept)
+
+    values = logprobs.detach()
+    entropies = None if entropy is None else entropy.detach()
+    terms = policy_terms(config, values, entropies, tokens)
+    total = terms.loss.sum(dtype=torch.float64).to(logprobs.dtype)
+    pairs = [(logprobs, terms.grad_logprobs)]
+    if entropy is not None and terms.grad_entropy is not None:
+        pairs.append((entropy, terms.grad_entropy))
+    total = attach_gradients(total, [x for x, _ in pairs], [g for _, g in pairs])
+    return PolicyLoss(total, values, terms.ratio, terms.clipped, terms.kl, entropies, kept)

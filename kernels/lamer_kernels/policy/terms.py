@@ -1,0 +1,169 @@
+"""The losses in closed form: value and derivative per token, elementwise. ``reference.py`` says what they are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LOSSES = ("clip", "gspo", "cispo", "reinforce")
+KLS = ("k1", "k2", "k3")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The scalar switches; their meaning stands in the docstring of linear_policy_loss."""
+
+    loss: str
+    clip_low: float
+    clip_high: float
+    dual_clip: float | None
+    kl: str
+    kl_coef: float
+    entropy_coef: float
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """The constants of each loss token, [L] in the accumulation dtype; None where the caller gave none."""
+
+    old_logprobs: Tensor | None
+    advantages: Tensor
+    token_weights: Tensor | None
+    ref_logprobs: Tensor | None
+    importance_weights: Tensor | None
+    cu_segments: Tensor | None = None
+
+    def __getitem__(self, rows: slice | Tensor) -> "TokenData":
+        """A chunk of tokens, without segments."""
+        return self._map(lambda x: x[rows])
+
+    def to(self, like: Tensor) -> "TokenData":
+        """All values with the device and dtype of ``like``."""
+        return replace(self._map(lambda x: x.to(like, non_blocking=True)), cu_segments=self.cu_segments)
+
+    def kept(self, config: LossConfig) -> Tensor | None:
+        """[L] bool on the CPU, False for tokens that the host knows to have no coefficient; None if all are kept."""
+        kept = None
+        if self.advantages.device.type == "cpu" and not (config.kl_coef or config.entropy_coef):
+            kept = self.advantages != 0
+        if self.token_weights is not None and self.token_weights.device.type == "cpu":
+            weighted = self.token_weights != 0
+            kept = weighted if kept is None else kept & weighted
+        if kept is None:
+            return None
+        if self.cu_segments is not None:  # a segment's ratio needs all its tokens
+            lengths = self.cu_segments.cpu().long().diff()
+            live = torch.segment_reduce(kept.double(), "sum", lengths=lengths, unsafe=True, initial=0) > 0
+            kept = live.repeat_interleave(lengths)
+        return None if bool(kept.all()) else kept
+
+    def select(self, kept: Tensor, idx: Tensor) -> "TokenData":
+        """The tokens at ``idx``, the places where ``kept`` [L] is True; whole segments go, or stay."""
+        cu_segments = self.cu_segments
+        if cu_segments is not None:
+            before = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)]).to(cu_segments.device)
+            cu_segments = before[cu_segments.long()]
+        return replace(self[idx], cu_segments=cu_segments)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "TokenData":
+        values = (
+            self.old_logprobs,
+            self.advantages,
+            self.token_weights,
+            self.ref_logprobs,
+            self.importance_weights,
+        )
+        return TokenData(*(None if x is None else function(x) for x in values))  # type: ignore[arg-type]
+
+
+class Terms(NamedTuple):
+    """Per token [L]; ``loss`` and the gradients carry the token weight, exactly 0 where that is 0."""
+
+    loss: Tensor
+    grad_logprobs: Tensor
+    grad_entropy: Tensor | None
+    ratio: Tensor
+    clipped: Tensor
+    kl: Tensor
+
+
+def policy_terms(config: LossConfig, logprobs: Tensor, entropy: Tensor | None, tokens: TokenData) -> Terms:
+    advantages = tokens.advantages
+    log_ratio = torch.zeros_like(logprobs) if tokens.old_logprobs is None else logprobs - tokens.old_logprobs
+    lengths = None
+    if config.loss == "gspo":
+        assert tokens.cu_segments is not None
+        lengths = tokens.cu_segments.long().diff()
+        log_ratio = _spread(_segment_sum(log_ratio, lengths) / lengths.clamp(min=1), lengths, log_ratio)
+    ratio = log_ratio.exp()
+    surrogate, slope, clipped = _surrogate(config, logprobs, ratio, advantages)
+    # advantage 0 means no pull, also where the ratio overflows
+    surrogate, slope = (torch.where(advantages == 0, 0.0, x) for x in (surrogate, slope))
+    if tokens.importance_weights is not None:
+        surrogate, slope = surrogate * tokens.importance_weights, slope * tokens.importance_weights
+    if lengths is not None:
+        # every token of the segment moves the segment's ratio by 1 / length
+        slope = _weigh(slope, tokens.token_weights)
+        slope = _spread(_segment_sum(slope, lengths) / lengths.clamp(min=1), lengths, slope)
+
+    kl, kl_slope = _kl(config, logprobs, tokens.ref_logprobs)
+    loss = surrogate
+    if config.kl_coef:
+        loss = loss + config.kl_coef * kl
+    if config.entropy_coef and entropy is not None:
+        loss = loss - config.entropy_coef * entropy
+    if lengths is None:
+        slope = _weigh(slope + config.kl_coef * kl_slope if config.kl_coef else slope, tokens.token_weights)
+    elif config.kl_coef:
+        slope = slope + _weigh(config.kl_coef * kl_slope, tokens.token_weights)
+    grad_entropy = None
+    if config.entropy_coef:
+        grad_entropy = _weigh(torch.full_like(logprobs, -config.entropy_coef), tokens.token_weights)
+    return Terms(_weigh(loss, tokens.token_weights), slope, grad_entropy, ratio, clipped, kl)
+
+
+def _surrogate(
+    config: LossConfig, logprobs: Tensor, ratio: Tensor, advantages: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """value, d value / d log ratio (= d logprob, but for gspo), and where the clip acts."""
+    if config.loss == "reinforce":
+        return -advantages * logprobs, -advantages, torch.zeros_like(ratio, dtype=torch.bool)
+    bounded = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
+    if config.loss == "cispo":
+        pull = -bounded * advantages
+        return pull * logprobs, pull, ratio != bounded
+    free, bound = -ratio * advantages, -bounded * advantages
+    clipped = bound > free
+    value = torch.maximum(free, bound)
+    if config.dual_clip is not None:
+        worst = -config.dual_clip * advantages
+        beyond = (advantages < 0) & (value > worst)
+        value, clipped = torch.where(beyond, worst, value), clipped | beyond
+    return value, torch.where(clipped, 0.0, free), clipped
+
+
+def _kl(config: LossConfig, logprobs: Tensor, ref_logprobs: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Estimate of KL(policy || reference) per token, and its derivative by the log-prob."""
+    if ref_logprobs is None:
+        return torch.zeros_like(logprobs), torch.zeros_like(logprobs)
+    gap = ref_logprobs - logprobs
+    if config.kl == "k1":
+        return -gap, torch.ones_like(gap)
+    if config.kl == "k2":
+        return gap * gap / 2, -gap
+    return torch.expm1(gap) - gap, -torch.expm1(gap)
+
+
+def _weigh(x: Tensor, token_weights: Tensor | None) -> Tensor:
+    return x if token_weights is None else torch.where(token_weights != 0, x * token_weights, 0.0)
+
+
+def _segment_sum(x: Tensor, lengths: Tensor) -> Tensor:
+    """[U] in float64; no atomics, so two runs agree bit for bit."""
+    return torch.segment_reduce(x.double(), "sum", lengths=lengths, unsafe=True, initial=0)
+
+
+def _spread(per_segment: Tensor, lengths: Tensor, like: Tensor) -> Tensor:
+    return per_segment.to(like.dtype).repeat_interleave(lengths, output_size=like.shape[0])
