@@ -184,8 +184,10 @@ class BatchEnv {
     CheckIdx(idx);
     CheckCount("actions", actions.size(), idx.size() * k);
     CheckActions(actions, k, lengths, idx.size());
+    const bool single = k == 1 && lengths.empty() && batch_.autoreset == Autoreset::kNone;
     pool_.For(idx.size(), kMinStepChunk, [&](std::size_t begin, std::size_t end) {
-      for (std::size_t i = begin; i < end; ++i) {
+      for (std::size_t i = begin; single && i < end; ++i) PlayAction(boards_[idx[i]], actions[i], i, out);
+      for (std::size_t i = begin; !single && i < end; ++i) {
         const std::size_t length = lengths.empty() ? k : static_cast<std::size_t>(lengths[i]);
         PlayTurn(idx[i], {actions.data() + i * k, length}, k, i, out);
       }
@@ -339,6 +341,22 @@ class BatchEnv {
     out.done[i] = done;
     out.success[i] = success;
     out.dead[i] = dead;
+  }
+
+  // PlayTurn for one action and no autoreset: the case that speed is measured on.
+  void PlayAction(Board& board, std::int32_t action, std::size_t i, const TurnOut& out) {
+    const bool live = !board.done;
+    float reward = 0.0f;
+    if (live) {
+      const StepOut step = env_.Step(board, action);
+      reward = step.reward;
+      board.success |= step.success;
+    }
+    out.rewards_per_action[i] = out.rewards[i] = reward;
+    out.executed[i] = live;
+    out.done[i] = board.done;
+    out.success[i] = board.success;
+    out.dead[i] = board.dead;
   }
 
   void NextBoard(std::size_t e) {

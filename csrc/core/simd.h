@@ -23,6 +23,7 @@ inline constexpr const char* kSimdNames[] = {"scalar", "avx2", "avx512"};
 // The best level of this processor. kAvx512 means F, BW, VL, DQ and VBMI (byte permutes).
 inline Simd BestSimd() {
 #if LAMER_X86
+  __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vbmi")) {
@@ -33,16 +34,13 @@ inline Simd BestSimd() {
   return Simd::kScalar;
 }
 
-inline std::atomic<Simd>& SimdSetting() {
-  static std::atomic<Simd> level{BestSimd()};
-  return level;
-}
+inline std::atomic<Simd> simd_setting{BestSimd()};
 
-inline Simd ActiveSimd() { return SimdSetting().load(std::memory_order_relaxed); }
+inline Simd ActiveSimd() { return simd_setting.load(std::memory_order_relaxed); }
 
 // "scalar", "avx2", "avx512" or "best"; for tests and benchmarks. Not to be called while a batch is at work.
 inline void SetSimdLevel(std::string_view name) {
-  if (name == "best") return SimdSetting().store(BestSimd());
+  if (name == "best") return simd_setting.store(BestSimd());
   for (int i = 0; i <= static_cast<int>(Simd::kAvx512); ++i) {
     if (name != kSimdNames[i]) continue;
     if (i > static_cast<int>(BestSimd())) {
@@ -50,7 +48,7 @@ inline void SetSimdLevel(std::string_view name) {
                                   "' is above what this processor has, '" +
                                   kSimdNames[static_cast<int>(BestSimd())] + "'");
     }
-    return SimdSetting().store(static_cast<Simd>(i));
+    return simd_setting.store(static_cast<Simd>(i));
   }
   throw std::invalid_argument("simd level must be 'scalar', 'avx2', 'avx512' or 'best', got '" +
                               std::string(name) + "'");

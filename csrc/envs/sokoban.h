@@ -56,7 +56,10 @@ class Sokoban {
     bool done = true, success = false, dead = false;
   };
 
-  explicit Sokoban(const Config& config) : config_(Checked(config)), layout_(config_.height, config_.width) {
+  explicit Sokoban(const Config& config)
+      : config_(Checked(config)),
+        inner_(sokoban::InnerCells(config_.height, config_.width)),
+        layout_(config_.height, config_.width) {
     for (unsigned i = 0; i < rewards_.size(); ++i) {
       const Rewards& r = config_.rewards;
       const double sum = r.step + (i & kOn ? r.on : 0.0) + (i & kOff ? r.off : 0.0) +
@@ -120,15 +123,16 @@ class Sokoban {
     const auto& move = kMoves[static_cast<std::size_t>(action + 1)];
     const Bits to = move.to[board.player], beyond = move.beyond[board.player];
     const Bits free = board.floor & ~board.boxes;
-    const bool pushed = (to & board.boxes) != 0 && (beyond & free) != 0;
-    const bool moved = pushed || (to & free) != 0;
-    board.boxes ^= (to | beyond) & (Bits{0} - Bits{pushed});
-    board.player = static_cast<std::uint8_t>(board.player + (moved ? move.offset : 0));
+    // No branches on the player's luck: random play mispredicts every one of them.
+    const Bits pushed = AllOnes(to & board.boxes) & AllOnes(beyond & free);
+    const Bits moved = pushed | AllOnes(to & free);
+    const Bits on = beyond & board.targets & pushed, off = to & board.targets & pushed;
+    board.boxes ^= (to | beyond) & pushed;
+    board.player = static_cast<std::uint8_t>(board.player + (move.offset & static_cast<int>(moved)));
     const bool success = board.boxes == board.targets;
-    unsigned kind = (pushed && (beyond & board.targets) != 0 ? kOn : 0u) |
-                    (pushed && (to & board.targets) != 0 ? kOff : 0u) | (success ? kWin : 0u) |
-                    (action < 0 ? kInvalid : 0u);
-    if (config_.track_dead && pushed && !board.dead && IsDead(board)) {
+    unsigned kind = (unsigned{on != 0} * kOn) | (unsigned{off != 0} * kOff) | (unsigned{success} * kWin) |
+                    (unsigned{action < 0} * kInvalid);
+    if (config_.track_dead && pushed != 0 && !board.dead && IsDead(board)) {
       board.dead = true;
       kind |= kDead;
     }
@@ -190,44 +194,40 @@ class Sokoban {
   static constexpr std::size_t kRecordSize = 4 * sizeof(sokoban::Bits) + 8;
 
   void Save(const Board& board, char* out) const {
-    const Record record{board.floor,        board.targets, board.boxes,   board.start_boxes, board.player,
-                        board.start_player, board.done,    board.success, board.dead,        {}};
-    std::memcpy(out, &record, sizeof record);
+    // The small fields by shifts: bytes written one by one and read as a word would stall.
+    const std::uint64_t rest = std::uint64_t{board.player} | std::uint64_t{board.start_player} << 8 |
+                               std::uint64_t{board.done} << 16 | std::uint64_t{board.success} << 17 |
+                               std::uint64_t{board.dead} << 18;
+    const Record record{board.floor, board.targets, board.boxes, board.start_boxes, rest};
+    std::memcpy(out, record.data(), kRecordSize);
   }
 
   void Check(const char* data) const {
-    Record r;
-    std::memcpy(&r, data, sizeof r);
-    const sokoban::Bits outside = ~sokoban::InnerCells(config_.height, config_.width);
-    const auto fits = [&](sokoban::Bits boxes, std::uint8_t player) {
-      return (boxes & ~r.floor) == 0 && player < sokoban::kCells &&
-             (r.floor & ~boxes & sokoban::Bit(player & 63)) != 0 &&
-             std::popcount(boxes) == std::popcount(r.targets);
-    };
-    const bool empty =
-        (r.floor | r.targets | r.boxes | r.start_boxes | r.player | r.start_player) == 0 && r.done == 1;
-    const bool sound = (r.floor & outside) == 0 && (r.targets & ~r.floor) == 0 && r.targets != 0 &&
-                       std::popcount(r.targets) <= sokoban::kMaxBoxes && fits(r.boxes, r.player) &&
-                       fits(r.start_boxes, r.start_player);
-    if (!(empty || sound) || (r.done | r.success | r.dead) > 1) {
-      throw std::invalid_argument("snapshot: a record is not a board of " + std::to_string(config_.height) +
-                                  "x" + std::to_string(config_.width) + " cells");
-    }
+    const auto [floor, targets, boxes, start_boxes, rest] = ReadRecord(data);
+    // One value that is 0 for a sound record, so that the check costs no more than the copy.
+    const sokoban::Bits player = sokoban::Bit(rest & 63), start_player = sokoban::Bit(rest >> 8 & 63);
+    const sokoban::Bits stray = (floor & ~inner_) | ((targets | boxes | start_boxes) & ~floor) |
+                                (player & (boxes | ~floor)) | (start_player & (start_boxes | ~floor)) |
+                                (rest & ~std::uint64_t{0x7'3f'3f});
+    const int count = config_.levels ? std::popcount(targets) : config_.num_boxes;
+    const bool sound = stray == 0 && count >= 1 && count <= sokoban::kMaxBoxes &&
+                       HaveCells(count, targets, boxes, start_boxes);
+    const bool never_reset = (floor | targets | boxes | start_boxes) == 0 && rest == 1 << 16;
+    if (!sound && !never_reset) FailCheck();
   }
 
   void Load(Board& board, const char* data) const {
-    Record r;
-    std::memcpy(&r, data, sizeof r);
-    if (board.floor != r.floor || board.targets != r.targets) board.table.reset();
-    board.floor = r.floor;
-    board.targets = r.targets;
-    board.boxes = r.boxes;
-    board.start_boxes = r.start_boxes;
-    board.player = r.player;
-    board.start_player = r.start_player;
-    board.done = r.done;
-    board.success = r.success;
-    board.dead = r.dead;
+    const auto [floor, targets, boxes, start_boxes, rest] = ReadRecord(data);
+    if (board.floor != floor || board.targets != targets) board.table.reset();
+    board.floor = floor;
+    board.targets = targets;
+    board.boxes = boxes;
+    board.start_boxes = start_boxes;
+    board.player = rest & 63;
+    board.start_player = rest >> 8 & 63;
+    board.done = rest >> 16 & 1;
+    board.success = rest >> 17 & 1;
+    board.dead = rest >> 18 & 1;
   }
 
   // Known for loaded levels only.
@@ -258,11 +258,20 @@ class Sokoban {
  private:
   enum Kind : unsigned { kOn = 1, kOff = 2, kWin = 4, kDead = 8, kInvalid = 16 };
 
-  struct Record {
-    sokoban::Bits floor, targets, boxes, start_boxes;
-    std::uint8_t player, start_player, done, success, dead, reserved[3];
-  };
+  // floor, targets, boxes, start_boxes; then player, start_player and the flags from bits 0, 8 and 16 on.
+  using Record = std::array<std::uint64_t, 5>;
   static_assert(sizeof(Record) == kRecordSize);
+
+  static Record ReadRecord(const char* data) {
+    Record record;
+    std::memcpy(record.data(), data, kRecordSize);
+    return record;
+  }
+
+  [[noreturn]] void FailCheck() const {
+    throw std::invalid_argument("snapshot: a record is not a board of " + std::to_string(config_.height) +
+                                "x" + std::to_string(config_.width) + " cells");
+  }
 
   // Of one action: the cell the player steps to and the one behind it, empty sets where the 8x8 square ends.
   struct Moves {
@@ -282,6 +291,16 @@ class Sokoban {
     }
     return moves;
   }();
+
+  static constexpr sokoban::Bits AllOnes(sokoban::Bits set) {
+    return sokoban::Bits{0} - sokoban::Bits{set != 0};
+  }
+
+  // Whether each of the sets has exactly `count` >= 1 cells; a few cells are quicker taken away than counted.
+  static constexpr bool HaveCells(int count, sokoban::Bits a, sokoban::Bits b, sokoban::Bits c) {
+    for (int i = 1; i < count; ++i) a &= a - 1, b &= b - 1, c &= c - 1;
+    return (a != 0) & (b != 0) & (c != 0) & (((a & (a - 1)) | (b & (b - 1)) | (c & (c - 1))) == 0);
+  }
 
   static Config Checked(Config config) {
     if (config.levels) {
@@ -320,6 +339,7 @@ class Sokoban {
   }
 
   Config config_;
+  sokoban::Bits inner_;
   sokoban::TextLayout layout_;
   std::array<float, 32> rewards_;
   mutable sokoban::TableCache tables_;

@@ -10,10 +10,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <string>
 
+#include "core/simd.h"
 #include "core/text.h"
 #include "envs/sokoban_bits.h"
+#if LAMER_X86
+#include <immintrin.h>
+#endif
 
 namespace lamer::sokoban {
 
@@ -25,26 +28,21 @@ inline constexpr char kSquareRoot[] = "\xe2\x88\x9a";  // peers: a box on its ta
 
 class TextLayout {
  public:
-  TextLayout(int height, int width) : height_(height), width_(width) {
-    for (int y = 0; y < height; ++y) {
-      if (y > 0) compact_ += '\n', numbered_ += '\n';
-      numbered_ += std::to_string(y) + ":";
-      for (int x = 0; x < width; ++x) {
-        const bool border = y == 0 || x == 0 || y == height - 1 || x == width - 1;
-        compact_ += border ? kWall : kFloor;
-        numbered_ += {' ', border ? kWall : kFloor};
-      }
-    }
-  }
+  TextLayout(int height, int width)
+      : height_(height),
+        width_(width),
+        inner_(InnerCells(height, width)),
+        compact_(height, width, 1),
+        numbered_(height, width, 2) {}
 
   std::size_t TextSize(Style style) const {
     if (style == Style::kPeers) return 0;
-    return style == Style::kCompact ? compact_.size() : numbered_.size();
+    return style == Style::kCompact ? compact_.size : numbered_.size;
   }
 
   std::size_t TextSize(Bits targets, Bits boxes, Style style) const {
     if (style != Style::kPeers) return TextSize(style);
-    return numbered_.size() + 2 * static_cast<std::size_t>(std::popcount(targets & boxes));
+    return numbered_.size + 2 * static_cast<std::size_t>(std::popcount(targets & boxes));
   }
 
   char* Render(Bits floor, Bits targets, Bits boxes, int player, Style style, char* out) const {
@@ -65,6 +63,71 @@ class TextLayout {
  private:
   static constexpr std::size_t kMaxText = 256;  // numbered 10x10: 229
 
+  // The text of a room without inner walls, boxes and player, and where its inner cells stand.
+  struct Template {
+    // stride: characters per cell.
+    Template(int height, int width, int stride)
+        : row_size(static_cast<std::size_t>(stride == 2 ? 2 * width + 3 : width + 1)),
+          size(row_size * static_cast<std::size_t>(height) - 1) {
+      std::size_t at = 0;
+      for (int y = 0; y < height; ++y) {
+        if (y > 0) text[at++] = '\n';
+        if (stride == 2) text[at++] = static_cast<char>('0' + y), text[at++] = ':';
+        for (int x = 0; x < width; ++x) {
+          if (stride == 2) text[at++] = ' ';
+          const bool border = y == 0 || x == 0 || y == height - 1 || x == width - 1;
+          if (!border) {
+            is_cell[at / 64] |= Bit(static_cast<int>(at % 64));
+            cell[at] = static_cast<std::uint8_t>(8 * (y - 1) + x - 1);
+          }
+          text[at++] = border ? kWall : kFloor;
+        }
+      }
+    }
+
+    std::size_t row_size;  // with the line's end
+    std::size_t size;
+    alignas(64) char text[kMaxText] = {};
+    alignas(64) std::uint8_t cell[kMaxText] = {};  // of each character that is an inner cell
+    Bits is_cell[kMaxText / 64] = {};
+  };
+
+  template <int kStride>
+  char* RenderCells(const Template& empty, Bits floor, Bits targets, Bits boxes, int player,
+                    char* out) const {
+#if LAMER_X86
+    if (ActiveSimd() == Simd::kAvx512)
+      return RenderAvx512(empty, inner_ & ~floor, targets, boxes, player, out);
+#endif
+    return RenderWords<kStride>(empty, inner_ & ~floor, targets, boxes, player, out);
+  }
+
+#if LAMER_X86
+  // All inner cells fit one register: their symbols by masks, then one permutation per 64 characters of text.
+  __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi"))) static char* RenderAvx512(
+      const Template& empty, Bits walls, Bits targets, Bits boxes, int player, char* out) {
+    __m512i cells = _mm512_set1_epi8(kFloor);
+    cells = _mm512_mask_mov_epi8(cells, walls, _mm512_set1_epi8(kWall));
+    cells = _mm512_mask_mov_epi8(cells, targets, _mm512_set1_epi8(kTarget));
+    cells = _mm512_mask_mov_epi8(cells, boxes, _mm512_set1_epi8(kBox));
+    cells = _mm512_mask_mov_epi8(cells, boxes & targets, _mm512_set1_epi8(kBoxOnTarget));
+    cells = _mm512_mask_mov_epi8(cells, Bit(player), _mm512_set1_epi8(kPlayer));
+    cells = _mm512_mask_mov_epi8(cells, Bit(player) & targets, _mm512_set1_epi8(kPlayerOnTarget));
+    for (std::size_t at = 0; at < empty.size; at += 64) {
+      const __m512i text = _mm512_load_si512(empty.text + at);
+      const __m512i cell = _mm512_load_si512(empty.cell + at);
+      const __m512i shown = _mm512_mask_permutexvar_epi8(text, empty.is_cell[at / 64], cell, cells);
+      const std::size_t left = empty.size - at;
+      if (left >= 64) {
+        _mm512_storeu_si512(out + at, shown);
+      } else {
+        _mm512_mask_storeu_epi8(out + at, Bit(static_cast<int>(left)) - 1, shown);
+      }
+    }
+    return out + empty.size;
+  }
+#endif
+
   // Byte i * kStride is 0xff where bit i is set.
   template <int kStride>
   static constexpr auto kSpread = [] {
@@ -81,10 +144,11 @@ class TextLayout {
     return static_cast<std::uint64_t>(static_cast<unsigned char>(from ^ to)) * 0x0101010101010101ULL;
   }
 
-  // The words may reach into the next row's first characters: those are the template's own, and rows are
-  // written in order. The last row is border, at least 4 cells wide, so no word passes the end of the text.
+  // Row by row in 64-bit words, changed by XOR where something stands. A word may reach into the next row's
+  // first characters: those are the template's own, and rows are written in order. The last row is border, at
+  // least 4 cells wide, so no word passes the end of the text.
   template <int kStride>
-  char* RenderCells(const std::string& empty, Bits floor, Bits targets, Bits boxes, int player,
+  char* RenderWords(const Template& empty, Bits walls, Bits targets, Bits boxes, int player,
                     char* out) const {
     constexpr int kCellsPerWord = 8 / kStride;
     constexpr Bits kWord = (Bits{1} << kCellsPerWord) - 1;
@@ -92,17 +156,17 @@ class TextLayout {
                             kToBox = Change(kFloor, kBox),
                             kToBoxOnTarget = Change(kFloor, kBoxOnTarget) ^ kToTarget ^ kToBox;
     constexpr auto& kSpreads = kSpread<kStride>;
-    const std::size_t row_size = static_cast<std::size_t>(width_ * kStride + (kStride == 2 ? 3 : 1));
     constexpr std::size_t kFirst = kStride == 2 ? 5 : 1;  // offset of the first inner cell in its row
-    std::memcpy(out, empty.data(), empty.size());
-    const Bits walls = InnerCells(height_, width_) & ~floor;
+    // Blocks of 16, the last one overlapping: every text is longer than that.
+    for (std::size_t at = 0; at + 16 < empty.size; at += 16) std::memcpy(out + at, empty.text + at, 16);
+    std::memcpy(out + empty.size - 16, empty.text + empty.size - 16, 16);
     const Bits stored = targets & boxes;
     for (int y = 0; y < height_ - 2; ++y) {
-      std::size_t at = static_cast<std::size_t>(y + 1) * row_size + kFirst;
+      std::size_t at = static_cast<std::size_t>(y + 1) * empty.row_size + kFirst;
       for (int x = 0; x < width_ - 2; x += kCellsPerWord, at += 8) {
         const int shift = 8 * y + x;
         std::uint64_t word;
-        std::memcpy(&word, empty.data() + at, 8);
+        std::memcpy(&word, empty.text + at, 8);
         word ^= (kSpreads[walls >> shift & kWord] & kToWall) ^
                 (kSpreads[targets >> shift & kWord] & kToTarget) ^
                 (kSpreads[boxes >> shift & kWord] & kToBox) ^
@@ -112,12 +176,14 @@ class TextLayout {
     }
     const std::size_t row = static_cast<std::size_t>(player >> 3),
                       column = static_cast<std::size_t>(player & 7);
-    out[(row + 1) * row_size + kFirst + column * kStride] = targets & Bit(player) ? kPlayerOnTarget : kPlayer;
-    return out + empty.size();
+    out[(row + 1) * empty.row_size + kFirst + column * kStride] =
+        targets & Bit(player) ? kPlayerOnTarget : kPlayer;
+    return out + empty.size;
   }
 
   int height_, width_;
-  std::string compact_, numbered_;  // of a room without inner walls, boxes and player
+  Bits inner_;
+  Template compact_, numbered_;
 };
 
 }  // namespace lamer::sokoban
