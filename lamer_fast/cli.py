@@ -65,9 +65,7 @@ def train_main(argv: Sequence[str]) -> int:
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return (
-        "usage: lamer-fast COMMAND ...\n\n" + "\n".join(lines) + "\n\nMore: lamer-fast COMMAND --help"
-    )
+    return "usage: lamer-fast COMMAND ...\n\n" + "\n".join(lines) + "\n\nMore: lamer-fast COMMAND --help"
 
 
 if __name__ == "__main__":

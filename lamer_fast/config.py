@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
+
+from lamer_kernels.switches import check_switches
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,14 @@ class AlgoConfig:
     importance_cap: float = 0.0
     """Truncated importance sampling between sampler and trainer: cap of the weight; 0 is off."""
 
+    def credit_switches(self) -> dict[str, Any]:
+        """The keyword arguments of `lamer_kernels.meta_advantages`."""
+        same = (
+            "estimator", "episode_credit", "return_form", "gamma_step", "gamma_traj", "reflection_score",
+            "stats_unit", "baseline", "scale", "anchor_key", "invalid_penalty",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in same} | {"w": self.step_weight}
+
 
 @dataclass(frozen=True)
 class LearnConfig:
@@ -262,9 +272,7 @@ class Config:
             _contradict(
                 self, "rollout.trials_per_group", "algo.estimator", "a group needs two trials for a baseline"
             )
-        for key in ("algo.step_weight", "algo.anchor_key"):
-            if a.estimator != "gigpo" and _get(self, key) != _get(Config(), key):
-                _contradict(self, key, "algo.estimator", "only gigpo has a step bracket")
+        check_switches(**a.credit_switches())
         if 0.0 < a.dual_clip <= 1.0:
             raise ValueError(f"algo.dual_clip = {a.dual_clip}, must be 0 (off) or above 1")
         if a.importance_cap > 0 and a.old_logprobs == "sampler":

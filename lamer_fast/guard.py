@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class Clock:
@@ -26,6 +27,30 @@ class Clock:
         finally:
             faulthandler.cancel_dump_traceback_later()
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def timed(self, name: str, target: Any) -> Any:
+        """`target` with the time of its methods counted as `name`."""
+        return _Timed(target, self.seconds, name)
+
+
+class _Timed:
+    def __init__(self, target: Any, seconds: dict[str, float], name: str) -> None:
+        self._target, self._seconds, self._name = target, seconds, name
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(self._target, attribute)
+        if not callable(value):
+            return value
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return value(*args, **kwargs)
+            finally:
+                seconds = time.perf_counter() - started
+                self._seconds[self._name] = self._seconds.get(self._name, 0.0) + seconds
+
+        return call
 
 
 class StopRequest:

@@ -14,14 +14,15 @@ from lamer_fast.config import Config
 from lamer_fast.display import Display
 from lamer_fast.guard import Clock, StopRequest
 from lamer_fast.learn import checkpoint
-from lamer_fast.learn.credit import assign_credit, check_switches, lone_turns
+from lamer_fast.learn.credit import assign_credit, lone_turns
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.packing import epochs, pack
 from lamer_fast.learn.state import TrainState, build_state, make_sampler
-from lamer_fast.learn.update import LearnStats, Mismatch, score, score_reference, update_policy
+from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
 from lamer_fast.plan import check_prompts, estimate
 from lamer_fast.recipe import to_flat
-from lamer_fast.rollout.collect import collect_trials, draw_boards
+from lamer_fast.rollout.boards import draw_boards
+from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_fast.run_folder import RunFolder
 
@@ -32,11 +33,11 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
     for iteration in range(state.iteration, config.train.iterations):
         clock, stats, transcripts = Clock(config.train.watchdog_s), LearnStats(), []
         with clock.phase("sample"), display.phase("sample"):
-            trials = collect(state, iteration, transcripts)
+            trials = collect(state, iteration, transcripts, clock)
         with clock.phase("learn"), display.phase("learn"):
             advantages = assign_credit(trials, config.algo)
             minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
-            score_before_updates(state, minibatches, stats)
+            score_before_updates(state, minibatches)
             for minibatch in epochs(minibatches, config.learn.epochs):
                 update_policy(state, minibatch, config.algo, stats)
                 if state.skipped_in_row >= config.train.max_skipped_updates:
@@ -44,7 +45,7 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         with clock.phase("sync"), display.phase("sync"):
             state.sampler.load_weights(state.policy.named_weights(), version=iteration + 1)
         state.iteration = iteration + 1
-        record = report(iteration, trials, advantages, stats, state, clock)
+        record = report(iteration, trials, advantages, minibatches, stats, state, clock)
         folder.write_metrics(record)
         folder.write_trials(iteration, transcripts)
         display.update(record)
@@ -63,7 +64,7 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
             return
 
 
-def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]]) -> TrialBatch:
+def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]], clock: Clock) -> TrialBatch:
     """One collection of trials; optimizer state leaves the device meanwhile if so configured."""
     config = state.config
     offload = config.learn.offload_optimizer == "rollout"
@@ -71,13 +72,13 @@ def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]]
         state.optimizer.to_host()
     trials = collect_trials(
         state.sampler,
-        state.env,
+        clock.timed("env", state.env),
         state.agent,
         draw_boards(config, iteration),
         config.rollout,
         seed=rollout_seed(config.train.seed, iteration),
-        version=iteration,
         record=transcripts,
+        num_recorded=config.train.trials_logged,
     )
     if offload:
         state.optimizer.to_device()
@@ -89,18 +90,18 @@ def rollout_seed(seed: int, iteration: int) -> int:
     return int(np.random.SeedSequence([seed, iteration]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def score_before_updates(state: TrainState, minibatches: list[Minibatch], stats: LearnStats) -> None:
+def score_before_updates(state: TrainState, minibatches: list[Minibatch]) -> None:
     if state.reference is not None:
         score_reference(state.reference, minibatches)
     if state.config.algo.old_logprobs == "recompute":
-        score(state.policy, minibatches)
-        stats.mismatch = Mismatch.of((b.old_logprobs, b.rollout_logprobs) for m in minibatches for b in m)
+        score(state.policy, minibatches, state.config.algo)
 
 
 def report(
     iteration: int,
     trials: TrialBatch,
     advantages: NDArray[np.float32],
+    minibatches: list[Minibatch],
     stats: LearnStats,
     state: TrainState,
     clock: Clock,
@@ -118,7 +119,7 @@ def report(
         "entropy": stats.mean("entropy"),
         "clipped": stats.mean("clipped"),
         "kl": stats.mean("kl"),
-        "mismatch": asdict(stats.mismatch),
+        "mismatch": asdict(mismatch(minibatches, stats, config.algo)),
         "grad_norm": stats.mean("grad_norm"),
         "lr": stats.lr,
         "tokens": {
@@ -140,7 +141,7 @@ def report(
     if config.eval.every and (iteration + 1) % config.eval.every == 0:
         with clock.phase("eval"):
             record["eval"] = run_eval(state)
-    record["seconds"] = clock.seconds
+    record["seconds"] = clock.seconds | {"sample": clock.seconds["sample"] - clock.seconds.get("env", 0.0)}
     return record
 
 
@@ -174,7 +175,6 @@ def save(state: TrainState, folder: RunFolder, record: dict[str, Any]) -> None:
 
 def run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = False) -> int:
     """Trains or resumes runs/NAME; exit status 0 when it ended as asked, also by a signal."""
-    check_switches(config.algo)
     folder = RunFolder(config, runs, overwrite=overwrite)
     state = build_state(config)
     for warning in check_prompts(config, state.agent, state.env):
@@ -204,7 +204,6 @@ def save_model(state: TrainState, target: Path) -> None:
 
 def dry_run(config: Config) -> int:
     """Prints the resolved configuration and what the run will take; ValueError if it cannot fit."""
-    check_switches(config.algo)
     print(json.dumps(to_flat(config), indent=1))
     plan = estimate(config)
     print(plan)

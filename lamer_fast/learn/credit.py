@@ -1,31 +1,11 @@
 """Credit: the configuration's switches -> one advantage per turn, and which turns are trained on."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.config import AlgoConfig
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_kernels import meta_advantages
-
-
-def credit_switches(algo: AlgoConfig) -> dict[str, Any]:
-    """The keyword arguments of `lamer_kernels.meta_advantages` (the table in docs/method.md)."""
-    return {
-        "estimator": algo.estimator,
-        "episode_credit": algo.episode_credit,
-        "return_form": algo.return_form,
-        "gamma_step": algo.gamma_step,
-        "gamma_traj": algo.gamma_traj,
-        "reflection_score": algo.reflection_score,
-        "stats_unit": algo.stats_unit,
-        "baseline": algo.baseline,
-        "scale": algo.scale,
-        "anchor_key": algo.anchor_key,
-        "w": algo.step_weight,
-        "invalid_penalty": algo.invalid_penalty,
-    }
 
 
 def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
@@ -40,7 +20,7 @@ def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
         trials.cu_trials,
         anchors=trials.anchors,
         valid=trials.valid,
-        **credit_switches(algo),
+        **algo.credit_switches(),
     )
     return advantages
 
@@ -56,10 +36,3 @@ def lone_turns(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.bool_]:
     group_of_trial = trials.group[trials.cu_trials[:-1][alive]]
     size = np.bincount(group_of_trial, minlength=int(trials.group.max(initial=-1)) + 1)
     return np.asarray(size[trials.group] < 2)
-
-
-def check_switches(algo: AlgoConfig) -> None:
-    """ValueError for switches that contradict each other, before any work starts."""
-    from lamer_kernels.meta import check_switches
-
-    check_switches(**credit_switches(algo))

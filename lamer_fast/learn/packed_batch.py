@@ -18,7 +18,9 @@ class PackedBatch:
     max_seqlen: int
     token_idx: Tensor  # [L] int64
     targets: Tensor  # [L] int64
-    old_logprobs: Tensor  # [L] float32, nats; filled by `score` when recomputed
+    old_logprobs: (
+        Tensor | None
+    )  # [L] float32, nats; None until recomputed: the next forward pass defines them
     rollout_logprobs: Tensor  # [L] float32, nats, from the sampler
     advantages: Tensor  # [L] float32, the turn's advantage on each of its tokens
     token_weights: (

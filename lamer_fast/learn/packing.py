@@ -157,7 +157,7 @@ def _packed_batch(
         max_seqlen=int(lengths.max()),
         token_idx=to_device(token_idx, torch.int64),
         targets=to_device(trials.tokens[target_idx], torch.int64),
-        old_logprobs=logprobs,
+        old_logprobs=logprobs if config.algo.old_logprobs == "sampler" else None,
         rollout_logprobs=logprobs,
         advantages=to_device(np.repeat(advantages, num_tokens), torch.float32),
         token_weights=to_device(weights, torch.float32),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lamer_fast.config import AlgoConfig, ModelConfig
 from lamer_fast.learn.packed_batch import PackedBatch
 from lamer_kernels import linear_logprob, linear_policy_loss, register_attention
+from lamer_kernels.policy import PolicyLoss
 
 SHIPPED_MODELS = Path(__file__).parents[1] / "recipes"
 
@@ -28,7 +29,10 @@ class Policy(nn.Module):
         self.tokenizer = tokenizer
         self.dtype = dtype
         self.masters: dict[str, Tensor] = {}  # none when frozen
+        self._head_name = ""
         for name, parameter in model.named_parameters():  # tied weights appear once
+            if parameter is self.head_weight:
+                self._head_name = name
             if frozen:
                 parameter.data = parameter.data.to(dtype)
                 parameter.requires_grad_(False)
@@ -40,13 +44,13 @@ class Policy(nn.Module):
                 parameter.data = parameter.data.to(dtype)  # parameters only: rotary tables stay float32
                 parameter.register_post_accumulate_grad_hook(_add_to(self.masters[name]))
 
-    def forward(self, batch: PackedBatch, algo: AlgoConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: PackedBatch, algo: AlgoConfig) -> PolicyLoss:
         """Loss of a micro-batch, already weighted over its whole minibatch, and statistics per loss token [L].
 
-        Statistics: logprobs, ratio, clipped, kl, entropy; detached.
+        Adds the head's gradient to its master at once: call `loss.backward()` exactly once, unscaled.
         """
         importance_weights = None
-        if algo.importance_cap > 0:
+        if algo.importance_cap > 0 and batch.old_logprobs is not None:
             gap = batch.old_logprobs - batch.rollout_logprobs
             importance_weights = gap.exp().clamp(max=algo.importance_cap)
         return linear_policy_loss(
@@ -57,7 +61,7 @@ class Policy(nn.Module):
             batch.advantages,
             token_idx=batch.token_idx,
             token_weights=batch.token_weights,
-            cu_segments=batch.cu_segments,
+            cu_segments=batch.cu_segments if algo.loss == "gspo" else None,
             temperature=batch.temperature,
             loss=algo.loss,
             clip_low=algo.clip_low,
@@ -68,19 +72,28 @@ class Policy(nn.Module):
             kl_coef=algo.kl_coef,
             entropy_coef=algo.entropy_coef,
             importance_weights=importance_weights,
+            dweight_out=self._head_gradient(),
         )
+
+    def _head_gradient(self) -> Tensor | None:
+        """Where the head's float32 gradient is summed over micro-batches; None under no_grad."""
+        if not torch.is_grad_enabled():
+            return None
+        master = self.masters[self._head_name]
+        if master.grad is None:
+            master.grad = torch.zeros_like(master)
+        return master.grad
 
     @torch.no_grad()
     def logprobs(self, batch: PackedBatch) -> Tensor:
         """Log-probability of each loss token after temperature, [L] float32, nats."""
-        logprobs, *_ = linear_logprob(
+        return linear_logprob(
             self.hidden(batch),
             self.head_weight,
             batch.targets,
             token_idx=batch.token_idx,
             temperature=batch.temperature,
-        )
-        return logprobs
+        ).logprobs
 
     def hidden(self, batch: PackedBatch) -> Tensor:
         """Last hidden states of the trunk, [T, H] in the compute dtype."""
@@ -136,6 +149,7 @@ def load_policy(config: ModelConfig, device: torch.device) -> Policy:
     """
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     path, extra = model_path(config.path)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False, **extra)

@@ -11,6 +11,7 @@ from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.state import TrainState
+from lamer_kernels.policy import PolicyLoss
 
 
 @dataclass
@@ -44,7 +45,7 @@ class LearnStats:
     skipped: int = 0  # updates skipped because loss or gradient was not finite
     trained_tokens: int = 0
     lr: float = 0.0
-    mismatch: Mismatch = field(default_factory=Mismatch)
+    first: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # (trainer, sampler) of the first update
     sums: dict[str, float] = field(default_factory=dict)
 
     def add(self, values: dict[str, float]) -> None:
@@ -55,9 +56,13 @@ class LearnStats:
         return self.sums.get(key, 0.0) / max(1, self.updates)
 
 
-def score(policy: Policy, minibatches: list[Minibatch]) -> None:
-    """Fills `old_logprobs` with the log-probabilities under the policy as it is now."""
-    for minibatch in minibatches:
+def score(policy: Policy, minibatches: list[Minibatch], algo: AlgoConfig) -> None:
+    """Fills `old_logprobs` with the log-probabilities under the policy as it is now.
+
+    The first minibatch can do without: the policy of its own update is the same one, so that the forward pass
+    there fills them in (with importance weights they are needed before).
+    """
+    for minibatch in minibatches if algo.importance_cap > 0 else minibatches[1:]:
         for batch in minibatch:
             batch.old_logprobs = policy.logprobs(batch)
 
@@ -78,18 +83,19 @@ def update_policy(state: TrainState, minibatch: Minibatch, algo: AlgoConfig, sta
     if not has_coefficients(minibatch, algo):
         stats.empty += 1
         return
-    losses, tokens = [], []
-    first_update = stats.updates + stats.skipped == 0
+    outputs = []
     for batch in minibatch:
-        loss, token_stats = state.policy(batch, algo)
-        loss.backward()
-        losses.append(loss.detach())
-        tokens.append(token_stats)
-    if first_update and algo.old_logprobs == "sampler":  # else `score` has measured it
-        pairs = [(t["logprobs"], b.rollout_logprobs) for t, b in zip(tokens, minibatch, strict=True)]
-        stats.mismatch = Mismatch.of(pairs)
+        output = state.policy(batch, algo)
+        output.loss.backward()
+        if batch.old_logprobs is None:
+            batch.old_logprobs = output.logprobs
+        outputs.append(output)
+    if stats.updates + stats.skipped == 0:
+        stats.first = [
+            (o.logprobs[o.kept], b.rollout_logprobs[o.kept]) for o, b in zip(outputs, minibatch, strict=True)
+        ]
     lr = state.optimizer.lr()
-    loss_value = float(torch.stack(losses).sum())
+    loss_value = float(torch.stack([o.loss.detach() for o in outputs]).sum())
     grad_norm, applied = state.optimizer.step() if math.isfinite(loss_value) else (math.nan, False)
     if not applied:
         state.optimizer.zero_grad()
@@ -100,7 +106,7 @@ def update_policy(state: TrainState, minibatch: Minibatch, algo: AlgoConfig, sta
     stats.updates += 1
     stats.trained_tokens += sum(len(b.targets) for b in minibatch)
     stats.lr = lr
-    stats.add({"loss": loss_value, "grad_norm": grad_norm} | _token_means(tokens))
+    stats.add({"loss": loss_value, "grad_norm": grad_norm} | _token_means(outputs))
 
 
 def has_coefficients(minibatch: Minibatch, algo: AlgoConfig) -> bool:
@@ -111,8 +117,19 @@ def has_coefficients(minibatch: Minibatch, algo: AlgoConfig) -> bool:
     return any(bool((b.advantages != 0).any()) for b in minibatch)
 
 
-def _token_means(tokens: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Mean over the loss tokens of the minibatch of each per-token statistic."""
-    keys = [key for key in ("entropy", "clipped", "kl") if tokens[0].get(key) is not None]
-    means = torch.stack([torch.cat([t[key].float() for t in tokens]).mean() for key in keys])
-    return dict(zip(keys, means.tolist(), strict=True))
+def _token_means(outputs: list[PolicyLoss]) -> dict[str, float]:
+    """Mean over the tokens of the minibatch that were computed, of each per-token statistic."""
+    kept = torch.cat([o.kept for o in outputs])
+    columns = {key: torch.cat([getattr(o, key) for o in outputs]) for key in ("entropy", "clipped", "kl")}
+    means = torch.stack([column[kept].float().mean() for column in columns.values()])
+    return dict(zip(columns, means.tolist(), strict=True))
+
+
+def mismatch(minibatches: list[Minibatch], stats: LearnStats, algo: AlgoConfig) -> Mismatch:
+    """Between sampler and trainer before the first update: over all tokens where they were recomputed, else over
+    those of the first update."""
+    if algo.old_logprobs == "sampler":
+        return Mismatch.of(stats.first)
+    return Mismatch.of(
+        (b.old_logprobs, b.rollout_logprobs) for m in minibatches for b in m if b.old_logprobs is not None
+    )
