@@ -15,7 +15,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def check_tensor(
-    name: str, x: Tensor, *, shape: tuple[int | None, ...], dtypes: Sequence[torch.dtype], like: Tensor | None = None
+    name: str,
+    x: Tensor,
+    *,
+    shape: tuple[int | None, ...],
+    dtypes: Sequence[torch.dtype],
+    like: Tensor | None = None,
 ) -> None:
     """Raises ``TypeError`` or ``ValueError``, naming ``name``, what it must be and what it is.
 
@@ -46,7 +51,7 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
 
 
 def check_offsets(name: str, offsets: Tensor, total: int) -> None:
-    """Values of cumulative lengths: they start at 0, never fall and end at ``total``. Synchronises with a GPU."""
+    """Cumulative lengths start at 0, never fall and end at ``total``. Synchronises with a GPU."""
     first, last = int(offsets[0]), int(offsets[-1])
     if first != 0 or last != total:
         raise ValueError(f"{name} must run from 0 to {total}, got {first} to {last}")

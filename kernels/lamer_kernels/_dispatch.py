@@ -13,8 +13,8 @@ Backend = Literal["auto", "triton", "cpu", "reference"]
 def resolve_backend(backend: str, device: torch.device, *, cpu_needs_numba: bool = False) -> str:
     """Name of the implementation to run: "triton", "cpu" or "reference", never "auto".
 
-    "auto" takes Triton for CUDA tensors and the CPU path for CPU tensors, and the reference, which runs anywhere,
-    where the package that they need is absent. A backend asked for by name runs or raises ``ValueError``.
+    "auto" takes Triton for CUDA tensors and the CPU path for CPU tensors; where the package that they need is
+    absent, the reference, which runs anywhere. A backend asked for by name runs or raises ``ValueError``.
 
     Args:
         device: where the tensors are.
@@ -29,10 +29,10 @@ def resolve_backend(backend: str, device: torch.device, *, cpu_needs_numba: bool
             return "triton"
         return "cpu" if can_cpu else "reference"
     if backend == "triton" and not can_triton:
-        raise ValueError(f"backend 'triton' needs CUDA tensors and the triton package, got {device.type} tensors")
+        raise ValueError(f"backend 'triton' needs the triton package and CUDA tensors, got {device} tensors")
     if backend == "cpu" and not can_cpu:
         needs = " and the numba package" if cpu_needs_numba else ""
-        raise ValueError(f"backend 'cpu' needs CPU tensors{needs}, got {device.type} tensors")
+        raise ValueError(f"backend 'cpu' needs CPU tensors{needs}, got {device} tensors")
     return backend
 
 

@@ -1,0 +1,62 @@
+"""pack: contract, checks and registration."""
+
+import torch
+from torch import Tensor
+
+from .._checks import INT_DTYPES, accepts_numpy, check_tensor
+from .._dispatch import Backend, resolve_backend
+from .reference import pack_ref
+
+
+@accepts_numpy
+def pack(lengths: Tensor, max_tokens: int, *, backend: Backend = "auto") -> Tensor:
+    """Plan that puts sequences into few bins of at most ``max_tokens`` tokens: best-fit decreasing.
+
+    Deterministic: longest first (earlier first among equals), each into the fullest bin that has room, among
+    equally full bins into the one touched last. Runs on the host; a CUDA tensor is copied there and back.
+
+    Args:
+        lengths: [S] integer, 0 <= length <= max_tokens.
+        max_tokens: capacity of a bin, >= 1.
+
+    Returns:
+        [S] int64: the bin of each sequence; bins are numbered 0, 1, ... as they are opened. Every backend makes
+        the same plan.
+
+    Raises:
+        ValueError: a length is negative or exceeds ``max_tokens``; the message names both.
+    """
+    check_tensor("lengths", lengths, shape=(None,), dtypes=INT_DTYPES)
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
+    if backend == "triton":
+        raise ValueError("pack plans on the host: backend must be 'auto', 'cpu' or 'reference', got 'triton'")
+    out: Tensor = pack_op(
+        lengths, max_tokens, resolve_backend(backend, torch.device("cpu"), cpu_needs_numba=True)
+    )
+    return out
+
+
+@torch.library.custom_op("lamer_kernels::pack", mutates_args=())
+def pack_op(lengths: Tensor, max_tokens: int, backend: str) -> Tensor:
+    host = lengths.to("cpu", torch.int64).contiguous()
+    if len(host):
+        low, high = (int(x) for x in host.aminmax())
+        if low < 0:
+            raise ValueError(f"lengths must not be negative, got {low} at {int(host.argmin())}")
+        if high > max_tokens:
+            at = int(host.argmax())
+            raise ValueError(f"lengths[{at}] = {high} exceeds max_tokens = {max_tokens}")
+    if backend == "cpu":
+        from . import cpu
+
+        if max_tokens <= cpu.MAX_ROOM:
+            out = torch.empty_like(host)
+            cpu.pack(host.numpy(), max_tokens, out.numpy())
+            return out.to(lengths.device)
+    return torch.tensor(pack_ref(host.tolist(), max_tokens), dtype=torch.int64, device=lengths.device)
+
+
+@pack_op.register_fake
+def _(lengths: Tensor, max_tokens: int, backend: str) -> Tensor:
+    return lengths.new_empty(lengths.shape, dtype=torch.int64)
