@@ -61,7 +61,6 @@ def test_generated_boards_have_the_claimed_optimum(count, config):
     check_optimum(count, **config)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("count", "config"),
     [
