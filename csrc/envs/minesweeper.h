@@ -49,12 +49,9 @@ class MinesweeperOf {
   static constexpr int kMaxSide = B::kStride;
 
   explicit MinesweeperOf(const Config& config)
-      : rewards_(config.rewards),
-        win_(static_cast<float>(rewards_.win)),
-        open_(static_cast<float>(rewards_.open)),
-        cascade_(static_cast<float>(rewards_.cascade)),
-        mine_(static_cast<float>(rewards_.mine)),
-        invalid_(static_cast<float>(rewards_.invalid)),
+      : rewards_{static_cast<float>(config.rewards.invalid), static_cast<float>(config.rewards.open),
+                 static_cast<float>(config.rewards.cascade), static_cast<float>(config.rewards.mine),
+                 static_cast<float>(config.rewards.win)},
         generator_((mines::Validate(config, kMaxSide), config)),
         layouts_{{{grid(), Style::kCompact}, {grid(), Style::kNumbered}, {grid(), Style::kPeers}}} {}
 
@@ -65,9 +62,7 @@ class MinesweeperOf {
                       static_cast<int>(c.no_guess), c.max_tries}) {
       hash = HashCombine(hash, static_cast<std::uint64_t>(value));
     }
-    for (double value : {rewards_.win, rewards_.open, rewards_.cascade, rewards_.mine, rewards_.invalid}) {
-      hash = HashCombine(hash, std::bit_cast<std::uint64_t>(value));
-    }
+    for (float value : rewards_) hash = HashCombine(hash, std::bit_cast<std::uint32_t>(value));
     return hash;
   }
 
@@ -114,25 +109,26 @@ class MinesweeperOf {
   }
 
   // action: cell row * width + column. -1, an open cell: no change. A finished board stays as it is.
+  // Only a cascade branches: whether a cell is open, a mine or the last one is a coin toss to the processor.
   StepOut Step(Board& board, std::int32_t action) const {
     if (board.done) return {0.0f, true, board.success, board.dead};
-    if (action < 0) return {invalid_, false, false, false};
-    const int bit = grid().bit_of[static_cast<std::size_t>(action)];
-    const B cell = B::One(bit);
-    if ((board.opened & cell).Any()) return {invalid_, false, false, false};
-    if (ByAgent() && board.opened.None()) MakeSafe(board, bit);
-    if ((board.mines & cell).Any()) {
-      board.opened |= cell;
-      board.done = board.dead = true;
-      return {mine_, true, false, true};
+    const int bit = grid().bit_of[static_cast<std::size_t>(action < 0 ? 0 : action)];
+    const B cell = B::One(bit, action >= 0);
+    if (ByAgent() && board.opened.None() && action >= 0) MakeSafe(board, bit);
+    const B fresh = cell & ~board.opened;
+    board.opened |= fresh;
+    int kind = kInvalid + fresh.Any();
+    if ((fresh & ~mines::Dilate(board.mines)).Any()) {
+      const B before = board.opened;
+      board.opened |= mines::Cascade(grid(), board.mines, fresh);
+      if (board.opened != before) kind = kCascade;
     }
-    const B reached = mines::Cascade(grid(), board.mines, cell) & ~board.opened;
-    board.opened |= reached;
-    if ((board.opened | board.mines) == grid().cells) {
-      board.done = board.success = true;
-      return {win_, true, true, false};
-    }
-    return {reached == cell ? open_ : cascade_, false, false, false};
+    board.dead = (fresh & board.mines).Any();
+    board.success = (board.opened ^ board.mines) == grid().cells;
+    board.done = board.dead | board.success;
+    kind = board.dead ? kMine : kind;
+    kind = board.success ? kWin : kind;
+    return {rewards_[static_cast<std::size_t>(kind)], board.done, board.success, board.dead};
   }
 
   std::size_t TextSize(Style style) const { return static_cast<std::size_t>(layout(style).size()); }
@@ -269,8 +265,9 @@ class MinesweeperOf {
     board.moved_from = static_cast<std::uint8_t>(bit);
   }
 
-  MinesweeperRewards rewards_;
-  float win_, open_, cascade_, mine_, invalid_;  // rewards_
+  enum Kind : int { kInvalid, kOpen, kCascade, kMine, kWin };
+
+  std::array<float, 5> rewards_;  // by Kind
   mines::Generator<kWords> generator_;
   std::array<mines::TextLayout<kWords>, kNumStyles> layouts_;
 };

@@ -6,7 +6,6 @@
 
 #include <array>
 #include <bit>
-#include <compare>
 #include <cstdint>
 
 namespace lamer::mines {
@@ -21,9 +20,10 @@ struct Bits {
 
   std::array<std::uint64_t, kWords> word{};
 
-  static constexpr Bits One(int bit) {
+  // The set of one bit, or of none.
+  static constexpr Bits One(int bit, bool set = true) {
     Bits r;
-    r.word[kWords == 1 ? 0 : bit >> 6] = std::uint64_t{1} << (bit & 63);
+    r.word[kWords == 1 ? 0 : bit >> 6] = std::uint64_t{set} << (bit & 63);
     return r;
   }
 
@@ -76,7 +76,11 @@ struct Bits {
     return r;
   }
   friend constexpr bool operator==(const Bits&, const Bits&) = default;
-  friend constexpr auto operator<=>(const Bits&, const Bits&) = default;
+  // Any total order.
+  friend constexpr bool operator<(const Bits& a, const Bits& b) {
+    if constexpr (kWords == 1) return a.word[0] < b.word[0];
+    return a.word < b.word;
+  }
 
   // One cell to the right, left, down, up. What leaves the grid is lost; what leaves the board is the
   // caller's to mask.

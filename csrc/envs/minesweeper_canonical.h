@@ -37,15 +37,14 @@ constexpr Bits<kWords> MirrorColumns(const Bits<kWords>& set, int width) {
 template <int kWords>
 constexpr Bits<kWords> MirrorRows(const Bits<kWords>& set, int height) {
   constexpr int kStride = Bits<kWords>::kStride;
-  constexpr int kRowsPerWord = 64 / kStride;
-  const int shift = kStride - height;  // rows
+  const int shift = (kStride - height) * kStride;  // bits
+  if constexpr (kWords == 1) return {{ReverseRows(set.word[0], kStride) >> shift}};
   std::array<std::uint64_t, 2 * kWords> reversed{};
   for (int i = 0; i < kWords; ++i) reversed[i] = ReverseRows(set.word[kWords - 1 - i], kStride);
   Bits<kWords> r;
-  const int words = shift / kRowsPerWord, bits = shift % kRowsPerWord * kStride;
   for (int i = 0; i < kWords; ++i) {
-    r.word[i] = reversed[i + words] >> bits;
-    if (bits != 0) r.word[i] |= reversed[i + words + 1] << (64 - bits);
+    r.word[i] = reversed[i + shift / 64] >> shift % 64;
+    if (shift % 64 != 0) r.word[i] |= reversed[i + shift / 64 + 1] << (64 - shift % 64);
   }
   return r;
 }
@@ -81,12 +80,13 @@ constexpr Bits<4> Transpose(const Bits<4>& set) {
 template <int kWords>
 constexpr std::array<Bits<kWords>, 8> Images(const Grid<kWords>& grid, const Bits<kWords>& set) {
   std::array<Bits<kWords>, 8> image{};
+  const bool square = grid.height == grid.width;
   image[0] = set;
-  image[1] = MirrorColumns(set, grid.width);
-  image[2] = MirrorRows(set, grid.height);
-  image[3] = MirrorRows(image[1], grid.height);
-  if (grid.height == grid.width) {
-    for (int i = 0; i < 4; ++i) image[4 + i] = Transpose(image[i]);
+  if (square) image[4] = Transpose(set);
+  for (int i = 0; i < (square ? 8 : 4); i += 4) {
+    image[i + 1] = MirrorColumns(image[i], grid.width);
+    image[i + 2] = MirrorRows(image[i], grid.height);
+    image[i + 3] = MirrorRows(image[i + 1], grid.height);
   }
   return image;
 }
@@ -94,22 +94,21 @@ constexpr std::array<Bits<kWords>, 8> Images(const Grid<kWords>& grid, const Bit
 template <int kWords>
 struct Canonical {
   Bits<kWords> mines, other;
-  int num_equal;  // symmetries that map the pair to this form: the size of its stabiliser
 };
 
+// The least image of the pair.
 template <int kWords>
 constexpr Canonical<kWords> Canonicalize(const Grid<kWords>& grid, const Bits<kWords>& mines,
                                          const Bits<kWords>& other) {
   const auto mines_image = Images(grid, mines), other_image = Images(grid, other);
   const int num_images = grid.height == grid.width ? 8 : 4;
-  Canonical<kWords> best{mines_image[0], other_image[0], 1};
+  Canonical<kWords> best{mines, other};
   for (int i = 1; i < num_images; ++i) {
-    const bool tie = mines_image[i] == best.mines;
-    if (mines_image[i] < best.mines || (tie && other_image[i] < best.other)) {
-      best = {mines_image[i], other_image[i], 1};
-    } else if (tie && other_image[i] == best.other) {
-      ++best.num_equal;
-    }
+    // Bitwise, so that it compiles to conditional moves: which image is least cannot be predicted.
+    const bool less =
+        (mines_image[i] < best.mines) | ((mines_image[i] == best.mines) & (other_image[i] < best.other));
+    best.mines = less ? mines_image[i] : best.mines;
+    best.other = less ? other_image[i] : best.other;
   }
   return best;
 }

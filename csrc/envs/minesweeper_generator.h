@@ -114,7 +114,7 @@ class Generator {
     const auto canonical = Canonicalize(grid_, level.mines, level.start);
     std::uint64_t hash = Mix64(static_cast<std::uint64_t>(config_.height * 64 + config_.width));
     for (int i = 0; i < kWords; ++i) {
-      hash = HashCombine(HashCombine(hash, canonical.mines.word[i]), canonical.other.word[i]);
+      hash = HashCombine(hash, Mix64(canonical.mines.word[i] + 1) ^ canonical.other.word[i]);
     }
     return hash;
   }
