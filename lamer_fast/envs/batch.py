@@ -230,9 +230,9 @@ def distinct_seeds(
     """
     batch: Any = make(name, 1, num_threads=1, split=split, **config)
     if count is None:
-        count, exact = batch.num_tasks()
+        count, exact = batch.num_tasks(num_draws=0)
         if not exact:
-            raise ValueError(f"count is None, but {name} {config} has about {count} tasks, not exactly known")
+            raise ValueError(f"count is None, but the tasks of {name} {config} cannot be enumerated")
     return batch.distinct_seeds(count)
 
 
@@ -242,7 +242,7 @@ def iterate_tasks(name: str, split: str | None = None, **config: Any) -> Iterato
     Ends when all have been seen where their number is known, else never.
     """
     batch: Any = make(name, 1024, num_threads=1, split=split, **config)
-    count, exact = batch.num_tasks()
+    count, exact = batch.num_tasks(num_draws=0)
     seen: set[int] = set()
     for first in range(0, 2**63, batch.num_envs):
         seeds = np.arange(first, first + batch.num_envs, dtype=np.uint64)
