@@ -5,6 +5,7 @@ need one more step on a CPU, where vLLM keeps a packed copy of the head that its
 """
 
 import random
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ VERSIONS = {  # vLLM -> what is known of it
     "0.33.0": "untested: pins torch 2.14",
 }
 BLOCK_SIZE_CPU = 32  # vLLM's CPU attention takes multiples of 32; its default of 128 would miss most prefixes
+HEAD_SIZES_CPU = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
 class VllmSampler:
@@ -59,6 +61,11 @@ class VllmSampler:
                 cpu=self.cpu
             )  # a library user; the command line did it before torch was imported
         dtype = next(policy.model.parameters()).dtype
+        if self.cpu and head_size(policy.model.config) not in HEAD_SIZES_CPU:
+            raise ValueError(
+                f"the model's attention heads have {head_size(policy.model.config)} dimensions, vLLM's CPU "
+                f"attention takes {', '.join(map(str, HEAD_SIZES_CPU))}"
+            )
         trials = rollout.groups * rollout.trials_per_group
         cache_tokens = rollout.cache_tokens or trials * rollout.max_sequence_tokens
         if cache_tokens < rollout.max_sequence_tokens:
@@ -204,10 +211,12 @@ def check_version(version: str) -> None:
         raise ValueError(f"vLLM {version} is installed; this sampler knows {', '.join(VERSIONS)}")
 
 
+def head_size(config: Any) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
 def kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
-    heads = config.num_key_value_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * head_dim * dtype.itemsize)
+    return int(2 * config.num_hidden_layers * config.num_key_value_heads * head_size(config) * dtype.itemsize)
 
 
 def save_model_config(model: Any, folder: str) -> None:
@@ -216,12 +225,22 @@ def save_model_config(model: Any, folder: str) -> None:
     config.save_pretrained(folder)
 
 
+PROXY_MODULE = "llvmlite.binding.ffi"
+
+
 @contextmanager
 def preserved_process_state() -> Iterator[None]:
     """vLLM seeds the process and replaces torch.set_num_threads by a no-op; both are put back."""
     set_num_threads, num_threads = torch.set_num_threads, torch.get_num_threads()
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    yield
+    # vLLM 0.32 scans every loaded module for Triton kernels and trips over this one's library proxy, which
+    # answers to any attribute name; numba loads it
+    ffi = sys.modules.pop(PROXY_MODULE, None)
+    try:
+        yield
+    finally:
+        if ffi is not None:
+            sys.modules[PROXY_MODULE] = ffi
     torch.set_num_threads = set_num_threads
     torch.set_num_threads(num_threads)
     random.setstate(states[0])

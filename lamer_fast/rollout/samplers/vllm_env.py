@@ -2,6 +2,9 @@
 variables."""
 
 import os
+from pathlib import Path
+
+from lamer_fast.config import Config
 
 ALWAYS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in this process: tensors by reference
@@ -19,6 +22,11 @@ def prepare_environment(*, cpu: bool) -> None:
     os.environ.update(ALWAYS | (ON_CPU if cpu else {}))
     for name, value in (DEFAULTS | (CPU_DEFAULTS if cpu else {})).items():
         os.environ.setdefault(name, value)
+
+
+def on_cpu(config: Config) -> bool:
+    """Decided without torch, which may not be imported yet."""
+    return config.train.device == "cpu" or not Path("/dev/nvidia0").exists()
 
 
 def prepared() -> bool:

@@ -1,0 +1,51 @@
+"""Checks that train for an iteration or two."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from lamer_fast.config import Config
+from lamer_fast.doctor.command import Failed
+
+
+def flat_at_zero_lr(config: Config, runs: Path) -> str:
+    """With lr = 0 nothing may drift: the mismatch of the second iteration is that of the first."""
+    frozen = replace(config, name="zero-lr", learn=replace(config.learn, lr=0.0, weight_decay=0.0))
+    train(frozen, runs)
+    lines = (runs / "zero-lr" / "metrics.jsonl").read_text().splitlines()
+    first, second = (json.loads(line)["mismatch"]["mean"] for line in lines)
+    if second > 3 * first + 1e-5:
+        raise Failed(
+            f"mismatch grew from {first:.1e} to {second:.1e} nats", "sampler and trainer drift: report it"
+        )
+    return f"mismatch {first:.1e}, then {second:.1e} nats"
+
+
+def resume_is_no_resume(config: Config, runs: Path) -> str:
+    """Two iterations at once against one, then a new process state and the other: the same bits."""
+    config = replace(config, learn=replace(config.learn, lr=1e-4))
+    one = replace(config.train, iterations=1)
+    train(replace(config, name="whole"), runs)
+    train(replace(config, name="halves", train=one), runs)
+    train(replace(config, name="halves"), runs)
+    whole, halves = (
+        load_file(runs / n / "checkpoints" / "000002" / "masters.safetensors") for n in ("whole", "halves")
+    )
+    different = [name for name in whole if not whole[name].equal(halves[name])]
+    if different:
+        advice = "bit equality holds on a CPU at a fixed thread count; on a GPU this is expected"
+        raise Failed(f"{len(different)} of {len(whole)} tensors differ, {different[0]} among them", advice)
+    return f"{len(whole)} tensors equal bit for bit after 2 iterations"
+
+
+def train(config: Config, runs: Path) -> None:
+    from lamer_fast import train as trainer
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        trainer.run(config, runs=runs)

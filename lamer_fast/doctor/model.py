@@ -1,0 +1,151 @@
+"""Checks of the recipe's own model: template, packing, samplers, memory, physical limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from lamer_fast.config import Config
+from lamer_fast.doctor.command import Failed, shrink
+from lamer_fast.learn.packing import pack
+from lamer_fast.learn.policy import Policy
+from lamer_fast.learn.state import TrainState, build_state, make_sampler
+from lamer_fast.learn.update import Mismatch
+from lamer_fast.rollout.boards import draw_boards
+from lamer_fast.rollout.collect import collect_trials
+from lamer_fast.rollout.trial_batch import TrialBatch
+
+# mean |difference| of log-probabilities between sampler and trainer, nats
+MEAN_GAP = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+
+
+@cache
+def state_of(config: Config) -> TrainState:
+    """Model, sampler, environment and agent: built once for all checks."""
+    return build_state(config)
+
+
+def chat_template(config: Config) -> str:
+    renderer = state_of(config).agent.renderer
+    start, bridge = len(renderer.start("board")), len(renderer.bridge("board"))
+    note = "; earlier thinking stays in the history" if renderer.strips_thinking else ""
+    return f"{start} ids to the first reply, {bridge} between replies, ends with {renderer.stop_ids}{note}"
+
+
+def collect(state: TrainState, sampler: Any = None) -> TrialBatch:
+    config = state.config
+    return collect_trials(
+        sampler or state.sampler, state.env, state.agent, draw_boards(config, 0), config.rollout, seed=0
+    )
+
+
+def packed_is_padded(config: Config) -> str:
+    """Log-probabilities of the packed trunk against one ordinary forward per sequence."""
+    state = state_of(config)
+    trials = collect(state)
+    advantages = np.ones(trials.num_turns, np.float32)
+    worst = 0.0
+    for minibatch in pack(trials, advantages, config):
+        for batch in minibatch:
+            packed = state.policy.logprobs(batch)
+            worst = max(worst, float((packed - one_by_one(state.policy, batch)).abs().max()))
+    allowed = 1e-4 if state.policy.dtype is torch.float32 else 0.25
+    if not worst < allowed:
+        advice = "another attention package may be at fault: uninstall flash-attn, or set model.dtype float32"
+        raise Failed(f"log-probabilities differ by {worst:.1e}, allowed {allowed:.0e}", advice)
+    return f"largest difference {worst:.1e} nats over {trials.num_sequences} sequences"
+
+
+@torch.no_grad()
+def one_by_one(policy: Policy, batch: Any) -> torch.Tensor:
+    """What `policy.logprobs(batch)` should give, [L]: every sequence through the model alone."""
+    bounds = batch.cu_seqlens.tolist()
+    parts = [slice(a, b) for a, b in pairwise(bounds)]
+    logits = [policy.model(input_ids=batch.input_ids[None, part]).logits[0] for part in parts]
+    scaled = torch.cat(logits)[batch.token_idx].float() / batch.temperature
+    return torch.log_softmax(scaled, -1).gather(1, batch.targets[:, None])[:, 0]
+
+
+def sampler_is_trainer(config: Config) -> str:
+    return transfers(config, state_of(config).sampler)
+
+
+def vllm_is_trainer(config: Config) -> str:
+    from importlib.util import find_spec
+
+    if find_spec("vllm") is None:
+        return "vLLM is not installed, nothing to check"
+    state = state_of(config)
+    config = replace(config, rollout=replace(config.rollout, sampler="vllm"))
+    return transfers(config, make_sampler(config, state.policy))
+
+
+def transfers(config: Config, sampler: Any) -> str:
+    """Mismatch before and after other weights have been transferred; the weights are put back."""
+    state = state_of(replace(config, rollout=replace(config.rollout, sampler="torch")))
+    policy, gaps = state.policy, []
+    masters = {name: master.detach().clone() for name, master in policy.masters.items()}
+    try:
+        for version in (0, 1):
+            if version:
+                disturb(policy)
+            sampler.load_weights(policy.named_weights(), version=version)
+            trials = collect(state, sampler)
+            minibatches = pack(trials, np.ones(trials.num_turns, np.float32), config)
+            batches = [batch for minibatch in minibatches for batch in minibatch]
+            gaps.append(Mismatch.of((policy.logprobs(b), b.rollout_logprobs) for b in batches))
+    finally:
+        with torch.no_grad():
+            for name, master in policy.masters.items():
+                master.copy_(masters[name])
+        policy.publish()
+        state.sampler.load_weights(policy.named_weights(), version=0)
+    allowed = MEAN_GAP[policy.dtype]
+    before, after = gaps
+    numbers = (
+        f"mean gap {before.mean:.1e} nats before a transfer, {after.mean:.1e} after (max {after.max:.1e})"
+    )
+    if not max(before.mean, after.mean) < allowed:
+        raise Failed(f"{numbers}, allowed {allowed:.0e}", "the sampler runs other weights: please report it")
+    return numbers
+
+
+@torch.no_grad()
+def disturb(policy: Policy) -> None:
+    """Other weights of the same size, so that a tensor that stays behind shows."""
+    generator = torch.Generator().manual_seed(0)
+    for master in policy.masters.values():
+        noise = torch.randn(master.shape, generator=generator).to(master.device)
+        master += 0.1 * master.std(correction=0) * noise
+    policy.publish()
+
+
+def memory(config: Config) -> str:
+    from lamer_fast.plan import GIB, estimate
+
+    plan = estimate(config)
+    try:
+        plan.check_fits()
+    except ValueError as error:
+        raise Failed(str(error), "see lamer-fast train RECIPE --dry-run for each part") from None
+    return f"the recipe needs {sum(plan.memory.values()) / GIB:.2f} GiB of {plan.available / GIB:.1f} GiB"
+
+
+def physical_limit(config: Config) -> str:
+    """Tokens per second that this device could at most sample and train on with this model."""
+    from lamer_fast.roofline import decode_seconds, measure, shape_of, training_flop
+
+    state = state_of(shrink(config))
+    shape, rates = shape_of(state.policy.model), measure(state.policy.dtype, state.policy.device)
+    batch = min(config.rollout.groups * config.rollout.trials_per_group, config.rollout.max_in_flight)
+    length = config.rollout.max_sequence_tokens / 2
+    sampled = batch / decode_seconds(shape, rates, batch, length)
+    lengths = np.full(batch, int(length))
+    trained = lengths.sum() * rates.flops / training_flop(shape, lengths, int(lengths.sum()) // 2)
+    sampling = f"samples at most {sampled:,.0f} tokens/s ({batch} sequences of {length:.0f} tokens)"
+    return f"{sampling}, trains at most {trained:,.0f} tokens/s"
