@@ -203,7 +203,8 @@ class Sokoban {
   }
 
   void Check(const char* data) const {
-    const auto [floor, targets, boxes, start_boxes, rest] = ReadRecord(data);
+    const std::uint64_t floor = Word(data, 0), targets = Word(data, 1), boxes = Word(data, 2),
+                        start_boxes = Word(data, 3), rest = Word(data, 4);
     // One value that is 0 for a sound record, so that the check costs no more than the copy.
     const sokoban::Bits player = sokoban::Bit(rest & 63), start_player = sokoban::Bit(rest >> 8 & 63);
     const sokoban::Bits stray = (floor & ~inner_) | ((targets | boxes | start_boxes) & ~floor) |
@@ -217,7 +218,8 @@ class Sokoban {
   }
 
   void Load(Board& board, const char* data) const {
-    const auto [floor, targets, boxes, start_boxes, rest] = ReadRecord(data);
+    const std::uint64_t floor = Word(data, 0), targets = Word(data, 1), boxes = Word(data, 2),
+                        start_boxes = Word(data, 3), rest = Word(data, 4);
     if (board.floor != floor || board.targets != targets) board.table.reset();
     board.floor = floor;
     board.targets = targets;
@@ -262,10 +264,10 @@ class Sokoban {
   using Record = std::array<std::uint64_t, 5>;
   static_assert(sizeof(Record) == kRecordSize);
 
-  static Record ReadRecord(const char* data) {
-    Record record;
-    std::memcpy(record.data(), data, kRecordSize);
-    return record;
+  static std::uint64_t Word(const char* record, std::size_t i) {
+    std::uint64_t word;
+    std::memcpy(&word, record + i * sizeof word, sizeof word);
+    return word;
   }
 
   [[noreturn]] void FailCheck() const {
