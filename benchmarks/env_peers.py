@@ -2,6 +2,7 @@
 
     python -m venv .venv-peers
     .venv-peers/bin/pip install gym-sokoban==0.0.6 textarena==0.7.4 jumanji==1.1.2 ms-toollib==1.5.20
+    .venv-peers/bin/pip install setuptools==78.1.1  # gym-sokoban imports pkg_resources
 
 `bench_envs.py` starts this file with `.venv-peers/bin/python`. Each peer plays by its own API in its best
 known setting: Jumanji jitted and vmapped over 4,096 boards, its observation copied to numpy, the others one

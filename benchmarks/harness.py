@@ -46,7 +46,7 @@ class Case:
         self.__dict__.update(params)
 
     def __str__(self) -> str:
-        if list(self.params) == ["name"]:
+        if "name" in self.params:
             return str(self.params["name"])
         return " ".join(f"{name}={value}" for name, value in self.params.items())
 
@@ -241,7 +241,7 @@ class _PeakMemory:
         else:
             try:
                 Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the present size
-                self.base = _status_bytes("VmRSS")
+                self.base = resident_bytes()
             except OSError:
                 self.base = 0
 
@@ -251,6 +251,11 @@ class _PeakMemory:
 
             return int(torch.cuda.max_memory_allocated() - self.base)
         return max(0, _status_bytes("VmHWM") - self.base) if self.base else None
+
+
+def resident_bytes() -> int:
+    """Memory of this process, Linux."""
+    return _status_bytes("VmRSS")
 
 
 def _status_bytes(key: str) -> int:
@@ -324,7 +329,7 @@ def main(
         if args.only in str(case):
             found = bench(case)
             for row in found:
-                row.case = dict(case.params)
+                row.case = {k: v for k, v in case.params.items() if not callable(v)}
             print_table(str(case), found, header=not rows)
             rows += found
     commit = f"{env['commit']}{'+changes' if env['dirty'] else ''}"
