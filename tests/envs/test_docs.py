@@ -1,0 +1,32 @@
+"""What docs/environments.md shows must run, and what it lists must be there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lamer_fast.envs import make, num_tasks
+from lamer_fast.envs.batch import OPTIONS
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "environments.md").read_text()
+
+
+def test_the_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out.strip().endswith("1.0")
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_and_call_is_on_the_page(name):
+    for option in OPTIONS[name]:
+        assert f"`{option}`" in PAGE
+    batch = make(name, 1)
+    calls = [call for call in dir(batch) if not call.startswith("_") and callable(getattr(batch, call))]
+    own = {"lay", "num_tasks", "distinct_seeds"}  # behind functions of the package, or for tests
+    assert [call for call in calls if f"`{call}(" not in PAGE and call not in own] == []
+
+
+def test_the_number_of_small_tasks():
+    count, exact = num_tasks("minesweeper", height=4, width=4, num_mines=2)
+    assert exact and f"4x4 Minesweeper with 2 mines {count}" in PAGE
