@@ -178,13 +178,19 @@ class MinesweeperOf {
     return grid().cell_of[best];
   }
 
-  // out: [num_cells], 0 at open cells. Before the agent's first click: of the layout as drawn. Returns
-  // whether exact.
+  // out: [num_cells], 0 at open cells, 1 at an opened mine. Before the agent's first click: of the layout as
+  // drawn. Returns whether they are exact.
   bool FindMineProbabilities(const Board& board, std::span<double> out) const {
-    mines::MineProbabilities<kWords> found;
-    if (!board.done) found = mines::FindMineProbabilities(grid(), ViewOf(board));
-    for (int cell = 0; cell < num_actions(); ++cell) out[cell] = found.at[grid().bit_of[cell]];
-    if (board.dead) out[grid().cell_of[(board.mines & board.opened).First()]] = 1.0;
+    const B hit = board.mines & board.opened;  // known: taken out of the board
+    mines::Grid<kWords> rest = grid();
+    rest.cells &= ~hit;
+    const auto found = mines::FindMineProbabilities<kWords>(
+        rest,
+        {board.opened & ~hit, mines::CountNeighbours(board.mines & ~hit), config().num_mines - hit.Count()});
+    for (int cell = 0; cell < num_actions(); ++cell) {
+      const int bit = grid().bit_of[cell];
+      out[cell] = hit.Test(bit) ? 1.0 : found.at[bit];
+    }
     return found.exact;
   }
 
