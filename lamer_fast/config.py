@@ -266,6 +266,10 @@ class Config:
                 self, "rollout.cache_tokens", "rollout.max_sequence_tokens", "one sequence must fit the cache"
             )
 
+        if r.sleep_during_updates and (r.sampler != "vllm" or self.train.device == "cpu"):
+            other = "train.device" if r.sampler == "vllm" else "rollout.sampler"
+            _contradict(self, "rollout.sleep_during_updates", other, "only vLLM on a GPU can sleep")
+
     def _validate_algo(self) -> None:
         a, r = self.algo, self.rollout
         if r.trials_per_group < 2 and a.estimator != "reinforce++":

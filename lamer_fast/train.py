@@ -17,6 +17,7 @@ from lamer_fast.learn import checkpoint
 from lamer_fast.learn.credit import assign_credit, lone_turns
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.packing import epochs, pack
+from lamer_fast.learn.probe import check_transfer
 from lamer_fast.learn.state import TrainState, build_state, make_sampler
 from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
 from lamer_fast.plan import check_prompts, estimate
@@ -43,7 +44,7 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
                 if state.skipped_in_row >= config.train.max_skipped_updates:
                     break
         with clock.phase("sync"), display.phase("sync"):
-            state.sampler.load_weights(state.policy.named_weights(), version=iteration + 1)
+            transfer(state, version=iteration + 1)
         state.iteration = iteration + 1
         record = report(iteration, trials, advantages, minibatches, stats, state, clock)
         folder.write_metrics(record)
@@ -80,9 +81,19 @@ def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]]
         record=transcripts,
         num_recorded=config.train.trials_logged,
     )
+    if config.rollout.sleep_during_updates:
+        state.sampler.sleep()  # type: ignore[attr-defined]  # validated: vLLM, which `transfer` wakes
     if offload:
         state.optimizer.to_device()
     return trials
+
+
+def transfer(state: TrainState, version: int) -> None:
+    """The policy's weights to the sampler. One that keeps a copy proves on a probe that it runs them."""
+    state.sampler.load_weights(state.policy.named_weights(), version=version)
+    if not state.sampler.shares_weights:
+        prompt = state.agent.renderer.start(state.env.task_prompt())
+        check_transfer(state.sampler, state.policy, prompt, state.config.rollout.temperature)
 
 
 def rollout_seed(seed: int, iteration: int) -> int:
@@ -181,7 +192,7 @@ def run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = False) -
         print(f"note: {warning}", flush=True)
     checkpoint.load(state, folder.checkpoints)
     state.dump_dir = folder.path / "skipped"
-    state.sampler.load_weights(state.policy.named_weights(), version=state.iteration)
+    transfer(state, version=state.iteration)
     folder.start(state.iteration)
     try:
         with StopRequest() as stop, Display(config.name, config.train.iterations) as display:
