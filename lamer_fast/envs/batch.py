@@ -7,8 +7,8 @@ two values that disagree. What they share is documented at `Batch`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,12 @@ except ImportError as error:
         "the native module lamer_fast._C is missing: install the package, or run `make`"
     ) from error
 
+if TYPE_CHECKING:
+    from lamer_fast._C import _Batch as NativeBatch
+else:
+    NativeBatch = object  # the native class stands beside Batch in the bases of each game
+
+Style = Literal["compact", "numbered", "peers"]
 STYLES = ("compact", "numbered", "peers")
 _COMMON: dict[str, type | tuple[type, ...]] = {
     "rewards": (str, dict),
@@ -55,7 +61,7 @@ class StepOut(NamedTuple):
     """[B] bool: lost. Minesweeper: a mine went off. Sokoban, with `track_dead=True`: unsolvable."""
 
 
-class Batch:
+class Batch(NativeBatch):
     """What both games have in common; the base class of what `make` returns, not to be built itself.
 
     E = `num_envs` boards. `env_idx` is None (all boards) or [B] int64, distinct; boards it does not name are
@@ -79,18 +85,14 @@ class Batch:
     """
 
     name: str
-    num_envs: int
-    num_actions: int
-    height: int
-    width: int
-    style: str
+    style: Style
 
     def step(
         self,
         actions: NDArray[np.int32],
         lengths: NDArray[np.int32] | None = None,
         env_idx: NDArray[np.int64] | None = None,
-        out: StepOut | None = None,
+        out: Sequence[NDArray[Any]] | None = None,
     ) -> StepOut:
         """Plays one turn of up to k actions on each board, in order, until the board is done.
 
@@ -98,17 +100,17 @@ class Batch:
             actions: [B, k] int32. Sokoban: 0 up, 1 down, 2 left, 3 right, 4 still. Minesweeper: the cell
                 row * width + column, from 0. -1: an unparsable action; no change, reward `invalid`.
             lengths: [B] int32 in 0..k, how many of the k count; None: all.
-            out: buffers to fill instead of new arrays; the same object is returned.
+            out: a StepOut, or six arrays like its own, to fill instead of new ones.
 
         Raises:
             ValueError, TypeError: an action out of range, a wrong shape or dtype. No board has changed.
         """
-        return StepOut._make(super().step(actions, lengths, env_idx, out))  # type: ignore[misc]
+        return StepOut._make(super().step(actions, lengths, env_idx, out))
 
     def observe(
         self,
         env_idx: NDArray[np.int64] | None = None,
-        style: str | None = None,
+        style: Style | None = None,
         out: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Texts of the boards in one arena: text b is `arena[offsets[b] : offsets[b + 1]]`, UTF-8.
@@ -122,11 +124,11 @@ class Batch:
             arena [bytes] uint8, offsets [B + 1] int64. New arrays belong to the caller; those given as `out`
             hold these texts until the caller overwrites them.
         """
-        return super().observe(env_idx, style or self.style, out)  # type: ignore[misc]
+        return super().observe(env_idx, style or self.style, out)
 
-    def texts(self, env_idx: NDArray[np.int64] | None = None, style: str | None = None) -> list[str]:
+    def texts(self, env_idx: NDArray[np.int64] | None = None, style: Style | None = None) -> list[str]:
         """The same as [B] Python strings."""
-        return super().texts(env_idx, style or self.style)  # type: ignore[misc]
+        return super().texts(env_idx, style or self.style)
 
 
 class SokobanBatch(Batch, _C.SokobanBatch):
@@ -149,7 +151,7 @@ def make(
     *,
     num_threads: int | None = None,
     split: str | None = None,
-    style: str = "compact",
+    style: Style = "compact",
     **config: Any,
 ) -> Batch:
     """E boards of a game, not yet reset.
@@ -210,7 +212,7 @@ def num_tasks(name: str, split: str | None = None, **config: Any) -> tuple[int, 
 
     Exact where they can be enumerated, else a lower estimate from 200,000 draws.
     """
-    count, exact = make(name, 1, num_threads=1, split=split, **config).num_tasks()  # type: ignore[attr-defined]
+    count, exact = make(name, 1, num_threads=1, split=split, **config).num_tasks()
     return int(count), bool(exact)
 
 
@@ -228,7 +230,7 @@ def distinct_seeds(
     Raises:
         ValueError: no `count`, and the tasks of this configuration cannot be enumerated.
     """
-    batch: Any = make(name, 1, num_threads=1, split=split, **config)
+    batch = make(name, 1, num_threads=1, split=split, **config)
     if count is None:
         count, exact = batch.num_tasks(num_draws=0)
         if not exact:
@@ -241,7 +243,7 @@ def iterate_tasks(name: str, split: str | None = None, **config: Any) -> Iterato
 
     Ends when all have been seen where their number is known, else never.
     """
-    batch: Any = make(name, 1024, num_threads=1, split=split, **config)
+    batch = make(name, 1024, num_threads=1, split=split, **config)
     count, exact = batch.num_tasks(num_draws=0)
     seen: set[int] = set()
     for first in range(0, 2**63, batch.num_envs):

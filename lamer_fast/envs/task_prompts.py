@@ -27,7 +27,8 @@ _SOKOBAN_CELLS = (
 
 def sokoban_prompt(prompt: str, style: str, moves_per_turn: int) -> str:
     """Args: `prompt` of PROMPTS; `style` of the observations; the most moves of one reply, at least 1."""
-    wall, _, target, box, _, player, _ = symbols = SOKOBAN_SYMBOLS[style]
+    symbols = SOKOBAN_SYMBOLS[style]
+    wall, target, box, player = symbols[0], symbols[2], symbols[3], symbols[5]
     if prompt == "compact":
         rules = f"Sokoban. {player} pushes {box} to {target}, {wall} is wall."
         return f"{rules}\n<action>up</action> down left right"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.envs.batch import Batch, make
+from lamer_fast.envs.batch import Batch, Style, make
 from lamer_fast.envs.protocol import TurnOut
 from lamer_fast.envs.task_prompts import PROMPTS, minesweeper_prompt, sokoban_prompt
 
@@ -22,7 +22,7 @@ def text_env(
     split: str | None = None,
     prompt: str = "full",
     moves_per_turn: int | None = None,
-    style: str | None = None,
+    style: Style | None = None,
     num_threads: int | None = None,
     **config: Any,
 ) -> NativeTextEnv:
@@ -84,7 +84,8 @@ class NativeTextEnv:
     def task_prompt(self) -> str:
         if self.batch.name == "sokoban":
             return sokoban_prompt(self.prompt, self.batch.style, self.moves_per_turn)
-        return minesweeper_prompt(self.prompt, self.batch.height, self.batch.width, self.batch.num_mines)
+        batch: Any = self.batch
+        return minesweeper_prompt(self.prompt, batch.height, batch.width, batch.num_mines)
 
     def anchors(self, env_idx: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.batch.anchors(env_idx)

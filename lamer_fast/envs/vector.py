@@ -27,7 +27,7 @@ AUTORESET = {
 }
 
 
-class GridVectorEnv(VectorEnv):
+class GridVectorEnv(VectorEnv):  # type: ignore[misc]
     """E boards of one game; actions are those of `Batch.step`, without -1.
 
     Args:
@@ -132,7 +132,8 @@ class GridVectorEnv(VectorEnv):
         return tuple(self.batch.texts(style="compact"))
 
     def _draw_seeds(self, count: int) -> NDArray[np.uint64]:
-        return self.np_random.integers(0, 2**64, count, dtype=np.uint64, endpoint=False)
+        rng: np.random.Generator = self.np_random
+        return rng.integers(0, 2**64, count, dtype=np.uint64, endpoint=False)
 
     def _start(self, env_idx: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
         self.batch.reset(seeds, env_idx=env_idx)

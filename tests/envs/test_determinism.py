@@ -36,11 +36,12 @@ def test_threads(key, num_threads):
     assert digest(key, num_threads=num_threads) == GOLDEN[key]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", SOME)
 def test_threads_of_batches_large_enough_to_be_split(key):
-    alone = digest(key, num_boards=4200)
-    assert digest(key, num_boards=4200, num_threads=2) == alone
-    assert digest(key, num_boards=4200, num_threads=3) == alone
+    alone = digest(key, num_boards=3100)
+    assert digest(key, num_boards=3100, num_threads=2) == alone
+    assert digest(key, num_boards=3100, num_threads=3) == alone
 
 
 @pytest.fixture

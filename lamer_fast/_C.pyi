@@ -1,0 +1,154 @@
+"""The native module: batches of boards. `lamer_fast.envs.make` is the face to use.
+
+E = num_envs boards, B of them in a call: `env_idx` is None (all) or [B] int64, C-contiguous, distinct. Arrays
+are never converted: a wrong dtype is a TypeError, a wrong shape, length or value a ValueError, both name what
+was given and what was expected, and no board has changed. The GIL is released while boards are at work; calls
+of several Python threads to one batch queue up.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Idx = NDArray[np.int64] | None
+_Style = Literal["compact", "numbered", "peers"]
+
+class _Batch:
+    bytes_per_board: ClassVar[int]
+    """Memory of one live board, bytes, tables of Sokoban levels apart."""
+    @property
+    def num_envs(self) -> int: ...
+    @property
+    def num_actions(self) -> int:
+        """Valid actions are 0 .. num_actions - 1, and -1 for an unparsable one."""
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def fingerprint(self) -> int:
+        """Hash of game and configuration; a snapshot is restored only where it is the same."""
+    def reset(self, seeds: NDArray[np.uint64], env_idx: _Idx = None) -> None:
+        """seeds: [B] uint64. If one board cannot be generated (ValueError), none changes."""
+    def restart(self, env_idx: _Idx = None) -> None:
+        """Back to the start of the boards; one that was never reset stays done."""
+    def step(
+        self,
+        actions: NDArray[np.int32],
+        lengths: NDArray[np.int32] | None = None,
+        env_idx: _Idx = None,
+        out: Sequence[NDArray[Any]] | None = None,
+    ) -> tuple[
+        NDArray[np.float32],
+        NDArray[np.float32],
+        NDArray[np.int32],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+    ]:
+        """actions [B, k], lengths [B] in 0..k.
+
+        Returns:
+            rewards_per_action [B, k]; rewards, executed, done, success, dead, each [B].
+        """
+    def observe(
+        self,
+        env_idx: _Idx = None,
+        style: _Style = "compact",
+        out: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """(arena, offsets [B + 1]): text b is arena[offsets[b] : offsets[b + 1]], UTF-8."""
+    def texts(self, env_idx: _Idx = None, style: _Style = "compact") -> list[str]: ...
+    def parse(
+        self, replies: list[str], max_actions: int = 3, strict: bool = False
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+        """actions [B, max_actions] (-1 beyond the length), lengths [B] >= 1, valid [B]. No text raises."""
+    def anchors(self, env_idx: _Idx = None) -> NDArray[np.int64]:
+        """[B]: hash of the full visible state."""
+    def tasks(self, env_idx: _Idx = None) -> NDArray[np.uint64]:
+        """[B]: canonical id of the start over the 8 symmetries; 0 before the first reset."""
+    def expert_actions(self, env_idx: _Idx = None) -> NDArray[np.int32]:
+        """[B]: Sokoban the first move of a shortest solution, Minesweeper a provably safe cell or one of
+        least risk; -1 on a done board and where there is no solution."""
+    def legal_actions(self, env_idx: _Idx = None) -> NDArray[np.bool_]:
+        """[B, num_actions], all False on a done board."""
+    def flags(self, env_idx: _Idx = None) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """done, success, dead, each [B], as they stand."""
+    def snapshot(self, env_idx: _Idx = None) -> bytes:
+        """A versioned header with a checksum, then one record of fixed size a board."""
+    def restore(self, data: bytes, env_idx: _Idx = None) -> None:
+        """Board i of the snapshot becomes board env_idx[i]; ValueError on bytes of another configuration."""
+    def num_tasks(self, num_draws: int = 200_000) -> tuple[int, bool]:
+        """(count, exact) of the split; not exact: a lower estimate from the boards of so many seeds."""
+    def distinct_seeds(self, count: int, patience: int = 100_000) -> NDArray[np.uint64]:
+        """The first seeds, from 0, of distinct tasks; fewer than `count` where there are no more, or where
+        `patience` seeds in a row brought no new one."""
+
+class SokobanBatch(_Batch):
+    """Rules and shaped rewards of gym-sokoban 0.0.6. Actions: 0 up, 1 down, 2 left, 3 right, 4 still."""
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        num_threads: int = 1,
+        split: Literal["train", "valid", "test"] | None = None,
+        turn_reward: Literal["sum", "last"] = "sum",
+        stop_at_done: bool = True,
+        autoreset: Literal["none", "same", "next"] = "none",
+        height: int = 6,
+        width: int = 6,
+        num_boxes: int = 2,
+        min_moves: int = 5,
+        max_moves: int = 21,
+        track_dead: bool = False,
+        end_on_dead: bool = False,
+        rewards: str | dict[str, float] = "lamer",
+        levels: list[str] | None = None,
+    ) -> None:
+        """rewards: "lamer", "sparse" or some of step, on, off, win, dead, invalid; those left out are 0."""
+    @property
+    def num_levels(self) -> int:
+        """Of `levels`; 0 when boards are generated."""
+    def distances(self, env_idx: _Idx = None) -> NDArray[np.int32]:
+        """[B]: moves of a shortest solution from here; -1 unsolvable, -2 not known within the bound."""
+
+class MinesweeperBatch(_Batch):
+    """Rules of LaMer's environment (left click only), up to 8x8. Actions: row * width + column, from 0."""
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        num_threads: int = 1,
+        split: Literal["train", "valid", "test"] | None = None,
+        turn_reward: Literal["sum", "last"] = "sum",
+        stop_at_done: bool = True,
+        autoreset: Literal["none", "same", "next"] = "none",
+        height: int = 6,
+        width: int = 6,
+        num_mines: int = 3,
+        first_click: Literal["env", "agent"] = "env",
+        no_guess: bool = False,
+        max_tries: int = 100_000,
+        rewards: str | dict[str, float] = "lamer",
+    ) -> None:
+        """rewards: "lamer", "sparse" or some of win, open, cascade, mine, invalid; those left out are 0."""
+    @property
+    def num_mines(self) -> int: ...
+    def mine_probabilities(self, env_idx: _Idx = None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(probabilities [B, cells], 0 at open cells; exact [B])."""
+    def lay(self, mines: NDArray[np.bool_], first: NDArray[np.int32], env_idx: _Idx = None) -> None:
+        """Puts given boards: mines [B, cells], the first cell to open [B]."""
+
+class MinesweeperLargeBatch(MinesweeperBatch):
+    """The same up to 16x16. At run time no subclass of MinesweeperBatch."""
+
+def set_simd_level(name: str) -> None:
+    """ "scalar", "avx2", "avx512" or "best"; for tests and benchmarks, while no batch is at work."""
+
+def simd_level() -> str: ...
+def split_of(task: int) -> str:
+    """ "train", "valid" or "test"."""
