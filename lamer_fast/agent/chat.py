@@ -1,13 +1,14 @@
 """Chat rendering to token ids, derived from the tokenizer's own chat template and checked against it.
 
-A conversation only ever grows at its end, and what the model sampled is kept as ids. So two texts are all that is
-needed of a template: the START (everything up to the first generation prompt) and the BRIDGE (from a sampled end
-token to the next generation prompt). Both are found by rendering a probe conversation and are compared with a
-longer one; a template that writes earlier messages differently as the conversation grows cannot be bridged.
+A conversation only ever grows at its end, and what the model sampled is kept as ids. So two texts are all
+that is needed of a template: the START (everything up to the first generation prompt) and the BRIDGE (from a
+sampled end token to the next generation prompt). Both are found by rendering a probe conversation and are
+compared with a longer one; a template that writes earlier messages differently as the conversation grows
+cannot be bridged.
 
-One deviation is allowed: templates such as Qwen3's put a thinking block into the generation prompt (and keep the
-one of a reply) but strip it from earlier replies. Here the block stays in the history as it was sampled; the
-model then sees its own earlier thinking. `strips_thinking` says so.
+One deviation is allowed: templates such as Qwen3's put a thinking block into the generation prompt (and keep
+the one of a reply) but strip it from earlier replies. Here the block stays in the history as it was sampled;
+the model then sees its own earlier thinking. `strips_thinking` says so.
 """
 
 import re

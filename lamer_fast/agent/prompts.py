@@ -1,7 +1,7 @@
 """Everything a trial says to the model beyond the game's own texts, in two lengths.
 
-`full` is for pretrained chat models; `compact` spends as few tokens as possible, for small models. Rules and the
-format of an action come from `env.task_prompt()`.
+`full` is for pretrained chat models; `compact` spends as few tokens as possible, for small models. Rules and
+the format of an action come from `env.task_prompt()`.
 """
 
 import re

@@ -25,7 +25,8 @@ def collect_trials(
     """M trials on boards 0..M-1 of `env`.
 
     Args:
-        seed: of sampling. The same seed, boards and weights give the same trials, however requests were batched
+        seed: of sampling. The same seed, boards and weights give the same trials, however requests were
+        batched
             (up to float arithmetic).
         record: gets a transcript, ready for JSON, of each of the first `num_recorded` trials.
     """

@@ -13,9 +13,9 @@ STEPPED = "the environment raised on other boards of the call after it had chang
 
 
 class EnvGuard:
-    """An environment should report failures in `TurnOut.error`. If a call raises instead, it is repeated board by
-    board, which finds the guilty one; a board that the failed call had changed already cannot be played twice and
-    is lost as well. `errors` collects board -> message.
+    """An environment should report failures in `TurnOut.error`. If a call raises instead, it is repeated
+    board by board, which finds the guilty one; a board that the failed call had changed already cannot be
+    played twice and is lost as well. `errors` collects board -> message.
     """
 
     def __init__(self, env: TextBatchEnv) -> None:

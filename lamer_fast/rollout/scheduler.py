@@ -1,7 +1,7 @@
 """TrialScheduler: the state machine that plays M trials with one sampler and one batch of boards.
 
-It never waits for a whole batch: trials whose replies are there are stepped together and sent back at once, and
-finished trials leave. Axis letters: M trials, K episodes, B trials of one call.
+It never waits for a whole batch: trials whose replies are there are stepped together and sent back at once,
+and finished trials leave. Axis letters: M trials, K episodes, B trials of one call.
 
     FIRST -> TURN -> ... -> TURN -+-> success, or the last episode is over: the trial leaves
               ^                   |

@@ -1,8 +1,8 @@
 """TorchSampler: samples from a Hugging Face model's own tensors, no engine beside the trainer.
 
-Every trial has a slot: the ids it has seen, and their keys and values, kept over turns and episodes. A request
-computes only what its prompt adds to the slot. One `poll` is one pass: a token for every row that is decoding and
-a chunk of new tokens for those that are not.
+Every trial has a slot: the ids it has seen, and their keys and values, kept over turns and episodes. A
+request computes only what its prompt adds to the slot. One `poll` is one pass: a token for every row that is
+decoding and a chunk of new tokens for those that are not.
 """
 
 from collections import deque
@@ -27,7 +27,8 @@ class TorchSampler:
 
     Args:
         model: full-attention decoder (Qwen2, Qwen3, Llama, SmolLM2); its dtype is the compute dtype.
-        temperature: of sampling and of every log-probability; 0 takes the most likely token (log-probabilities
+        temperature: of sampling and of every log-probability; 0 takes the most likely token
+        (log-probabilities
             are then those of temperature 1).
         max_sequence_tokens: length of a slot; prompt and reply together may not exceed it.
         cache_tokens: KV cache in tokens, rounded down to whole slots; 0 makes a slot for every trial.
@@ -95,7 +96,7 @@ class TorchSampler:
         slots, counts = self._plan(np.fromiter(self._active, np.int64, len(self._active)))
         table = self._slots
         with torch.inference_mode():
-            for part in (slice(None),) if self._decoder.ragged else _by_width(counts):
+            for part in (slice(None),) if self._decoder.attention.ragged else _by_width(counts):
                 self._advance(slots[part], counts[part])
         return [self._complete(int(slot)) for slot in slots[table.finished[slots]]]
 

@@ -1,0 +1,256 @@
+# mypy: disable-error-code="no-untyped-call,no-untyped-def,misc,type-arg,untyped-decorator"
+"""Attention of the sampler on a CPU: one numba kernel per layer, over ragged rows of a slot cache.
+
+The kernel norms and rotates queries and keys, writes keys and values into the cache and attends each new
+token to its own slot up to its own position: no padding, no mask, no gather, and prompt chunks go with
+decoding rows in one pass. Arithmetic is float32, memory is in the model's dtype (bfloat16 as the upper 16
+bits of a float32).
+
+Keys are stored in blocks of 64 tokens, transposed, so that scores are sums over whole vectors of tokens: half
+the time of one dot product per token. Axis letters: N new tokens, D head size, G query heads per key head.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lamer_fast.rollout.samplers.decoder import KVCache, Layer, Rows, Shape
+
+BLOCK = 64  # tokens of a key block
+
+
+class CpuAttention:
+    """`Attention` for float32 and bfloat16 models whose head size is a multiple of 8."""
+
+    ragged = True
+
+    def __init__(self, shape: Shape, cos: Tensor, sin: Tensor) -> None:
+        self.shape = shape
+        half = shape.head_size // 2
+        self._cos = cos[:, :half].float().contiguous().numpy()
+        self._sin = sin[:, :half].float().contiguous().numpy()
+        self._num_blocks = -(-len(cos) // BLOCK)
+        group = shape.num_heads // shape.num_kv_heads
+        self._head = np.zeros((group, shape.head_size), np.float32)
+        self._scores = np.zeros((group, self._num_blocks * BLOCK), np.float32)
+
+    def new_cache(self, num_slots: int, num_layers: int) -> KVCache:
+        """Keys [slots, kv heads, blocks, D, 64], values [slots, kv heads, blocks * 64, D]."""
+        s, blocks = self.shape, self._num_blocks
+        keys = (num_slots, s.num_kv_heads, blocks, s.head_size, BLOCK)
+        values = (num_slots, s.num_kv_heads, blocks * BLOCK, s.head_size)
+        make = lambda shape: [torch.zeros(shape, dtype=s.dtype) for _ in range(num_layers)]  # noqa: E731
+        return KVCache(make(keys), make(values))
+
+    def begin(self, rows: Rows, positions: NDArray[np.int64]) -> None:
+        self._slots = np.repeat(rows.slots, rows.counts)
+        self._positions = positions
+
+    def attend(self, layer: Layer, qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        s = self.shape
+        out = torch.empty(len(qkv), s.num_heads * s.head_size, dtype=s.dtype)
+        _attend(
+            _numpy(qkv),
+            _weights(layer.q_norm),
+            _weights(layer.k_norm),
+            self._cos,
+            self._sin,
+            _numpy(keys),
+            _numpy(values),
+            self._slots,
+            self._positions,
+            self._head,
+            self._scores,
+            _numpy(out),
+            np.float32(s.eps),
+            np.float32(s.head_size**-0.5),
+        )
+        return out
+
+
+def _numpy(x: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
+    return array
+
+
+def _weights(norm: Tensor | None) -> NDArray[Any]:
+    array: NDArray[Any] = np.zeros(0, np.float32) if norm is None else norm.float().numpy()
+    return array
+
+
+@intrinsic
+def _float_of_bits(typing_context, bits):
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+@intrinsic
+def _bits_of_float(typing_context, x):
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), codegen
+
+
+@numba.njit(fastmath=True, inline="always")
+def _exp(x):
+    """exp for x <= 0, relative error 2e-7; a polynomial, so that loops over it become vector code."""
+    t = max(x, np.float32(-87.0)) * np.float32(1.4426950408889634)
+    whole = np.floor(t)
+    f = t - whole
+    p = np.float32(1.5403530e-4)
+    p = p * f + np.float32(1.3333558e-3)
+    p = p * f + np.float32(9.6181291e-3)
+    p = p * f + np.float32(5.5504109e-2)
+    p = p * f + np.float32(2.4022651e-1)
+    p = p * f + np.float32(6.9314718e-1)
+    p = p * f + np.float32(1.0)
+    return p * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
+
+
+def _load(x):
+    """A stored number as float32."""
+
+
+def _store(x, like):
+    """A float32 as stored, in the type of `like`; to the nearest, ties to even."""
+
+
+@overload(_load, inline="always")
+def _load_overload(x):
+    if isinstance(x, types.Integer):
+        return lambda x: _float_of_bits(np.int32(x) << np.int32(16))
+    return lambda x: x
+
+
+@overload(_store, inline="always")
+def _store_overload(x, like):
+    if not isinstance(like, types.Integer):
+        return lambda x, like: x
+
+    def store(x, like):
+        bits = _bits_of_float(x)
+        return np.int16((bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))) >> np.int32(16))
+
+    return store
+
+
+_jit = numba.njit(fastmath=True, nogil=True, cache=True)
+
+
+@_jit
+def _norm_rotate(x, weight, cos, sin, eps, scale, y):
+    """y [D] = rotary(rms_norm(x)) * scale; without weight, no norm."""
+    D = x.shape[0]
+    half = D // 2
+    if len(weight) == 0:
+        for d in range(D):
+            y[d] = _load(x[d]) * scale
+    else:
+        squares = np.float32(0.0)
+        for d in range(D):
+            squares += _load(x[d]) * _load(x[d])
+        factor = scale / np.sqrt(squares / np.float32(D) + eps)
+        for d in range(D):
+            y[d] = _load(x[d]) * factor * weight[d]
+    for d in range(half):
+        a, b = y[d], y[d + half]
+        y[d] = a * cos[d] - b * sin[d]
+        y[d + half] = b * cos[d] + a * sin[d]
+
+
+@_jit
+def _score(q, keys, num_tokens, scores):
+    """scores [G, tokens] = q [G, D] . keys [blocks, D, BLOCK]; entries after `num_tokens` are leftovers."""
+    G, D = q.shape
+    for block in range((num_tokens + BLOCK - 1) // BLOCK):
+        k = keys[block]
+        for g in range(G):
+            s = scores[g, block * BLOCK : (block + 1) * BLOCK]
+            for j in range(BLOCK):
+                s[j] = 0
+            for d in range(0, D, 8):
+                q0, q1, q2, q3 = q[g, d], q[g, d + 1], q[g, d + 2], q[g, d + 3]
+                q4, q5, q6, q7 = q[g, d + 4], q[g, d + 5], q[g, d + 6], q[g, d + 7]
+                for j in range(BLOCK):
+                    s[j] += (
+                        (q0 * _load(k[d, j]) + q1 * _load(k[d + 1, j]))
+                        + (q2 * _load(k[d + 2, j]) + q3 * _load(k[d + 3, j]))
+                    ) + (
+                        (q4 * _load(k[d + 4, j]) + q5 * _load(k[d + 5, j]))
+                        + (q6 * _load(k[d + 6, j]) + q7 * _load(k[d + 7, j]))
+                    )
+
+
+@_jit
+def _softmax(scores, num_tokens):
+    """Over the first `num_tokens` of each row, in place."""
+    for g in range(len(scores)):
+        s = scores[g]
+        top = s[0]
+        for t in range(num_tokens):
+            top = max(top, s[t])
+        total = np.float32(0.0)
+        for t in range(num_tokens):
+            e = _exp(s[t] - top)
+            s[t] = e
+            total += e
+        factor = np.float32(1.0) / total
+        for t in range(num_tokens):
+            s[t] *= factor
+
+
+@_jit
+def _weighted_sum(scores, values, num_tokens, out):
+    """out [G, D] = scores [G, tokens] . values [tokens, D]."""
+    G, D = out.shape
+    out[:] = 0
+    whole = num_tokens // 4 * 4
+    for t in range(0, whole, 4):
+        v0, v1, v2, v3 = values[t], values[t + 1], values[t + 2], values[t + 3]
+        for g in range(G):
+            w0, w1, w2, w3 = scores[g, t], scores[g, t + 1], scores[g, t + 2], scores[g, t + 3]
+            for d in range(D):
+                out[g, d] += (w0 * _load(v0[d]) + w1 * _load(v1[d])) + (w2 * _load(v2[d]) + w3 * _load(v3[d]))
+    for t in range(whole, num_tokens):
+        for g in range(G):
+            for d in range(D):
+                out[g, d] += scores[g, t] * _load(values[t, d])
+
+
+@_jit
+def _attend(qkv, q_norm, k_norm, cos, sin, keys, values, slots, positions, head, scores, out, eps, scale):
+    """qkv [N, (H * G + 2 H) * D] -> out [N, H * G * D]; head [G, D] and scores [G, tokens] are scratch."""
+    H, (G, D) = values.shape[1], head.shape
+    for n in range(len(slots)):
+        slot, at = slots[n], positions[n]
+        block, lane = at // BLOCK, at % BLOCK
+        for h in range(H):
+            k = (H * G + h) * D
+            _norm_rotate(qkv[n, k : k + D], k_norm, cos[at], sin[at], eps, np.float32(1.0), head[0])
+            for d in range(D):
+                keys[slot, h, block, d, lane] = _store(head[0, d], qkv[0, 0])
+            v = k + H * D
+            values[slot, h, at] = qkv[n, v : v + D]
+    for n in range(len(slots)):
+        slot, at = slots[n], positions[n]
+        for h in range(H):
+            for g in range(G):
+                q = (h * G + g) * D
+                _norm_rotate(qkv[n, q : q + D], q_norm, cos[at], sin[at], eps, scale, head[g])
+            _score(head, keys[slot, h], at + 1, scores)
+            _softmax(scores, at + 1)
+            _weighted_sum(scores, values[slot, h], at + 1, head)
+            for g in range(G):
+                q = (h * G + g) * D
+                for d in range(D):
+                    out[n, q + d] = _store(head[g, d], qkv[0, 0])
