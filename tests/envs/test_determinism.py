@@ -24,7 +24,7 @@ def test_golden_digests(key):
     assert digest(key) == GOLDEN[key]
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 50])
+@pytest.mark.parametrize("chunk", [1, 7])
 @pytest.mark.parametrize("key", CONFIGS)
 def test_batch_sizes(key, chunk):
     assert digest(key, chunk=chunk) == GOLDEN[key]

@@ -1,6 +1,8 @@
 """What docs/environments.md shows must run, and what it lists must be there."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from lamer_fast.envs import make, num_tasks
 from lamer_fast.envs.batch import OPTIONS
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "environments.md").read_text()
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "environments.md").read_text()
 
 
 def test_the_example_runs(capsys):
@@ -30,3 +33,8 @@ def test_every_option_and_call_is_on_the_page(name):
 def test_the_number_of_small_tasks():
     count, exact = num_tasks("minesweeper", height=4, width=4, num_mines=2)
     assert exact and f"4x4 Minesweeper with 2 mines {count}" in PAGE
+
+
+def test_importing_the_environments_needs_numpy_only():
+    code = "import sys, lamer_fast.envs; sys.exit(bool({'gymnasium', 'torch', 'vllm'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -36,7 +36,7 @@ def state(batch):
 
 
 @given(games, st.integers(0, 2**32), turns)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_restore_and_replay_are_identical(game, seed, stream):
     batch = start(*game, seed)
     cut = len(stream) // 2
@@ -56,7 +56,7 @@ def test_restore_and_replay_are_identical(game, seed, stream):
 
 
 @given(games, st.integers(0, 2**32), turns, st.permutations(range(E)), st.integers(1, E))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_named_boards_only_and_in_order(game, seed, stream, order, size):
     """Playing some boards, in any order, is playing them in a batch of all; the others stay."""
     named = np.array(order[:size])
@@ -77,7 +77,7 @@ def test_named_boards_only_and_in_order(game, seed, stream, order, size):
 
 
 @given(games, st.integers(0, 2**32), turns)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_done_is_absorbing_and_restart_gives_the_start(game, seed, stream):
     batch = start(*game, seed)
     first, tasks = state(batch), batch.tasks()
@@ -96,7 +96,7 @@ def test_done_is_absorbing_and_restart_gives_the_start(game, seed, stream):
 
 
 @given(games, st.integers(0, 2**32), turns)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_rewards_add_up_and_masks_tell_the_truth(game, seed, stream):
     name, config = game
     batch = start(name, config, seed)
@@ -120,7 +120,7 @@ def test_rewards_add_up_and_masks_tell_the_truth(game, seed, stream):
 
 
 @given(st.lists(st.text(max_size=60), min_size=3, max_size=3), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @pytest.mark.parametrize("name", ["sokoban", "minesweeper"])
 def test_any_text_parses(name, replies, wrap):
     if wrap:
@@ -134,7 +134,7 @@ def test_any_text_parses(name, replies, wrap):
 
 
 @given(st.text(alphabet="<action>/upleft,rigdown \u221a(12)3", max_size=80))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @pytest.mark.parametrize("name", ["sokoban", "minesweeper"])
 def test_strict_is_a_part_of_lenient(name, reply):
     batch = make(name, 1)

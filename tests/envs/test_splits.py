@@ -125,6 +125,7 @@ def test_distinct_seeds_of_a_large_space():
     assert [seed for seed, _ in first] == seeds.tolist()
 
 
+@pytest.mark.long
 def test_estimates_are_marked_as_such():
     count, exact = num_tasks("sokoban", num_boxes=1)
     assert not exact and 20_000 < count < 60_000  # about 30,000 are known from 400,000 draws
