@@ -1,7 +1,6 @@
 """Which implementation of an op runs: one rule for the whole package."""
 
 import os
-from functools import cache
 from importlib.util import find_spec
 from typing import Literal, get_args
 
@@ -22,8 +21,8 @@ def resolve_backend(backend: str, device: torch.device, *, cpu_needs_numba: bool
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
-    can_triton = has_package("triton") and (device.type == "cuda" or interpreting())
-    can_cpu = device.type == "cpu" and (has_package("numba") or not cpu_needs_numba)
+    can_triton = HAS_TRITON and (device.type == "cuda" or interpreting())
+    can_cpu = device.type == "cpu" and (HAS_NUMBA or not cpu_needs_numba)
     if backend == "auto":
         if device.type == "cuda" and can_triton:
             return "triton"
@@ -36,9 +35,11 @@ def resolve_backend(backend: str, device: torch.device, *, cpu_needs_numba: bool
     return backend
 
 
-@cache
 def has_package(name: str) -> bool:
     return find_spec(name) is not None
+
+
+HAS_TRITON, HAS_NUMBA = has_package("triton"), has_package("numba")
 
 
 def interpreting() -> bool:

@@ -1,4 +1,4 @@
-"""The switches of `meta_advantages`: names, defaults, and which combinations mean something. No torch here."""
+"""The switches of `meta_advantages`: names, defaults, which combinations mean something. No torch here."""
 
 from typing import Literal, NamedTuple, get_args
 
@@ -89,10 +89,10 @@ def check_switches(
             }
     if scale == "none":
         idle["eps"] = (eps, 1e-6)
-    for name, (value, default) in idle.items():
-        if value != default:
+    for name, (given, default) in idle.items():
+        if given != default:
             raise ValueError(
-                f"{name}={value!r} has no effect with estimator {estimator!r}, episode_credit "
+                f"{name}={given!r} has no effect with estimator {estimator!r}, episode_credit "
                 f"{episode_credit!r}, scale {scale!r}: leave it at {default!r}"
             )
     return Statistics(baseline, scale)

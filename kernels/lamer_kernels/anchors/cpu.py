@@ -4,12 +4,21 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True, nogil=True)
-def pair_ids(a, num_a, b, ids):
-    """ids[i] = number of the pair (a[i], b[i]) in order of first appearance; returns how many there are.
+def pair_ids(a: np.ndarray, num_a: int, b: np.ndarray) -> tuple[np.ndarray, int]:
+    """([R] int32 number of each pair (a[i], b[i]) in order of first appearance, how many there are).
 
-    a: dense, 0 <= a < num_a. b: any integers, compared as int64.
+    a: [R] int32, dense: 0 <= a < num_a. b: [R] int64.
     """
+    ids = np.empty(len(b), np.int32)
+    return ids, number_pairs(a, num_a, b, ids)
+
+
+def dense_ids(a: np.ndarray) -> tuple[np.ndarray, int]:
+    return pair_ids(np.zeros(len(a), np.int32), 1, a)
+
+
+@njit(cache=True, nogil=True)
+def number_pairs(a, num_a, b, ids):
     num_rows = len(b)
     starts = np.zeros(num_a + 1, np.int64)
     for i in range(num_rows):
@@ -25,8 +34,8 @@ def pair_ids(a, num_a, b, ids):
     owners = np.zeros(starts[num_a], np.int32)  # id + 1, 0 = free
     count = 0
     for i in range(num_rows):
-        key = np.int64(b[i])
-        if i > 0 and a[i] == a[i - 1] and key == np.int64(b[i - 1]):
+        key = b[i]
+        if i > 0 and a[i] == a[i - 1] and key == b[i - 1]:
             ids[i] = ids[i - 1]
             continue
         x = np.uint64(key)

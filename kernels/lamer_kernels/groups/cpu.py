@@ -3,12 +3,7 @@
 import numpy as np
 from numba import njit
 
-from ..anchors.cpu import pair_ids
-
-
-@njit(cache=True, nogil=True)
-def dense_groups(group, ids):
-    return pair_ids(np.zeros(len(group), np.int32), 1, group, ids)
+from ..anchors.cpu import dense_ids, pair_ids
 
 
 @njit(cache=True, nogil=True)
@@ -81,24 +76,19 @@ def group_advantages(scores, include, g, num_groups, unit, num_units, loo, scale
                 out[i] /= deviation
 
 
-def run(
-    columns: list, stats_unit: str, baseline: str, scale: str, singleton: str, eps: float, out: np.ndarray
-) -> None:
-    """columns: scores, group, trial, episode, include; the last three may be None."""
+def run(columns: list, stats_unit: str, baseline: str, scale: str, singleton: str, eps: float) -> np.ndarray:
+    """[R] float64. columns: scores float64; group, trial, episode int64; include bool; None where absent."""
     scores, group, trial, episode, include = columns
-    if include is None:
-        include = np.ones(len(scores), np.bool_)
-    g = np.empty(len(scores), np.int32)
-    num_groups = dense_groups(group, g)
+    g, num_groups = dense_ids(group)
     unit, num_units = np.empty(0, np.int32), 0
     if stats_unit != "turn":
-        unit = np.empty(len(scores), np.int32)
-        num_units = pair_ids(g, num_groups, trial, unit)
+        unit, num_units = pair_ids(g, num_groups, trial)
     if stats_unit == "episode":
-        trials, unit = unit, np.empty(len(scores), np.int32)
-        num_units = pair_ids(trials, num_units, episode, unit)
+        unit, num_units = pair_ids(unit, num_units, episode)
+    include = np.ones(len(scores), np.bool_) if include is None else include
+    loo, spread = baseline == "leave_one_out", ("none", "std", "batch_std").index(scale)
+    out = np.empty(len(scores))
     group_advantages(
-        scores, include, g, num_groups, unit, num_units,
-        baseline == "leave_one_out", ("none", "std", "batch_std").index(scale), singleton == "score", eps,
-        out,
-    )  # fmt: skip
+        scores, include, g, num_groups, unit, num_units, loo, spread, singleton == "score", eps, out
+    )
+    return out

@@ -119,11 +119,11 @@ def group_op(
         )
     from . import cpu
 
-    out = torch.empty(scores.shape, dtype=scores.dtype)
-    tensors = (scores.detach(), group, trial, episode, include)
-    columns = [None if x is None else x.contiguous().numpy() for x in tensors]
-    cpu.run(columns, stats_unit, baseline, scale, singleton, eps, out.numpy())
-    return out
+    integers = [None if x is None else x.long().contiguous().numpy() for x in (group, trial, episode)]
+    mask = None if include is None else include.contiguous().numpy()
+    columns = [scores.detach().double().contiguous().numpy(), *integers, mask]
+    out = cpu.run(columns, stats_unit, baseline, scale, singleton, eps)
+    return torch.from_numpy(out).to(scores.dtype)
 
 
 @group_op.register_fake

@@ -1,33 +1,19 @@
-"""Numba: the same definition in one compiled call, float64 inside."""
+"""Numba: the same definition with the compiled parts of the other ops, float64 inside."""
 
 import numpy as np
 from numba import njit
 
-from ..anchors.cpu import pair_ids
-from ..groups.cpu import dense_groups, group_advantages
+from ..anchors.cpu import dense_ids, pair_ids
+from ..groups.cpu import group_advantages
 from ..returns.cpu import cross_episode_returns
 
 
 @njit(cache=True, nogil=True)
-def meta_advantages(
-    rewards, phase, episode, group, cu_trials, anchors, valid,
-    own_score, paper, gamma_step, gamma_traj, reflection_score, stats_unit, loo, scale, by_episode, w,
-    invalid_penalty, eps, out,
+def score_turns(
+    of_turn, phase, episode, cu_trials, valid, invalid_penalty, reflection_score, stats_unit,
+    scores, include, unit,
 ):  # fmt: skip
-    """anchors, valid: empty where there are none. reflection_score: 0 next_return, 1 zero, 2 exclude;
-    stats_unit: 0 turn, 1 episode, 2 trial; scale: 0 none, 1 std, 2 batch_std.
-    """
-    num_rows = len(rewards)
-    returns = np.empty(num_rows)
-    cross_episode_returns(rewards, phase, episode, cu_trials, gamma_step, gamma_traj, paper, returns)
-    of_turn = returns
-    if own_score:
-        of_turn = np.empty(num_rows)
-        cross_episode_returns(rewards, phase, episode, cu_trials, 1.0, 0.0, True, of_turn)
-
-    scores = np.empty(num_rows)
-    include = np.ones(num_rows, np.bool_)
-    unit = np.empty(num_rows if stats_unit > 0 else 0, np.int32)
+    """Fills scores, include and unit [R]; returns the number of units. Codes: see `meta_advantages`."""
     num_units = 0
     for m in range(len(cu_trials) - 1):
         score = 0.0
@@ -36,35 +22,48 @@ def meta_advantages(
                 score = of_turn[i]
                 if stats_unit == 1 or (stats_unit == 2 and i == cu_trials[m]):
                     num_units += 1
-            scores[i] = score
-            if phase[i] != 0:
-                if reflection_score == 1:
-                    scores[i] = 0.0
-                include[i] = reflection_score != 2
+            reflects = phase[i] != 0
+            scores[i] = 0.0 if reflects and reflection_score == 1 else score
+            include[i] = not (reflects and reflection_score == 2)
             if len(valid) > 0 and not valid[i]:
                 scores[i] -= invalid_penalty
             if stats_unit > 0:
                 unit[i] = num_units - 1
+    return num_units
 
-    g = np.empty(num_rows, np.int32)
-    num_groups = dense_groups(group, g)
-    bracket = np.empty(num_rows)
-    group_advantages(scores, include, g, num_groups, unit, num_units, loo, scale, False, eps, bracket)
-    if len(anchors) == 0:
-        out[:] = bracket
-        return
+
+def meta_advantages(
+    columns: list, anchors: np.ndarray | None, valid: np.ndarray, own_score: bool, return_form: str,
+    gamma_step: float, gamma_traj: float, reflection_score: str, stats_unit: str, baseline: str, scale: str,
+    by_episode: bool, w: float, invalid_penalty: float, eps: float,
+) -> np.ndarray:  # fmt: skip
+    """[R] float64. columns: rewards, phase, episode, group, cu_trials; valid: empty where all are."""
+    rewards, phase, episode, group, cu_trials = columns
+    num_rows = len(rewards)
+    scores, returns, own, bracket, step = np.empty((5, num_rows))
+    turns = rewards, phase, episode, cu_trials
+    cross_episode_returns(*turns, gamma_step, gamma_traj, return_form == "paper", returns)
+    if own_score:
+        cross_episode_returns(*turns, 1.0, 0.0, True, own)
+    include = np.empty(num_rows, np.bool_)
+    unit = np.empty(num_rows if stats_unit != "turn" else 0, np.int32)
+    num_units = score_turns(
+        own if own_score else returns, phase, episode, cu_trials, valid, invalid_penalty,
+        ("next_return", "zero", "exclude").index(reflection_score),
+        ("turn", "episode", "trial").index(stats_unit), scores, include, unit,
+    )  # fmt: skip
+    g, num_groups = dense_ids(group)
+    statistics = baseline == "leave_one_out", ("none", "std", "batch_std").index(scale), False, eps
+    group_advantages(scores, include, g, num_groups, unit, num_units, *statistics, bracket)
+    if anchors is None:
+        return bracket
+
+    # reflections have no board: those of a group compare with one another
     if by_episode:
-        by_group, g = g, np.empty(num_rows, np.int32)
-        num_groups = pair_ids(by_group, num_groups, episode, g)
-    key = np.zeros(num_rows, np.int64)
-    for i in range(num_rows):
-        g[i] = 2 * g[i] + (phase[i] != 0)  # reflections have no board: they compare with one another
-        if phase[i] == 0:
-            key[i] = anchors[i]
-    ids = np.empty(num_rows, np.int32)
-    num_keys = pair_ids(g, 2 * num_groups, key, ids)
+        g, num_groups = pair_ids(g, num_groups, episode)
+    ids, num_ids = pair_ids(2 * g + (phase != 0), 2 * num_groups, np.where(phase == 0, anchors, 0))
     include[:] = True
-    step = np.empty(num_rows)
-    group_advantages(returns, include, ids, num_keys, unit[:0], 0, loo, scale, False, eps, step)
-    for i in range(num_rows):
-        out[i] = bracket[i] + w * step[i]
+    group_advantages(returns, include, ids, num_ids, unit[:0], 0, *statistics, step)
+    step *= w
+    bracket += step
+    return bracket

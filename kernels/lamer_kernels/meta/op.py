@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import INT_DTYPES, accepts_numpy, check_offsets, check_tensor
+from .._checks import INT_DTYPES, accepts_numpy, check_tensor
 from .._dispatch import Backend, resolve_backend
-from ..returns.op import check_turns
+from ..returns.op import check_turns, columns_of
 from ..switches import (
     AnchorKey,
     Baseline,
@@ -51,7 +51,7 @@ def meta_advantages(
 
     A = episode bracket [+ w * step bracket, gigpo only]. With ``G`` = ``cross_episode_returns`` of the turn:
 
-    episode bracket: ``group_advantages`` of the scores S over ``group`` with ``stats_unit``, where a turn scores
+    episode bracket: ``group_advantages`` of scores S over ``group`` with ``stats_unit``, where a turn scores
 
         episode_credit  cross        S = G of its episode's first turn: later episodes count, discounted
                         own          S = sum of its episode's rewards, undiscounted: no later episode counts
@@ -60,9 +60,9 @@ def meta_advantages(
                         exclude      enters no statistic of this bracket, and gets 0 from it
         penalty         S - invalid_penalty where ``valid`` is False, on that turn alone; never on G
 
-    step bracket: ``group_advantages`` of G over the turns of a group with the same anchor (``anchor_key`` board),
-    or the same anchor and episode index (board+episode); every turn weighs 1. The reflections of a group form
-    one step group (board) or one per following episode (board+episode), whatever their anchors.
+    step bracket: ``group_advantages`` of G over the turns of a group with the same anchor (``anchor_key``
+    board), or the same anchor and episode index (board+episode); every turn weighs 1. The reflections of a
+    group form one step group (board) or one per following episode (board+episode), whatever their anchors.
 
     Both brackets take ``baseline`` and ``scale``; None is the estimator's own:
 
@@ -71,14 +71,14 @@ def meta_advantages(
         rloo         leave_one_out, none
         reinforce++  mean, std             of the batch (REINFORCE++-baseline), not of the group
 
-    In both, a group of equal values gives exactly 0, and so does a group of one unit. The released code of LaMer
-    is episode_credit="own", return_form="released", reflection_score="zero", stats_unit="turn"; there a group of
-    one single turn keeps its raw score, here it gets 0.
+    In both, a group of equal values gives exactly 0, and so does a group of one unit. The released code of
+    LaMer is episode_credit="own", return_form="released", reflection_score="zero", stats_unit="turn"; there a
+    group of one single turn keeps its raw score, here it gets 0.
 
     Args:
         rewards: [R] float32 or float64; turns of a trial contiguous, in time order; ignored on reflections.
         phase: [R] integer or bool, 0 = PLAY, 1 = REFLECT.
-        episode: [R] integer, not falling inside a trial; a reflection carries that of the episode that follows.
+        episode: [R] integer, never falling inside a trial; a reflection carries that of the episode after it.
         group: [R] integer, any values; one value per trial.
         cu_trials: [M+1] int64 or int32 offsets of the trials.
         anchors: [R] int64 hash of the state before the turn; needed by gigpo, not used by the others.
@@ -90,8 +90,8 @@ def meta_advantages(
         [R] in the dtype of ``rewards``, computed in float64. Not differentiable.
 
     Raises:
-        ValueError, TypeError: a shape, dtype, device or switch is wrong, or a switch away from its default cannot
-            act under the others (``switches.check_switches``); the message names it.
+        ValueError, TypeError: a shape, dtype, device or switch is wrong, or a switch away from its default
+            cannot act under the others (``switches.check_switches``); the message names it.
     """
     check_turns(rewards, phase, episode, cu_trials, validate=validate)
     shape = tuple(rewards.shape)
@@ -113,8 +113,8 @@ def meta_advantages(
         _check_groups(group, cu_trials)
     out: Tensor = meta_op(
         rewards, phase, episode, group, cu_trials, anchors if estimator == "gigpo" else None, valid,
-        episode_credit == "own", return_form, gamma_step, gamma_traj, reflection_score, stats_unit, *statistics,
-        anchor_key == "board+episode", w, invalid_penalty, eps,
+        episode_credit == "own", return_form, gamma_step, gamma_traj, reflection_score, stats_unit,
+        *statistics, anchor_key == "board+episode", w, invalid_penalty, eps,
         resolve_backend(backend, rewards.device, cpu_needs_numba=True),
     )  # fmt: skip
     return out
@@ -156,28 +156,24 @@ def meta_op(
     eps: float,
     backend: str,
 ) -> Tensor:
+    switches = (
+        own_score, return_form, gamma_step, gamma_traj, reflection_score, stats_unit, baseline, scale,
+        by_episode, w, invalid_penalty, eps,
+    )  # fmt: skip
     if backend != "cpu":
         exact = meta_advantages_ref(
-            rewards, phase, episode, group, cu_trials, anchors, valid, own_score, return_form, gamma_step,
-            gamma_traj, reflection_score, stats_unit, baseline, scale, by_episode, w, invalid_penalty, eps, backend,
-        )  # fmt: skip
+            rewards, phase, episode, group, cu_trials, anchors, valid, *switches, backend=backend
+        )
         return exact.to(rewards.dtype)
     from . import cpu
 
-    check_offsets("cu_trials", cu_trials, len(rewards))
-    out = torch.empty(rewards.shape, dtype=rewards.dtype)
-    columns = (rewards.detach(), phase, episode, group, cu_trials)
-    cpu.meta_advantages(
-        *(x.contiguous().numpy() for x in columns),
-        np.empty(0, np.int64) if anchors is None else anchors.contiguous().numpy(),
+    out = cpu.meta_advantages(
+        columns_of(rewards, phase, episode, group, cu_trials),
+        None if anchors is None else anchors.contiguous().numpy(),
         np.empty(0, np.bool_) if valid is None else valid.contiguous().numpy(),
-        own_score, return_form == "paper", gamma_step, gamma_traj,
-        ("next_return", "zero", "exclude").index(reflection_score),
-        ("turn", "episode", "trial").index(stats_unit),
-        baseline == "leave_one_out", ("none", "std", "batch_std").index(scale),
-        by_episode, w, invalid_penalty, eps, out.numpy(),
-    )  # fmt: skip
-    return out
+        *switches,
+    )
+    return torch.from_numpy(out).to(rewards.dtype)
 
 
 @meta_op.register_fake

@@ -20,8 +20,8 @@ def pack(lengths: Tensor, max_tokens: int, *, backend: Backend = "auto") -> Tens
         max_tokens: capacity of a bin, >= 1.
 
     Returns:
-        [S] int64: the bin of each sequence; bins are numbered 0, 1, ... as they are opened. Every backend makes
-        the same plan.
+        [S] int64: the bin of each sequence; bins are numbered 0, 1, ... as they are opened. Every backend
+        makes the same plan.
 
     Raises:
         ValueError: a length is negative or exceeds ``max_tokens``; the message names both.

@@ -20,14 +20,14 @@ def pass_at_k_advantages(
     """Weights w with E[sum_i w_i grad log p(x_i)] = grad pass@k, for a sum (not a mean) over the samples.
 
     trials: n independent trials of a task; pass@k = P(one of k independent trials is solved) (Walder and
-    Karkhanis, arXiv 2505.15201). With ``rho = C(failures among the others, k-1) / C(n-1, k-1)``, the chance that
-    k - 1 of the other trials all fail:
+    Karkhanis, arXiv 2505.15201). With ``rho = C(failures among the others, k-1) / C(n-1, k-1)``, the chance
+    that k - 1 of the other trials all fail:
 
         none           w_i = k/n if solved, else k/n * (1 - rho)         every k-subset scores its maximum
         leave_one_out  w_i = k/n * rho if solved, else 0                 minus that of the subset without i
 
-    episodes: the trials are runs of up to K episodes that end at the first success; pass@k = P(solved within the
-    first k episodes), and F_g = 1 if trial g was. Every episode that was played among the first k weighs
+    episodes: the trials are runs of up to K episodes that end at the first success; pass@k = P(solved within
+    the first k episodes), and F_g = 1 if trial g was. Every episode that was played among the first k weighs
 
         none           F_g / G
         leave_one_out  (F_g - mean of F over the other trials) / G

@@ -12,7 +12,7 @@ def cross_episode_returns(rewards, phase, episode, cu_trials, gamma_step, gamma_
         start, end = cu_trials[m], cu_trials[m + 1]
         g = 0.0
         future = 0.0
-        following = episode[end - 1] if end > start else episode[0]
+        following = episode[end - 1] if end > start else 0
         for t in range(end - 1, start - 1, -1):
             if phase[t] == 0:
                 if episode[t] == following:
@@ -44,7 +44,7 @@ def gae(
         start, end = cu_trials[m], cu_trials[m + 1]
         g = 0.0
         value = 0.0
-        following = episode[end - 1] if end > start else episode[0]
+        following = episode[end - 1] if end > start else 0
         for t in range(end - 1, start - 1, -1):
             if phase[t] == 0:
                 crosses = episode[t] != following

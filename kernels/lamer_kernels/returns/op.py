@@ -1,7 +1,8 @@
 """cross_episode_returns, discounted_returns, gae: contracts, checks and registration."""
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -198,21 +199,26 @@ def returns_op(
             rewards.double(), phase, episode, cu_trials, gamma_step, gamma_traj, return_form
         )
         return out.to(rewards.dtype, copy=True)
-    rewards, phase, episode, cu_trials = (x.contiguous() for x in (rewards, phase, episode, cu_trials))
-    out = torch.empty_like(rewards)
     if backend == "triton":
         from .gpu import launch
 
-        factors = (gamma_step, gamma_traj, 0.0, 0.0)
-        inputs = [rewards, rewards, phase, episode, cu_trials]
+        inputs = [x.contiguous() for x in (rewards, rewards, phase, episode, cu_trials)]
+        out, factors = torch.empty_like(inputs[0]), (gamma_step, gamma_traj, 0.0, 0.0)
         launch(inputs, (out, out), factors, paper=return_form == "paper", gae=False)
-    elif len(rewards):
-        from . import cpu
+        return out
+    from . import cpu
 
-        check_offsets("cu_trials", cu_trials, len(rewards))
-        arrays = (x.detach().numpy() for x in (rewards, phase, episode, cu_trials))
-        cpu.cross_episode_returns(*arrays, gamma_step, gamma_traj, return_form == "paper", out.numpy())
-    return out
+    out = torch.empty(rewards.shape, dtype=torch.float64)
+    columns = columns_of(rewards, phase, episode, cu_trials)
+    cpu.cross_episode_returns(*columns, gamma_step, gamma_traj, return_form == "paper", out.numpy())
+    return out.to(rewards.dtype)
+
+
+def columns_of(rewards: Tensor, phase: Tensor, *integers: Tensor) -> list[npt.NDArray[Any]]:
+    """numpy views with one dtype per column (one compilation), offsets checked: compiled code trusts them."""
+    check_offsets("cu_trials", integers[-1], len(rewards))
+    columns = (rewards.detach().double(), phase.to(torch.uint8), *(x.long() for x in integers))
+    return [x.contiguous().numpy() for x in columns]
 
 
 @returns_op.register_fake
@@ -246,19 +252,20 @@ def gae_op(
     if backend == "reference":
         exact = gae_ref(rewards.double(), values.double(), phase, episode, cu_trials, *factors)
         return exact[0].to(rewards.dtype, copy=True), exact[1].to(rewards.dtype, copy=True)
-    inputs = [x.contiguous() for x in (rewards, values, phase, episode, cu_trials)]
-    advantages, returns = torch.empty_like(inputs[0]), torch.empty_like(inputs[0])
     if backend == "triton":
         from .gpu import launch
 
+        inputs = [x.contiguous() for x in (rewards, values, phase, episode, cu_trials)]
+        advantages, returns = torch.empty_like(inputs[0]), torch.empty_like(inputs[0])
         launch(inputs, (returns, advantages), factors, paper=False, gae=True)
-    elif len(rewards):
-        from . import cpu
+        return advantages, returns
+    from . import cpu
 
-        check_offsets("cu_trials", cu_trials, len(rewards))
-        arrays = (x.detach().numpy() for x in inputs)
-        cpu.gae(*arrays, *factors, advantages.numpy(), returns.numpy())
-    return advantages, returns
+    advantages, returns = torch.empty((2, len(rewards)), dtype=torch.float64)
+    first, *others = columns_of(rewards, phase, episode, cu_trials)
+    critic = values.detach().double().contiguous().numpy()
+    cpu.gae(first, critic, *others, *factors, advantages.numpy(), returns.numpy())
+    return advantages.to(rewards.dtype, copy=True), returns.to(rewards.dtype, copy=True)
 
 
 @gae_op.register_fake
