@@ -158,6 +158,7 @@ def test_text_env():
         ({"prompt": "long"}, "'long'"),
         ({"moves_per_turn": 0}, "at least 1, got 0"),
         ({"style": "fancy"}, "'fancy'"),
+        ({"autoreset": "same"}, "must be 'none' here.*'same'"),
     ):
         with pytest.raises(ValueError, match=message):
             text_env("sokoban", 2, **kwargs)
