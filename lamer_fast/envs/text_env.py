@@ -46,7 +46,7 @@ def text_env(
         expected = "1" if name == "minesweeper" else "at least 1"
         raise ValueError(f"moves_per_turn of {name} must be {expected}, got {moves_per_turn}")
     if config.get("autoreset", "none") != "none":
-        raise ValueError(f"autoreset must be 'none' here, since done is absorbing, got {config['autoreset']!r}")
+        raise ValueError(f"autoreset must be 'none' here: done is absorbing; got {config['autoreset']!r}")
     style = style or ("numbered" if prompt == "full" else "compact")
     batch = make(name, num_envs, num_threads=num_threads, split=split, style=style, **config)
     return NativeTextEnv(batch, prompt=prompt, moves_per_turn=moves_per_turn)
