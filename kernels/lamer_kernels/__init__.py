@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .anchors import anchor_groups, gigpo_advantages
+    from .anchors import anchor_groups
     from .attention import register_attention, varlen_attention
     from .groups import group_advantages
     from .logprob import linear_logprob
-    from .meta import meta_advantages
+    from .meta import gigpo_advantages, meta_advantages
     from .packing import pack
     from .pass_at_k import pass_at_k_advantages
     from .policy import linear_policy_loss, policy_loss, token_weights
@@ -28,7 +28,7 @@ _EXPORTS = {
     "gae": "returns",
     "group_advantages": "groups",
     "anchor_groups": "anchors",
-    "gigpo_advantages": "anchors",
+    "gigpo_advantages": "meta",
     "meta_advantages": "meta",
     "pass_at_k_advantages": "pass_at_k",
     "pack": "packing",
