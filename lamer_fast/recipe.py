@@ -129,7 +129,7 @@ def _nearest(word: str, choices: list[str]) -> str:
 def _convert(key: str, value: Any, annotation: Any) -> Any:
     """`value` (a TOML value, or a string of the command line) as the field's type, or ValueError."""
     if get_origin(annotation) in (Union, types.UnionType):  # only `X | None` occurs
-        if value in (None, "none", "None"):
+        if value is None:  # a default, read back from config.json
             return None
         (annotation,) = (a for a in get_args(annotation) if a is not type(None))
     if get_origin(annotation) is Literal:

@@ -1,0 +1,92 @@
+"""A run killed at any moment and resumed equals the run that was not killed, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tests.integration.tiny_run import TINY, recipe_file, train_main
+
+pytestmark = pytest.mark.long
+
+
+def outcome(run: Path) -> tuple[list[dict], dict[str, bytes], dict[str, bytes]]:
+    """Metrics without wall times, trial files and the bytes of the last checkpoint's tensors."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    for record in records:
+        del record["seconds"]
+    trials = {path.name: path.read_bytes() for path in sorted((run / "trials").iterdir())}
+    last = max((run / "checkpoints").iterdir())
+    tensors = {}
+    for name in ("masters", "optimizer"):
+        tensors |= {k: t.numpy().tobytes() for k, t in load_file(last / f"{name}.safetensors").items()}
+    return records, trials, tensors
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory, tiny_folder) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    assert train_main(recipe_file(folder, tiny_folder), folder, "--name", "run") == 0
+    return folder / "run"
+
+
+def test_two_runs_are_equal(tmp_path, tiny_folder, whole_run):
+    assert train_main(recipe_file(tmp_path, tiny_folder), tmp_path, "--name", "run") == 0
+    assert outcome(tmp_path / "run") == outcome(whole_run)
+
+
+@pytest.mark.parametrize("killed_after", [1, 3])  # before the first checkpoint, and between two
+def test_killed_run_resumes_equal(tmp_path, tiny_folder, whole_run, killed_after):
+    recipe = recipe_file(tmp_path, tiny_folder)
+    process = start(recipe, tmp_path)
+    wait_for_iterations(process, tmp_path / "run" / "metrics.jsonl", killed_after)
+    process.kill()
+    process.wait()
+    assert num_lines(tmp_path / "run" / "metrics.jsonl") < TINY["train.iterations"]
+
+    # what a crash in the middle of a write leaves behind
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 9, "succ')
+    (tmp_path / "run" / "trials" / "000005.jsonl.gz").write_bytes(b"\x1f\x8b half a file")
+    (tmp_path / "run" / "checkpoints" / ".new-000005").mkdir(parents=True)
+
+    assert train_main(recipe, tmp_path, "--name", "run") == 0
+    assert outcome(tmp_path / "run") == outcome(whole_run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_finishes_the_iteration_and_saves(tmp_path, tiny_folder, whole_run, number):
+    recipe = recipe_file(tmp_path, tiny_folder)
+    process = start(recipe, tmp_path)
+    wait_for_iterations(process, tmp_path / "run" / "metrics.jsonl", 1)
+    process.send_signal(number)
+    assert process.wait(timeout=120) == 0
+    done = num_lines(tmp_path / "run" / "metrics.jsonl")
+    assert (tmp_path / "run" / "checkpoints" / f"{done:06d}").is_dir()
+    assert (tmp_path / "run" / "model" / "config.json").is_file()
+
+    assert train_main(recipe, tmp_path, "--name", "run") == 0
+    assert outcome(tmp_path / "run") == outcome(whole_run)
+
+
+def start(recipe: Path, runs: Path) -> subprocess.Popen:
+    path = os.pathsep.join(p for p in sys.path if p)
+    command = [sys.executable, "-m", "lamer_fast.cli", "train", str(recipe), "--name", "run", "--runs", str(runs)]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.DEVNULL)
+
+
+def wait_for_iterations(process: subprocess.Popen, metrics: Path, count: int) -> None:
+    deadline = time.monotonic() + 240
+    while num_lines(metrics) < count:
+        assert process.poll() is None, "the run ended before it could be interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def num_lines(path: Path) -> int:
+    return path.read_text().count("\n") if path.is_file() else 0
