@@ -1,0 +1,31 @@
+"""A Qwen3 decoder of demo size with random weights, and its tokenizer."""
+
+from typing import Any
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from lamer_fast.config import EnvConfig
+from lamer_fast.warmstart.settings import WarmstartSettings
+from lamer_fast.warmstart.tokenizer import make_tokenizer
+
+
+def make_base_model(settings: WarmstartSettings, env: EnvConfig, max_tokens: int) -> tuple[Any, Any]:
+    """(Qwen3ForCausalLM in float32, tokenizer). Positions are rotary, up to `max_tokens`."""
+    tokenizer = make_tokenizer(env, settings.cells_per_token)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.mlp_size,
+        num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_heads,
+        num_key_value_heads=settings.num_kv_heads,
+        head_dim=settings.head_size,
+        max_position_embeddings=max_tokens,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(settings.seed)
+    return Qwen3ForCausalLM(config).float(), tokenizer

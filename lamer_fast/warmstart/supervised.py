@@ -1,0 +1,155 @@
+"""Supervised training: the trainer's own packing and update, with experts in the place of the policy."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lamer_fast import recipe
+from lamer_fast.agent.agent import Agent
+from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.config import Config
+from lamer_fast.eval.success import play_boards, success_within
+from lamer_fast.learn.optimizer import Optimizer
+from lamer_fast.learn.packing import pack
+from lamer_fast.learn.policy import Policy, compute_dtype, load_policy
+from lamer_fast.learn.state import TrainState, make_sampler, pick_device
+from lamer_fast.learn.update import LearnStats, update_policy
+from lamer_fast.rollout.boards import Boards, draw_boards
+from lamer_fast.rollout.collect import collect_trials
+from lamer_fast.rollout.make_env import eval_seeds, make_env
+from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_fast.warmstart.base_model import make_base_model
+from lamer_fast.warmstart.experts import EXPERTS, ExpertSampler
+from lamer_fast.warmstart.settings import WarmstartSettings
+from lamer_kernels import register_attention
+
+
+def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) -> None:
+    """Trains, logs to OUT/warmstart.jsonl, and writes the model (float32) and its tokenizer to OUT."""
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    config = supervised_config(settings)
+    state = build_state(settings, config)
+    out.mkdir(parents=True, exist_ok=True)
+    cpu_seconds, losses = 0.0, []
+    with (out / "warmstart.jsonl").open("w") as log:
+        for update in range(settings.updates):
+            if update == settings.updates - settings.decay_updates:
+                decay = replace(config.learn, schedule="cosine", warmup_updates=update)
+                state.optimizer.config = decay
+            started = time.process_time()
+            trials = expert_trials(settings, state, update)
+            stats = LearnStats()
+            for minibatch in pack(trials, np.ones(trials.num_turns, np.float32), config):
+                update_policy(state, minibatch, config.algo, stats)
+            cpu_seconds += time.process_time() - started
+            losses.append(stats.mean("loss"))
+            out_of_time = 0 < settings.cpu_seconds <= cpu_seconds
+            last = update + 1 == settings.updates or out_of_time
+            if last or (update + 1) % settings.eval_every == 0:
+                record = {
+                    "update": update + 1,
+                    "loss": float(np.mean(losses[-settings.eval_every :])),
+                    "cpu_seconds": round(cpu_seconds, 1),
+                    **evaluate_valid(settings, state),
+                }
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+                print(_line(record), flush=True)
+                state.policy.model.save_pretrained(out)
+                state.policy.tokenizer.save_pretrained(out)
+            if last:
+                break
+
+
+def supervised_config(settings: WarmstartSettings) -> Config:
+    """The recipe's configuration with the negative log-likelihood of expert tokens as the loss."""
+    config = recipe.resolve(settings.recipe)
+    return replace(
+        config,
+        rollout=replace(config.rollout, groups=settings.trials, trials_per_group=1),
+        algo=replace(
+            config.algo,
+            estimator="reinforce++",
+            loss="reinforce",
+            dual_clip=0.0,
+            entropy_coef=0.0,
+            old_logprobs="sampler",
+        ),
+        learn=replace(
+            config.learn,
+            minibatches=1,
+            epochs=1,
+            lr=settings.lr,
+            schedule="constant",
+            warmup_updates=settings.warmup_updates,
+            weight_decay=settings.weight_decay,
+            beta2=0.98,
+        ),
+        train=replace(config.train, seed=settings.seed, iterations=settings.updates),
+    )
+
+
+def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
+    device = pick_device(config.train.device)
+    if settings.start:
+        policy = load_policy(replace(config.model, path=settings.start), device)
+    else:
+        model, tokenizer = make_base_model(settings, config.env, config.rollout.max_sequence_tokens)
+        model.set_attn_implementation(register_attention())
+        policy = Policy(model.to(device).train(), tokenizer, compute_dtype(config.model, device))
+    env = make_env(config.env, settings.trials, split="train")
+    return TrainState(
+        config=config,
+        policy=policy,
+        optimizer=Optimizer(policy, config.learn, settings.updates),
+        sampler=make_sampler(config, policy),
+        env=env,
+        agent=Agent(ChatRenderer(policy.tokenizer), env, config),
+    )
+
+
+def expert_trials(settings: WarmstartSettings, state: TrainState, update: int) -> TrialBatch:
+    """One trial of an expert of its own on each of `settings.trials` boards of `train`."""
+    rng = np.random.default_rng([settings.seed, update])
+    return _play_experts(settings, state, state.env, draw_boards(state.config, update), rng)
+
+
+def _play_experts(
+    settings: WarmstartSettings, state: TrainState, env: Any, boards: Boards, rng: np.random.Generator
+) -> TrialBatch:
+    game = EXPERTS[state.config.env.name]
+    expert = game(env, settings.noise_levels, settings.memory, len(boards), rng)
+    sampler = ExpertSampler(expert, state.agent, state.policy.tokenizer, len(boards))
+    return collect_trials(sampler, env, state.agent, boards, state.config.rollout, seed=0)
+
+
+def evaluate_valid(settings: WarmstartSettings, state: TrainState) -> dict[str, Any]:
+    """On distinct boards of `valid`: the loss on expert trials, and success@1..K of the model's own."""
+    config = state.config
+    seeds = eval_seeds(config.env, "valid", settings.eval_tasks)
+    boards = Boards(seeds, np.arange(len(seeds), dtype=np.int32))
+    env = make_env(config.env, len(seeds), split="valid")
+    trials = _play_experts(settings, state, env, boards, np.random.default_rng(settings.seed))
+    (minibatch,) = pack(trials, np.ones(trials.num_turns, np.float32), config)
+    logprobs = torch.cat([state.policy.logprobs(batch) for batch in minibatch])
+
+    state.sampler.load_weights(state.policy.named_weights(), version=0)
+    won = play_boards(state.sampler, state.agent.renderer, config, seeds, split="valid", seed=settings.seed)
+    success_at = success_within(won).mean(axis=0).round(4).tolist()
+    return {"tasks": len(seeds), "valid_loss": round(-float(logprobs.mean()), 5), "success_at": success_at}
+
+
+def _line(record: dict[str, Any]) -> str:
+    success = " ".join(f"{x:.3f}" for x in record["success_at"])
+    return (
+        f"update {record['update']:6d}  loss {record['loss']:.4f}  on valid {record['valid_loss']:.4f}  "
+        f"success@k {success}  cpu {record['cpu_seconds']:.0f} s"
+    )
