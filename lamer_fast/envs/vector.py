@@ -72,6 +72,7 @@ class GridVectorEnv(VectorEnv):  # type: ignore[misc]
         options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Seed s gives board i the seed s + i, a list one seed a board; None draws them from `np_random`."""
+        seed = int(seed) if isinstance(seed, np.integer) else seed
         super().reset(seed=seed if isinstance(seed, int) else None)
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
