@@ -412,9 +412,10 @@ class BatchEnv {
                     std::span<const std::int32_t> lengths, std::size_t num_boards) const {
     const auto num_actions = static_cast<std::uint32_t>(env_.num_actions());
     if (lengths.empty()) {
-      bool bad = false;
-      for (const std::int32_t action : actions) bad |= static_cast<std::uint32_t>(action) + 1 > num_actions;
-      if (!bad) return;
+      std::uint32_t bad = 0;  // not bool: so the loop is vectorized
+      for (const std::int32_t action : actions)
+        bad |= static_cast<std::uint32_t>(action) + 1 > num_actions ? 1 : 0;
+      if (bad == 0) return;
     } else {
       CheckCount("lengths", lengths.size(), num_boards);
     }

@@ -75,7 +75,7 @@ struct Bits {
     for (int i = 0; i < kWords; ++i) r.word[i] = ~word[i];
     return r;
   }
-  friend constexpr bool operator==(const Bits&, const Bits&) = default;
+  friend constexpr bool operator==(const Bits& a, const Bits& b) { return (a ^ b).None(); }  // no memcmp call
   // Any total order.
   friend constexpr bool operator<(const Bits& a, const Bits& b) {
     if constexpr (kWords == 1) return a.word[0] < b.word[0];
