@@ -314,8 +314,9 @@ def main(
     Raises:
         SystemExit: code 1 after a red check, 2 for a record of a tree with changes.
     """
-    name = Path(sys.modules["__main__"].__file__ or "bench").stem
-    parser = argparse.ArgumentParser(prog=name, description=sys.modules["__main__"].__doc__)
+    script = sys.modules["__main__"]
+    name = Path(getattr(script, "__file__", None) or "bench").stem
+    parser = argparse.ArgumentParser(prog=name, description=script.__doc__)
     parser.add_argument("--json", action="store_true", help="write the record under results/<device>/")
     parser.add_argument("--allow-dirty", action="store_true", help="write it although the tree has changes")
     parser.add_argument("--only", default="", help="run the cases whose text contains this")
