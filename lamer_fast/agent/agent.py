@@ -37,7 +37,7 @@ class Agent:
         self.keeps_memory = self.rollout.context != "trial"
 
     def starts_sequence(self, ask: Ask) -> bool:
-        """Whether the prompt opens a conversation (a sequence of its own) or continues the trial's last one."""
+        """Whether the prompt opens a sequence of its own or continues the trial's last one."""
         context = self.rollout.context
         return ask == Ask.FIRST or context == "turn" or (context == "episode" and ask == Ask.EPISODE)
 

@@ -148,9 +148,10 @@ def _render(tokenizer: Any, num_users: int) -> str:
 
 def _split_end_token(tokenizer: Any, before: str) -> tuple[int, str]:
     """The id of the end token that follows a reply, and the text after it."""
+    text = before.lstrip(" ")
     for token in sorted(tokenizer.all_special_tokens, key=len, reverse=True):
-        if before.lstrip().startswith(token):
-            return int(tokenizer.convert_tokens_to_ids(token)), before.lstrip()[len(token) :]
+        if text.startswith(token):
+            return int(tokenizer.convert_tokens_to_ids(token)), text[len(token) :]
     raise _unbridgeable(tokenizer, f"a reply must end with a special token, but it is followed by {before!r}")
 
 

@@ -37,8 +37,8 @@ FULL = Prompts(
     first="This is the start state:\n{board}",
     instruction="Think about it step by step, then give your choice in the format described above.",
     attempt=(
-        "Attempt {last} ended without success. Attempt {n} begins now, and everything is back in the start state. "
-        "Use what you have learned so far.\n\n{board}"
+        "Attempt {last} ended without success. Attempt {n} begins now, and everything is back in the start "
+        "state. Use what you have learned so far.\n\n{board}"
     ),
     past_reflection="Attempt {n} was not successful. What you noted about it afterwards:\n{reflection}",
     past_history="Attempt {n} was not successful. This is what happened in it:\n{history}",
@@ -47,10 +47,10 @@ FULL = Prompts(
     listed_turn="Turn {turn}: you chose {action}, which led to\n{board}",
     elided_board="(state not shown)",
     reflect=(
-        "This attempt is over and the task was not solved. You will get the same task again, from the same start "
-        "state. First look back: which decisions went wrong, what did the attempt reveal that you could not know "
-        "before, and what will you do differently? Finish with a short note to yourself, a concrete plan for the "
-        "next attempt, between <remark> and </remark>. Only this note is kept."
+        "This attempt is over and the task was not solved. You will get the same task again, from the same "
+        "start state. First look back: which decisions went wrong, what did the attempt reveal that you "
+        "could not know before, and what will you do differently? Finish with a short note to yourself, a "
+        "concrete plan for the next attempt, between <remark> and </remark>. Only this note is kept."
     ),
     tagged_reflection=True,
 )

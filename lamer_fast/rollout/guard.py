@@ -1,4 +1,4 @@
-"""EnvGuard: the calls a rollout makes of an environment, with failures confined to the boards that caused them."""
+"""EnvGuard: a rollout's calls of an environment, failures confined to the boards that caused them."""
 
 import hashlib
 from collections.abc import Callable, Sequence

@@ -188,7 +188,8 @@ class TrialScheduler:
         if length + max_tokens > limit:
             if ask == Ask.FIRST:
                 raise ValueError(
-                    f"the first prompt of {length} tokens + a reply of {max_tokens} exceed max_sequence_tokens {limit}"
+                    f"a first prompt of {length} tokens + a reply of {max_tokens} exceed "
+                    f"max_sequence_tokens {limit}"
                 )
             self._table.truncate(trial)
             self._leave(np.array([trial]))
@@ -248,11 +249,10 @@ class TrialScheduler:
         flat["sequence"] = (flat["sequence"] + first_sequence[flat["trial"]]).astype(np.int32)
         for name in ("token_start", "token_end"):
             flat[name] = flat[name] + cu_seqlens[flat["sequence"]]
-        join = lambda name: np.concatenate([getattr(s, name) for s in sequences])  # noqa: E731
         return TrialBatch(
-            tokens=join("tokens") if sequences else np.zeros(0, np.int32),
-            loss_mask=join("loss_mask") if sequences else np.zeros(0, bool),
-            rollout_logprobs=join("logprobs") if sequences else np.zeros(0, np.float32),
+            tokens=np.concatenate([s.tokens for s in sequences] or [np.zeros(0, np.int32)]),
+            loss_mask=np.concatenate([s.loss_mask for s in sequences] or [np.zeros(0, bool)]),
+            rollout_logprobs=np.concatenate([s.logprobs for s in sequences] or [np.zeros(0, np.float32)]),
             cu_seqlens=cu_seqlens,
             group=self.boards.group[flat["trial"]],
             **flat,

@@ -22,8 +22,8 @@ class TorchAttention:
         """Keys and values [slots, kv heads, tokens, D]."""
         s = self.shape
         size = (num_slots, s.num_kv_heads, len(self._cos), s.head_size)
-        make = lambda: [torch.zeros(size, dtype=s.dtype, device=self._cos.device) for _ in range(num_layers)]  # noqa: E731
-        return KVCache(make(), make())
+        tensors = [torch.zeros(size, dtype=s.dtype, device=self._cos.device) for _ in range(2 * num_layers)]
+        return KVCache(tensors[:num_layers], tensors[num_layers:])
 
     def begin(self, rows: Rows, positions: NDArray[np.int64]) -> None:
         """The index work of a pass, the same for all layers."""

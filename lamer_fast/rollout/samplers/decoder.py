@@ -129,7 +129,7 @@ class Decoder:
 
 
 def make_attention(shape: Shape, cos: Tensor, sin: Tensor) -> Attention:
-    """The numba kernel on a CPU, torch operations elsewhere (and for shapes that the kernel does not take)."""
+    """The numba kernel on a CPU, torch operations elsewhere and for what the kernel does not take."""
     if (
         cos.device.type == "cpu"
         and shape.head_size % 8 == 0

@@ -1,4 +1,4 @@
-"""Drawing tokens with counter-based randomness: a draw depends on its request and position, not on the batch."""
+"""Counter-based drawing of tokens: a draw depends on its request and position, not on the batch."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def mix(*values: NDArray[np.uint64] | int) -> NDArray[np.uint64]:
-    """Hash integers (arrays broadcast) into one uint64 each; splitmix64 steps, any change of any value counts."""
+    """Hash integers into one uint64 (arrays broadcast): a splitmix64 step per value."""
     state: NDArray[np.uint64] = np.zeros(1, np.uint64)
     with np.errstate(over="ignore"):
         for value in values:
@@ -19,7 +19,7 @@ def mix(*values: NDArray[np.uint64] | int) -> NDArray[np.uint64]:
 
 
 def uniforms(seeds: NDArray[np.uint64], counters: NDArray[np.int64]) -> NDArray[np.float32]:
-    """One number in [0, 1) for each (seed, counter); multiples of 2^-23, so that a product below 1 stays below."""
+    """One number in [0, 1) per (seed, counter); multiples of 2^-23, exact in float32."""
     return (mix(seeds, counters.astype(np.uint64)) >> np.uint64(41)).astype(np.float32) * np.float32(2.0**-23)
 
 
