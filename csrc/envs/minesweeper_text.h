@@ -49,13 +49,15 @@ class TextLayout {
       }
     }
     size_ = static_cast<int>(text.size());
-    num_chunks_ = (size_ + 63) / 64;
-    chunks_.resize(num_chunks_);
-    text.resize(num_chunks_ * 64, ' ');
-    for (int i = 0; i < num_chunks_; ++i) std::memcpy(chunks_[i].text, text.data() + 64 * i, 64);
+    chunks_.resize((text.size() + 63) / 64);
+    text.resize(chunks_.size() * 64, ' ');
+    for (std::size_t i = 0; i < chunks_.size(); ++i) std::memcpy(chunks_[i].text, text.data() + 64 * i, 64);
     for (const auto& cell : cells_) {
-      chunks_[cell.at / 64].source[cell.at % 64] = static_cast<std::uint8_t>(cell.bit % 64);
-      chunks_[cell.at / 64].is_cell |= std::uint64_t{1} << cell.at % 64;
+      Chunk& chunk = chunks_[cell.at / 64];
+      if (chunk.is_cell == 0) chunk.word = cell.bit / 64;  // cells come in order
+      two_words_ &= cell.bit / 64 - chunk.word < 2;
+      chunk.source[cell.at % 64] = static_cast<std::uint8_t>(cell.bit - 64 * chunk.word);
+      chunk.is_cell |= std::uint64_t{1} << cell.at % 64;
     }
   }
 
@@ -64,11 +66,9 @@ class TextLayout {
   // Writes size() bytes.
   void Render(const std::array<B, 4>& symbols, char* out) const {
 #if LAMER_X86
-    if constexpr (kWords == 1) {
-      const Simd simd = ActiveSimd();
-      if (simd == Simd::kAvx512) return RenderAvx512(symbols, out);
-      if (simd == Simd::kAvx2) return RenderAvx2(symbols, out);
-    }
+    const Simd simd = ActiveSimd();
+    if (simd == Simd::kAvx512 && two_words_) return RenderAvx512(symbols, out);
+    if (simd >= Simd::kAvx2) return RenderAvx2(symbols, out);
 #endif
     RenderScalar(symbols, out);
   }
@@ -77,11 +77,13 @@ class TextLayout {
   struct Cell {
     std::uint16_t at, bit;
   };
-  // 64 bytes of text: the template, and which of its bytes are cells of which bit.
+  // 64 bytes of text: the template, and which of its bytes are cells of which bit, counted from the bits of
+  // `word`.
   struct alignas(64) Chunk {
     char text[64];
     std::uint8_t source[64] = {};
     std::uint64_t is_cell = 0;
+    int word = 0;
   };
 
   void RenderScalar(const std::array<B, 4>& symbols, char* out) const {
@@ -113,17 +115,27 @@ class TextLayout {
     // maskz: g++ 12 warns of its own header's undefined operand otherwise.
     const __m512i table =
         _mm512_maskz_broadcast_i32x4(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(kSymbols)));
-    __m512i code = _mm512_maskz_set1_epi8(symbols[0].word[0], 1);
-    code = _mm512_or_si512(code, _mm512_maskz_set1_epi8(symbols[1].word[0], 2));
-    code = _mm512_or_si512(code, _mm512_maskz_set1_epi8(symbols[2].word[0], 4));
-    code = _mm512_or_si512(code, _mm512_maskz_set1_epi8(symbols[3].word[0], 8));
-    const __m512i symbol = _mm512_shuffle_epi8(table, code);
-    for (int i = 0, left = size_; left > 0; ++i, left -= 64) {
-      const Chunk& chunk = chunks_[i];
-      const __m512i text = _mm512_mask_permutexvar_epi8(_mm512_load_si512(chunk.text), chunk.is_cell,
-                                                        _mm512_load_si512(chunk.source), symbol);
+    __m512i symbol[kWords + 1];
+    for (int i = 0; i < kWords; ++i) {
+      __m512i code = _mm512_maskz_set1_epi8(symbols[0].word[i], 1);
+      code = _mm512_or_si512(code, _mm512_maskz_set1_epi8(symbols[1].word[i], 2));
+      code = _mm512_or_si512(code, _mm512_maskz_set1_epi8(symbols[2].word[i], 4));
+      code = _mm512_or_si512(code, _mm512_maskz_set1_epi8(symbols[3].word[i], 8));
+      symbol[i] = _mm512_shuffle_epi8(table, code);
+    }
+    symbol[kWords] = table;  // never a source
+    const Chunk* chunk = chunks_.data();
+    for (int left = size_; left > 0; ++chunk, out += 64, left -= 64) {
+      const __m512i source = _mm512_load_si512(chunk->source);
+      __m512i cells;
+      if constexpr (kWords == 1) {
+        cells = _mm512_maskz_permutexvar_epi8(chunk->is_cell, source, symbol[0]);
+      } else {
+        cells = _mm512_permutex2var_epi8(symbol[chunk->word], source, symbol[chunk->word + 1]);
+      }
+      const __m512i text = _mm512_mask_mov_epi8(_mm512_load_si512(chunk->text), chunk->is_cell, cells);
       const __mmask64 stored = left >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1;
-      _mm512_mask_storeu_epi8(out + 64 * i, stored, text);
+      _mm512_mask_storeu_epi8(out, stored, text);
     }
   }
 
@@ -133,11 +145,11 @@ class TextLayout {
     const __m256i own_bit = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201u));
     const __m256i own_byte =
         _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    alignas(32) char symbol[64];
-    for (int half = 0; half < 2; ++half) {
+    alignas(32) char symbol[B::kNumBits];
+    for (int half = 0; half < 2 * kWords; ++half) {
       __m256i code = _mm256_setzero_si256();
       for (int i = 0; i < 4; ++i) {
-        const __m256i bytes = _mm256_set1_epi32(static_cast<int>(symbols[i].word[0] >> 32 * half));
+        const __m256i bytes = _mm256_set1_epi32(static_cast<int>(symbols[i].word[half / 2] >> half % 2 * 32));
         const __m256i bits = _mm256_and_si256(_mm256_shuffle_epi8(bytes, own_byte), own_bit);
         const __m256i weight = _mm256_set1_epi8(static_cast<char>(1 << i));
         code = _mm256_or_si256(code, _mm256_and_si256(_mm256_cmpeq_epi8(bits, own_bit), weight));
@@ -148,7 +160,8 @@ class TextLayout {
   }
 #endif
 
-  int size_ = 0, num_chunks_ = 0;
+  int size_ = 0;
+  bool two_words_ = true;  // every chunk has its cells in `word` and the next
   std::vector<Chunk> chunks_;
   std::vector<Cell> cells_;
 };
