@@ -75,7 +75,10 @@ struct Bits {
     for (int i = 0; i < kWords; ++i) r.word[i] = ~word[i];
     return r;
   }
-  friend constexpr bool operator==(const Bits& a, const Bits& b) { return (a ^ b).None(); }  // no memcmp call
+  friend constexpr bool operator==(const Bits& a, const Bits& b) {
+    if constexpr (kWords == 1) return a.word[0] == b.word[0];  // the array's own calls memcmp
+    return a.word == b.word;
+  }
   // Any total order.
   friend constexpr bool operator<(const Bits& a, const Bits& b) {
     if constexpr (kWords == 1) return a.word[0] < b.word[0];
