@@ -24,18 +24,18 @@ struct SnapshotHeader {
   std::uint64_t checksum = 0;  // of the records
 };
 
-// Sums and sums of sums in eight lanes, so that checking costs less than copying: it finds accidents, not
+// Sums and sums of sums in four lanes, so that checking costs less than copying: it finds accidents, not
 // attacks.
 inline std::uint64_t Checksum(std::span<const char> bytes) {
-  std::uint64_t sums[8] = {}, sums_of_sums[8] = {};
+  std::uint64_t sums[4] = {}, sums_of_sums[4] = {};
   std::size_t i = 0;
-  for (; i + 64 <= bytes.size(); i += 64) {
-    std::uint64_t words[8];
-    std::memcpy(words, bytes.data() + i, 64);
-    for (int k = 0; k < 8; ++k) sums_of_sums[k] += sums[k] += words[k];
+  for (; i + 32 <= bytes.size(); i += 32) {
+    std::uint64_t words[4];
+    std::memcpy(words, bytes.data() + i, 32);
+    for (int k = 0; k < 4; ++k) sums_of_sums[k] += sums[k] += words[k];
   }
   std::uint64_t hash = bytes.size();
-  for (int k = 0; k < 8; ++k) hash = HashCombine(HashCombine(hash, sums[k]), sums_of_sums[k]);
+  for (int k = 0; k < 4; ++k) hash = HashCombine(HashCombine(hash, sums[k]), sums_of_sums[k]);
   for (; i < bytes.size(); ++i) hash = HashCombine(hash, static_cast<unsigned char>(bytes[i]));
   return hash;
 }

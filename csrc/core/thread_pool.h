@@ -4,12 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <condition_variable>
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
-#include <functional>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -36,63 +35,85 @@ class ThreadPool {
     }
     Start();
     const auto chunk = [&](std::size_t c) { fn(n * c / num_chunks, n * (c + 1) / num_chunks); };
-    state_->Run(num_chunks, chunk);
+    using Chunk = decltype(chunk);
+    state_->Run(
+        num_chunks, [](const void* work, std::size_t c) { (*static_cast<const Chunk*>(work))(c); }, &chunk);
   }
 
  private:
+  // Looks before a thread sleeps, at most about 20 us, so that calls that follow each other wake nobody. A
+  // thread that looked in vain, because the machine is busy or no call comes, looks half as long the next
+  // time.
+  static constexpr int kMinSpins = 8, kMaxSpins = 1024;
+
   struct State {
-    std::mutex mutex;
-    std::condition_variable wake, finished;
-    std::function<void(std::size_t)> chunk;
+    using Work = void (*)(const void* work, std::size_t chunk);
+
+    // Written by the caller between rounds, when all workers wait for the next one.
+    Work run = nullptr;
+    const void* work = nullptr;
     std::size_t num_chunks = 0;
-    std::size_t num_running = 0;
-    std::size_t round = 0;
+    std::vector<std::exception_ptr> errors;  // [num_chunks]
     bool stop = false;
-    std::vector<std::exception_ptr> errors;
+    int caller_spins = kMaxSpins;
+    alignas(64) std::atomic<std::uint32_t> round{0};
+    alignas(64) std::atomic<std::uint32_t> num_running{0};
     std::vector<std::thread> threads;
 
-    // Worker w takes chunk w + 1; the caller takes chunk 0.
-    void Work(std::size_t worker) {
-      std::size_t seen = 0;
-      for (;;) {
-        std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return stop || round != seen; });
+    // Worker w takes chunk w + 1, if there is one; the caller takes chunk 0.
+    void Serve(std::size_t worker) {
+      int spins = kMaxSpins;
+      for (std::uint32_t seen = 0;;) {
+        WaitWhile(round, seen, spins);
+        seen = round.load(std::memory_order_acquire);
         if (stop) return;
-        seen = round;
-        if (worker + 1 >= num_chunks) continue;
-        lock.unlock();
-        Guarded(worker + 1);
-        lock.lock();
-        if (--num_running == 0) finished.notify_one();
+        if (worker + 1 < num_chunks) Guarded(worker + 1);
+        if (num_running.fetch_sub(1, std::memory_order_acq_rel) == 1) num_running.notify_one();
       }
     }
 
-    void Run(std::size_t count, std::function<void(std::size_t)> fn) {
-      {
-        const std::lock_guard lock(mutex);
-        chunk = std::move(fn);
-        num_chunks = count;
-        num_running = count - 1;
-        errors.assign(count, nullptr);
-        ++round;
-      }
-      wake.notify_all();
+    void Run(std::size_t count, Work run_chunk, const void* chunk_work) {
+      run = run_chunk;
+      work = chunk_work;
+      num_chunks = count;
+      errors.assign(count, nullptr);
+      num_running.store(static_cast<std::uint32_t>(threads.size()), std::memory_order_relaxed);
+      NextRound();
       Guarded(0);
-      std::unique_lock lock(mutex);
-      finished.wait(lock, [&] { return num_running == 0; });
+      for (std::uint32_t left; (left = num_running.load(std::memory_order_acquire)) != 0;)
+        WaitWhile(num_running, left, caller_spins);
       for (const auto& error : errors) {
         if (error) std::rethrow_exception(error);
       }
     }
 
+    void NextRound() {
+      round.fetch_add(1, std::memory_order_release);
+      round.notify_all();
+    }
+
     void Guarded(std::size_t c) {
       try {
-        chunk(c);
+        run(work, c);
       } catch (...) {
         errors[c] = std::current_exception();
       }
     }
   };
+
+  static void WaitWhile(const std::atomic<std::uint32_t>& value, std::uint32_t old, int& spins) {
+    for (int spin = 0; spin < spins; ++spin) {
+      if (value.load(std::memory_order_acquire) != old) {
+        spins = std::min(2 * spins, kMaxSpins);
+        return;
+      }
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+    }
+    spins = std::max(spins / 2, kMinSpins);
+    value.wait(old, std::memory_order_acquire);
+  }
 
   void Start() {
     if (state_ && owner_ == getpid()) return;
@@ -101,7 +122,7 @@ class ThreadPool {
     owner_ = getpid();
     state_ = std::make_unique<State>();
     for (int i = 0; i + 1 < num_threads_; ++i) {
-      state_->threads.emplace_back([state = state_.get(), i] { state->Work(static_cast<std::size_t>(i)); });
+      state_->threads.emplace_back([state = state_.get(), i] { state->Serve(static_cast<std::size_t>(i)); });
     }
   }
 
@@ -111,11 +132,8 @@ class ThreadPool {
       static_cast<void>(state_.release());
       return;
     }
-    {
-      const std::lock_guard lock(state_->mutex);
-      state_->stop = true;
-    }
-    state_->wake.notify_all();
+    state_->stop = true;
+    state_->NextRound();
     for (auto& thread : state_->threads) thread.join();
   }
 

@@ -49,11 +49,16 @@ class Sokoban {
     void Validate() const;
   };
 
-  struct Board {
-    sokoban::Bits floor = 0, targets = 0, boxes = 0, start_boxes = 0;
-    std::shared_ptr<const sokoban::DistanceTable> table;  // of this level, when it was needed
+  // The small fields of a board: one word, in memory as in a snapshot.
+  struct Flags {
     std::uint8_t player = 0, start_player = 0;
     bool done = true, success = false, dead = false;
+    std::uint8_t unused[3] = {};
+  };
+
+  struct Board : Flags {
+    sokoban::Bits floor = 0, targets = 0, boxes = 0, start_boxes = 0;
+    std::shared_ptr<const sokoban::DistanceTable> table;  // of this level, when it was needed
   };
 
   explicit Sokoban(const Config& config)
@@ -194,24 +199,21 @@ class Sokoban {
   static constexpr std::size_t kRecordSize = 4 * sizeof(sokoban::Bits) + 8;
 
   void Save(const Board& board, char* out) const {
-    // The small fields by shifts: bytes written one by one and read as a word would stall.
-    const std::uint64_t rest = std::uint64_t{board.player} | std::uint64_t{board.start_player} << 8 |
-                               std::uint64_t{board.done} << 16 | std::uint64_t{board.success} << 17 |
-                               std::uint64_t{board.dead} << 18;
-    const Record record{board.floor, board.targets, board.boxes, board.start_boxes, rest};
+    const Record record{board.floor, board.targets, board.boxes, board.start_boxes,
+                        std::bit_cast<std::uint64_t>(static_cast<const Flags&>(board))};
     std::memcpy(out, record.data(), kRecordSize);
   }
 
   void Check(const char* data) const {
     const std::uint64_t floor = Word(data, 0), targets = Word(data, 1), boxes = Word(data, 2),
                         start_boxes = Word(data, 3), rest = Word(data, 4);
-    // One value that is 0 for a sound record, so that the check costs no more than the copy.
-    const sokoban::Bits player = sokoban::Bit(rest & 63), start_player = sokoban::Bit(rest >> 8 & 63);
+    // Few words for all cells at once, so that the check costs no more than the copy.
     const sokoban::Bits stray = (floor & ~inner_) | ((targets | boxes | start_boxes) & ~floor) |
-                                (player & (boxes | ~floor)) | (start_player & (start_boxes | ~floor)) |
-                                (rest & ~std::uint64_t{0x7'3f'3f});
+                                (rest & ~std::uint64_t{0x01'01'01'3f'3f});
+    const sokoban::Bits free = floor ^ boxes, start_free = floor ^ start_boxes;
+    const bool stands = (free >> (rest & 63) & start_free >> (rest >> 8 & 63) & 1) != 0;
     const int count = config_.levels ? std::popcount(targets) : config_.num_boxes;
-    const bool sound = stray == 0 && count >= 1 && count <= sokoban::kMaxBoxes &&
+    const bool sound = stray == 0 && stands && count >= 1 && count <= sokoban::kMaxBoxes &&
                        HaveCells(count, targets, boxes, start_boxes);
     const bool never_reset = (floor | targets | boxes | start_boxes) == 0 && rest == 1 << 16;
     if (!sound && !never_reset) FailCheck();
@@ -225,11 +227,7 @@ class Sokoban {
     board.targets = targets;
     board.boxes = boxes;
     board.start_boxes = start_boxes;
-    board.player = rest & 63;
-    board.start_player = rest >> 8 & 63;
-    board.done = rest >> 16 & 1;
-    board.success = rest >> 17 & 1;
-    board.dead = rest >> 18 & 1;
+    static_cast<Flags&>(board) = std::bit_cast<Flags>(rest);
   }
 
   // Known for loaded levels only.
@@ -260,7 +258,7 @@ class Sokoban {
  private:
   enum Kind : unsigned { kOn = 1, kOff = 2, kWin = 4, kDead = 8, kInvalid = 16 };
 
-  // floor, targets, boxes, start_boxes; then player, start_player and the flags from bits 0, 8 and 16 on.
+  // floor, targets, boxes, start_boxes, Flags.
   using Record = std::array<std::uint64_t, 5>;
   static_assert(sizeof(Record) == kRecordSize);
 
