@@ -1,4 +1,4 @@
-"""Numba: three passes over the rows with dense ids, float64 inside."""
+"""Numba: statistics of one group, float64 inside, and a driver that brings the rows of a group together."""
 
 import numpy as np
 from numba import njit
@@ -7,73 +7,109 @@ from ..anchors.cpu import dense_ids, pair_ids
 
 
 @njit(cache=True, nogil=True)
-def group_advantages(scores, include, g, num_groups, unit, num_units, loo, scale, keep_singletons, eps, out):
-    """g, unit: dense ids; unit is empty for units of one row. scale: 0 none, 1 std, 2 batch_std."""
-    num_rows = len(scores)
-    by_row = len(unit) == 0
-    first = np.zeros(num_groups)  # distances from the group's first score: equal scores give exact zeros
-    n = np.zeros(num_groups, np.int64)
-    rows_of_unit = np.zeros(num_units, np.int64)
-    for i in range(num_rows):
-        if not include[i]:
-            continue
-        k = g[i]
-        new = by_row
-        if not by_row:
-            u = unit[i]
-            new = rows_of_unit[u] == 0
-            rows_of_unit[u] += 1
-        if new:
-            if n[k] == 0:
-                first[k] = scores[i]
-            n[k] += 1
+def group_bracket(scores, include, unit, n, num_units, loo, scale, keep, eps, unit_rows, unit_mean, out):
+    """Advantages of one group of n rows, save for the division by the batch's deviation.
 
-    total = np.zeros(num_groups)
-    own = np.zeros(num_units if loo else 0)
-    for i in range(num_rows):
+    unit: dense ids. scale: 0 none, 1 std, 2 batch_std. unit_rows, unit_mean: room for num_units values.
+    Returns (sum over units of the mean squared advantage, number of units with included rows).
+    """
+    for u in range(num_units):
+        unit_rows[u] = 0
+        unit_mean[u] = 0.0
+    first = 0.0  # distances from the first score: equal scores give exact zeros
+    for i in range(n):
         if include[i]:
-            d = scores[i] - first[g[i]]
-            share = 1.0 if by_row else 1.0 / rows_of_unit[unit[i]]
-            total[g[i]] += share * d
-            if loo and not by_row:
-                own[unit[i]] += share * d
-
-    squares = np.zeros(num_groups)
+            first = scores[i]
+            break
+    for i in range(n):
+        if include[i]:
+            unit_rows[unit[i]] += 1
+            unit_mean[unit[i]] += scores[i] - first
+    total, units = 0.0, 0
+    for u in range(num_units):
+        if unit_rows[u] > 0:
+            unit_mean[u] /= unit_rows[u]
+            total += unit_mean[u]
+            units += 1
+    others = max(units - 1, 1)
+    average = total / max(units, 1)
+    factor = 1.0
     if scale == 1:
-        for i in range(num_rows):
+        squares = 0.0
+        for i in range(n):
             if include[i]:
-                k = g[i]
-                d = scores[i] - first[k] - total[k] / n[k]
-                squares[k] += d * d if by_row else d * d / rows_of_unit[unit[i]]
-        for k in range(num_groups):
-            squares[k] = np.sqrt(squares[k] / max(n[k] - 1, 1)) + eps
-
-    batch = 0.0
-    num_all = 0
-    for k in range(num_groups):
-        num_all += n[k]
-    for i in range(num_rows):
+                d = scores[i] - first - average
+                squares += d * d / unit_rows[unit[i]]
+        deviation = np.sqrt(squares / others) + eps
+        factor = 1.0 / deviation if deviation > 0.0 else 0.0
+    squares = 0.0
+    for i in range(n):
         if not include[i]:
             out[i] = 0.0
-            continue
-        k = g[i]
-        d = scores[i] - first[k]
-        if n[k] == 1:
-            advantage = float(scores[i]) if keep_singletons else 0.0
-        elif loo:
-            advantage = d - (total[k] - (d if by_row else own[unit[i]])) / (n[k] - 1)
+        elif units == 1:
+            out[i] = scores[i] if keep else 0.0
         else:
-            advantage = d - total[k] / n[k]
-        if scale == 1 and n[k] > 1 and advantage != 0.0:
-            advantage /= squares[k]
-        elif scale == 2:
-            batch += advantage * advantage * (1.0 if by_row else 1.0 / rows_of_unit[unit[i]])
-        out[i] = advantage
+            d = scores[i] - first
+            out[i] = factor * (d - ((total - unit_mean[unit[i]]) / others if loo else average))
+        if scale == 2 and include[i]:
+            squares += out[i] * out[i] / unit_rows[unit[i]]
+    return squares, units
+
+
+@njit(cache=True, nogil=True)
+def divide_by_deviation(out, squares, num_units, eps):
+    deviation = np.sqrt(squares / max(num_units - 1, 1)) + eps
+    for i in range(len(out)):
+        if out[i] != 0.0:
+            out[i] /= deviation
+
+
+@njit(cache=True, nogil=True)
+def group_starts(g, num_groups):
+    """(rows ordered by group, [N+1] where each group starts in that order)."""
+    starts = np.zeros(num_groups + 1, np.int64)
+    for i in range(len(g)):
+        starts[g[i] + 1] += 1
+    for k in range(num_groups):
+        starts[k + 1] += starts[k]
+    free = starts.copy()
+    order = np.empty(len(g), np.int64)
+    for i in range(len(g)):
+        order[free[g[i]]] = i
+        free[g[i]] += 1
+    return order, starts
+
+
+@njit(cache=True, nogil=True)
+def group_advantages(scores, include, g, num_groups, unit, num_units, loo, scale, keep, eps, out):
+    """g, unit: dense ids; unit is empty where a unit is a row."""
+    order, starts = group_starts(g, num_groups)
+    size = np.max(starts[1:] - starts[:-1]) if num_groups else 0
+    values, unit_mean, result = np.zeros((3, size))
+    counted, local, unit_rows = np.zeros(size, np.bool_), np.zeros(size, np.int32), np.zeros(size, np.int64)
+    seen = np.full(num_units, -1, np.int32)  # a unit's number inside its group
+    squares, all_units = 0.0, 0
+    for k in range(num_groups):
+        n = starts[k + 1] - starts[k]
+        num_local = 0
+        for j in range(n):
+            i = order[starts[k] + j]
+            values[j], counted[j], local[j] = scores[i], include[i], j
+            if len(unit) > 0:
+                if seen[unit[i]] < 0:
+                    seen[unit[i]] = num_local
+                    num_local += 1
+                local[j] = seen[unit[i]]
+        more, units = group_bracket(
+            values, counted, local, n, num_local if len(unit) > 0 else n, loo, scale, keep, eps,
+            unit_rows, unit_mean, result,
+        )  # fmt: skip
+        squares += more
+        all_units += units
+        for j in range(n):
+            out[order[starts[k] + j]] = result[j]
     if scale == 2:
-        deviation = np.sqrt(batch / max(num_all - 1, 1)) + eps
-        for i in range(num_rows):
-            if out[i] != 0.0:
-                out[i] /= deviation
+        divide_by_deviation(out, squares, all_units, eps)
 
 
 def run(columns: list, stats_unit: str, baseline: str, scale: str, singleton: str, eps: float) -> np.ndarray:

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import INT_DTYPES, accepts_numpy, check_tensor
+from .._checks import INT_DTYPES, accepts_numpy, check_offsets, check_tensor
 from .._dispatch import Backend, resolve_backend
-from ..returns.op import check_turns, columns_of
+from ..returns.op import check_turns
 from ..switches import (
     AnchorKey,
     Baseline,
@@ -156,24 +156,31 @@ def meta_op(
     eps: float,
     backend: str,
 ) -> Tensor:
-    switches = (
-        own_score, return_form, gamma_step, gamma_traj, reflection_score, stats_unit, baseline, scale,
-        by_episode, w, invalid_penalty, eps,
-    )  # fmt: skip
     if backend != "cpu":
         exact = meta_advantages_ref(
-            rewards, phase, episode, group, cu_trials, anchors, valid, *switches, backend=backend
-        )
+            rewards, phase, episode, group, cu_trials, anchors, valid, own_score, return_form, gamma_step,
+            gamma_traj, reflection_score, stats_unit, baseline, scale, by_episode, w, invalid_penalty, eps,
+            backend,
+        )  # fmt: skip
         return exact.to(rewards.dtype)
     from . import cpu
 
-    out = cpu.meta_advantages(
-        columns_of(rewards, phase, episode, group, cu_trials),
-        None if anchors is None else anchors.contiguous().numpy(),
+    check_offsets("cu_trials", cu_trials, len(rewards))
+    out = torch.empty(rewards.shape, dtype=rewards.dtype)
+    columns = (rewards.detach(), phase, episode, group, cu_trials)
+    bad = cpu.meta_advantages(
+        *(x.contiguous().numpy() for x in columns),
+        np.empty(0, np.int64) if anchors is None else anchors.contiguous().numpy(),
         np.empty(0, np.bool_) if valid is None else valid.contiguous().numpy(),
-        *switches,
-    )
-    return torch.from_numpy(out).to(rewards.dtype)
+        own_score, return_form == "paper", gamma_step, gamma_traj,
+        ("next_return", "zero", "exclude").index(reflection_score),
+        ("turn", "episode", "trial").index(stats_unit),
+        baseline == "leave_one_out", ("none", "std", "batch_std").index(scale),
+        by_episode, w, invalid_penalty, eps, out.numpy(),
+    )  # fmt: skip
+    if bad >= 0:
+        _check_groups(group, cu_trials)
+    return out
 
 
 @meta_op.register_fake
