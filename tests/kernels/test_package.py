@@ -1,0 +1,77 @@
+"""lamer_kernels as a package: what importing it loads, what replaces numba, how backends resolve."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import lamer_kernels
+from lamer_kernels._dispatch import resolve_backend
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_python(code):
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "kernels"}, capture_output=True, text=True
+    )
+    assert out.returncode == 0, out.stderr
+    return out.stdout.strip()
+
+
+def test_every_export_is_there_and_none_is_hidden_by_its_folder():
+    for name in lamer_kernels.__all__:
+        assert callable(getattr(lamer_kernels, name)), name
+    assert set(lamer_kernels.__all__) == set(lamer_kernels._EXPORTS)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        lamer_kernels.nothing  # noqa: B018
+
+
+def test_ops_load_neither_numba_nor_triton_nor_the_trainer():
+    code = (
+        "import sys, lamer_kernels; [getattr(lamer_kernels, n) for n in lamer_kernels.__all__]; "
+        "heavy = {'numba', 'triton', 'lamer_fast', 'transformers'}; "
+        "print(*sorted({m.split('.')[0] for m in sys.modules} & heavy))"
+    )
+    assert run_python(code) == ""
+
+
+def test_switches_need_no_torch():
+    assert run_python("import sys, lamer_kernels.switches; print('torch' in sys.modules)") == "False"
+
+
+def test_credit_works_with_torch_and_numpy_alone():
+    code = """
+import sys
+sys.modules["numba"] = sys.modules["triton"] = None
+from importlib import util
+find = util.find_spec
+util.find_spec = lambda name, *rest: None if name in ("numba", "triton") else find(name, *rest)
+import numpy as np
+import lamer_kernels as lk
+rewards, zeros, cu = np.array([0.0, 10.0, 0.0, 0.0]), np.zeros(4, np.int64), np.array([0, 2, 4])
+print(lk.meta_advantages(rewards, zeros, zeros, zeros, cu, anchors=np.array([7, 8, 7, 9])).round(3).tolist())
+print(lk.pack(np.array([3, 4, 5]), 8).tolist())
+try:
+    lk.pack(np.array([3]), 8, backend="cpu")
+except ValueError as error:
+    print(error)
+"""
+    assert run_python(code).splitlines() == [
+        "[9.5, 4.75, -9.5, -4.75]",
+        "[0, 1, 0]",
+        "backend 'cpu' needs CPU tensors and the numba package, got cpu tensors",
+    ]
+
+
+def test_backends_resolve_by_device(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    cpu, cuda = torch.device("cpu"), torch.device("cuda", 0)
+    assert [resolve_backend("auto", d, cpu_needs_numba=True) for d in (cpu, cuda)] == ["cpu", "triton"]
+    assert resolve_backend("reference", cuda) == "reference"
+    with pytest.raises(ValueError, match="backend 'cpu' needs CPU tensors, got cuda:0"):
+        resolve_backend("cpu", cuda)
+    with pytest.raises(ValueError, match=r"backend must be one of .* got 'torch'"):
+        resolve_backend("torch", cpu)
