@@ -168,9 +168,10 @@ class MinesweeperOf {
       last = known;
       safe = mines::DeduceSimple(grid(), view, known);
     }
-    if (safe.None()) safe = mines::ProvablySafe(grid(), view, board.mines, true);
     if (safe.Any()) return grid().cell_of[safe.First()];
     const auto probabilities = mines::FindMineProbabilities(grid(), view);
+    if (!probabilities.exact) safe = mines::ProvablySafe(grid(), view, board.mines, true);
+    if (safe.Any()) return grid().cell_of[safe.First()];
     int best = hidden.First();
     mines::ForEach(hidden, [&](int bit) {
       if (probabilities.at[bit] < probabilities.at[best]) best = bit;

@@ -88,20 +88,21 @@ LAMER_ALWAYS_INLINE bool Propagate(const Constraints<kWords>& constraints, Parti
   return true;
 }
 
-constexpr int kMaxSearchNodes = 1 << 14;  // per cell asked about
+constexpr int kMaxSearchNodes = 1 << 14;  // of all searches of one position
 
 enum class Found { kNone, kLayout, kGaveUp };
 
 // A layout that extends `p`: what stays unknown is constrained by the count of the whole board only.
-// Prefers mines on `wanted`.
+// Prefers mines on `wanted`; lowers `budget` by the nodes it looks at.
 template <int kWords>
 LAMER_ALWAYS_INLINE Found FindLayout(const Constraints<kWords>& constraints, Partial<kWords>& p,
-                                     const Bits<kWords>& wanted) {
+                                     const Bits<kWords>& wanted, int& budget) {
   std::array<Partial<kWords>, Bits<kWords>::kNumBits + 1> stack;
   int depth = 0;
   stack[depth++] = p;
-  for (int nodes = 0; depth > 0; ++nodes) {
-    if (nodes == kMaxSearchNodes) return Found::kGaveUp;
+  while (depth > 0) {
+    if (budget == 0) return Found::kGaveUp;
+    --budget;
     p = stack[--depth];
     if (!Propagate(constraints, p)) continue;
     Bits<kWords> branch;
@@ -118,10 +119,12 @@ LAMER_ALWAYS_INLINE Found FindLayout(const Constraints<kWords>& constraints, Par
 }
 
 // All provably safe hidden cells, or only one if `stop_at_first`. `layout` is any layout that agrees with the
-// view (the true one will do: it only saves searches). A cell whose search gave up counts as not proven.
+// view (the true one will do: it only saves searches). What is left when the budget is spent counts as not
+// proven.
 template <int kWords>
 LAMER_ALWAYS_INLINE Bits<kWords> ProvablySafe(const Grid<kWords>& grid, const View<kWords>& view,
                                               const Bits<kWords>& layout, bool stop_at_first) {
+  int budget = kMaxSearchNodes;
   const Constraints<kWords> constraints(grid, view);
   const Bits<kWords> hidden = grid.cells & ~view.opened;
   const Bits<kWords> apart = hidden & ~Dilate(view.opened);  // seen by no number: all alike
@@ -131,7 +134,7 @@ LAMER_ALWAYS_INLINE Bits<kWords> ProvablySafe(const Grid<kWords>& grid, const Vi
     const Bits<kWords> border = candidates & ~apart;
     const auto cell = Bits<kWords>::One((border.Any() ? border : candidates).First());
     Partial<kWords> p{hidden & ~safe & ~cell, cell};
-    switch (FindLayout(constraints, p, candidates)) {
+    switch (FindLayout(constraints, p, candidates, budget)) {
       case Found::kNone: {
         const Bits<kWords> proven = (cell & apart).Any() ? apart : cell;
         safe |= proven;
@@ -140,8 +143,7 @@ LAMER_ALWAYS_INLINE Bits<kWords> ProvablySafe(const Grid<kWords>& grid, const Vi
         break;
       }
       case Found::kGaveUp:
-        candidates &= ~cell;
-        break;
+        return safe;
       case Found::kLayout: {
         const auto& board = constraints.item[constraints.size - 1];
         candidates &= ~p.mines;
