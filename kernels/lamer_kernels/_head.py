@@ -53,17 +53,17 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype is torch.float64 else torch.float32
 
 
-def logits_dtype(x: Tensor) -> torch.dtype:
+def logits_dtype(x: Tensor, backend: str) -> torch.dtype:
     """float32 on CUDA; on a CPU the GEMMs write hidden's dtype (there is no bf16 x bf16 -> float32 GEMM)."""
-    return accumulation_dtype(x.dtype) if x.is_cuda else x.dtype
+    return accumulation_dtype(x.dtype) if x.is_cuda or backend == "triton" else x.dtype
 
 
 def default_workspace_bytes(device: torch.device) -> int:
     return DEFAULT_WORKSPACE_BYTES["cuda" if device.type == "cuda" else "cpu"]
 
 
-def max_chunk_tokens(x: Tensor, vocab: int, workspace_bytes: int) -> int:
-    return max(1, workspace_bytes // (vocab * logits_dtype(x).itemsize))
+def max_chunk_tokens(x: Tensor, vocab: int, workspace_bytes: int, backend: str) -> int:
+    return max(1, workspace_bytes // (vocab * logits_dtype(x, backend).itemsize))
 
 
 def token_chunks(num_tokens: int, max_tokens: int) -> Iterator[slice]:

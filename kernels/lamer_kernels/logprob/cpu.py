@@ -63,25 +63,22 @@ def row_stats(
     entropies = new(num_rows, dtype=acc) if entropy else None
     sums_sq = new(num_rows, dtype=acc) if sum_sq else None
     size = max(1, min(num_rows, BLOCK_ELEMENTS // vocab))
-    z_buffer, e_buffer = new(size, vocab, dtype=acc), new(size, vocab, dtype=acc)
+    z_buffer, p_buffer = new(size, vocab, dtype=acc), new(size, vocab, dtype=acc)
     for start in range(0, num_rows, size):
         rows = slice(start, min(start + size, num_rows))
-        z, e = z_buffer[: rows.stop - start], e_buffer[: rows.stop - start]
+        z, p = z_buffer[: rows.stop - start], p_buffer[: rows.stop - start]
         _load(
             z, logits[rows], head, temperature if isinstance(temperature, float) else temperature[rows], None
         )
-        target = z.gather(1, targets[rows].unsqueeze(1)).squeeze(1)
         peak = z.amax(1, keepdim=True)
-        torch.exp(z.sub_(peak), out=e)
-        total = e.sum(1)
-        log_total = total.log()
-        peak = peak.squeeze(1)
-        torch.sub(target - peak, log_total, out=logprobs[rows])
-        torch.add(peak, log_total, out=lse[rows])
-        if entropies is not None:  # H = log sum exp(z') - sum p z', with z' = z - max
-            torch.sub(log_total, torch.linalg.vecdot(e, z) / total, out=entropies[rows])
+        torch.softmax(z.sub_(peak), 1, out=p)
+        log_total = p.amax(1).log().neg_()  # the largest p is exp(0) / total
+        torch.sub(z.gather(1, targets[rows].unsqueeze(1)).squeeze(1), log_total, out=logprobs[rows])
+        torch.add(peak.squeeze(1), log_total, out=lse[rows])
+        if entropies is not None:  # H = log total - sum p (z - peak)
+            torch.sub(log_total, torch.linalg.vecdot(p, z), out=entropies[rows])
         if sums_sq is not None:
-            torch.div(torch.linalg.vecdot(e, e), total * total, out=sums_sq[rows])
+            sums_sq[rows] = torch.linalg.vecdot(p, p)
     return RowStats(logprobs, lse, entropies, sums_sq)
 
 
@@ -114,13 +111,14 @@ def write_dlogits(
         _load(
             z, logits[rows], head, temperature if isinstance(temperature, float) else temperature[rows], slope
         )
-        torch.exp(z.sub_(lse[rows].unsqueeze(1)), out=p)
+        torch.softmax(z, 1, out=p)
         if log_prob is None and square is None:
             dz = p.mul_(prob[rows].unsqueeze(1))
         else:
             if log_prob is None:
                 z.copy_(prob[rows].unsqueeze(1).expand_as(z))
             else:
+                z.sub_(lse[rows].unsqueeze(1))
                 z.mul_(log_prob[rows].unsqueeze(1)).add_(prob[rows].unsqueeze(1))
             if square is not None:
                 z.addcmul_(p, square[rows].unsqueeze(1))

@@ -84,7 +84,7 @@ def linear_logprob(
         softcap,
         entropy,
         sum_sq,
-        _choose_plan(hidden, weight, bias, targets, workspace_bytes),
+        _choose_plan(hidden, weight, bias, targets, workspace_bytes, backend),
         workspace_bytes,
         backend,
     )
@@ -92,14 +92,14 @@ def linear_logprob(
 
 
 def _choose_plan(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, workspace_bytes: int
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, workspace_bytes: int, backend: str
 ) -> str:
     head_trains = weight.requires_grad or (bias is not None and bias.requires_grad)
     if not torch.is_grad_enabled() or not (head_trains or hidden.requires_grad):
         return "values"
     if not head_trains:
         return "frozen"
-    cache_bytes = targets.shape[0] * weight.shape[0] * logits_dtype(hidden).itemsize
+    cache_bytes = targets.shape[0] * weight.shape[0] * logits_dtype(hidden, backend).itemsize
     return "cached" if cache_bytes <= workspace_bytes else "recompute"
 
 
@@ -158,7 +158,7 @@ def _(
         torch.empty_like(token),
         torch.empty_like(token) if entropy else none,
         torch.empty_like(token) if sum_sq else none.clone(),
-        hidden.new_empty(logits_shape, dtype=logits_dtype(hidden)),
+        hidden.new_empty(logits_shape, dtype=logits_dtype(hidden, backend)),
         hidden.new_empty(num_units, num_tokens, hidden.shape[1]),
     )
 

@@ -25,8 +25,8 @@ from . import cpu
 from .cpu import RowStats, row_grads
 
 
-def row_passes(backend: str) -> ModuleType:
-    if backend != "triton":
+def row_passes(backend: str, dtype: torch.dtype) -> ModuleType:
+    if backend != "triton" or dtype is torch.float64:  # the Triton kernels compute in float32
         return cpu
     from . import launch
 
@@ -53,12 +53,14 @@ def forward(
     backend: str,
 ) -> Forward:
     """x: [L, H] the selected rows."""
-    passes = row_passes(backend)
+    passes = row_passes(backend, x.dtype)
     (num_tokens, hidden), vocab = x.shape, head.weight.shape[0]
     acc = accumulation_dtype(x.dtype)
     cached = plan == "cached"
-    max_tokens = num_tokens if cached else min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes))
-    buffer = x.new_empty(max_tokens, vocab, dtype=logits_dtype(x))
+    max_tokens = (
+        num_tokens if cached else min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes, backend))
+    )
+    buffer = x.new_empty(max_tokens, vocab, dtype=logits_dtype(x, backend))
     units = x.new_empty(1 + entropy + sum_sq if plan == "frozen" else 0, num_tokens, hidden)
     stats = RowStats(
         x.new_empty(num_tokens, dtype=acc),
@@ -145,14 +147,14 @@ def backward(
                 dx.addcmul_(grad.unsqueeze(1), unit.to(acc))
         return Gradients(dx.to(x.dtype), None, None)
 
-    passes = row_passes(backend)
+    passes = row_passes(backend, x.dtype)
     (num_tokens, _), (vocab, _) = x.shape, head.weight.shape
     grads = row_grads(saved.stats, *upstream)
     dx = torch.empty_like(x) if needs[0] else None
     dweight = head.weight.new_zeros(head.weight.shape, dtype=acc) if needs[1] else None
     dbias = head.weight.new_zeros(vocab, dtype=acc) if needs[2] else None
-    max_tokens = min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes))
-    buffer = x.new_empty(max_tokens, vocab, dtype=logits_dtype(x))
+    max_tokens = min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes, backend))
+    buffer = x.new_empty(max_tokens, vocab, dtype=logits_dtype(x, backend))
     for rows in token_chunks(num_tokens, max(max_tokens, 1)):
         logits, temperature = buffer[: rows.stop - rows.start], head.temperature_of(rows)
         if saved.logits.numel():

@@ -72,33 +72,35 @@ class _Sweep:
     ) -> None:
         self.x, self.targets, self.head, self.wanted = x, targets, head, wanted
         self.skip_idle_rows = skip_idle_rows
-        self.passes = row_passes(backend)
+        self.passes = row_passes(backend, x.dtype)
+        self.fused_rows = None
+        if self.passes.__name__.endswith("launch"):
+            from .launch import policy_rows
+
+            self.fused_rows = policy_rows
         self.needs_gradients = any(g is not None for g in wanted)
         vocab = head.weight.shape[0]
-        self.max_tokens = max(1, min(x.shape[0], max_chunk_tokens(x, vocab, workspace_bytes)))
-        self.buffer = x.new_empty(self.max_tokens if x.shape[0] else 0, vocab, dtype=logits_dtype(x))
+        self.max_tokens = max(1, min(x.shape[0], max_chunk_tokens(x, vocab, workspace_bytes, backend)))
+        self.buffer = x.new_empty(self.max_tokens if x.shape[0] else 0, vocab, dtype=logits_dtype(x, backend))
 
     def chunk_by_chunk(self, tokens: TokenData, config: LossConfig) -> Result:
         parts = []
         for rows in token_chunks(self.x.shape[0], self.max_tokens):
-            logits, stats = self.logits(rows), None
-            if self.needs_gradients and hasattr(self.passes, "policy_rows"):
-                stats, terms, dlogits = self.passes.policy_rows(
-                    logits,
-                    self.targets[rows],
-                    self.head,
-                    self.head.temperature_of(rows),
-                    tokens[rows],
-                    config,
-                    self.x.dtype,
+            logits = self.logits(rows)
+            if self.needs_gradients and self.fused_rows is not None:
+                temperature = self.head.temperature_of(rows)
+                logprobs, entropy, terms, dlogits = self.fused_rows(
+                    logits, self.targets[rows], self.head, temperature, tokens[rows], config, self.x.dtype
                 )
-                self.add_gradients(rows, dlogits, terms)
+                live = _live_rows(terms) if self.skip_idle_rows else None
+                self.add_gradients(rows, dlogits if live is None else dlogits[live], live)
             else:
                 stats = self.stats(rows, logits)
-                terms = policy_terms(config, stats.logprobs, stats.entropy, tokens[rows])
+                logprobs, entropy = stats.logprobs, stats.entropy
+                terms = policy_terms(config, logprobs, entropy, tokens[rows])
                 if self.needs_gradients:
                     self.add_row_gradients(rows, logits, stats, terms)
-            parts.append(Result(stats.logprobs, stats.entropy, terms))
+            parts.append(Result(logprobs, entropy, terms))
         return _concatenate(parts) if parts else self.empty(tokens, config)
 
     def segments_first(self, tokens: TokenData, config: LossConfig) -> Result:
@@ -146,27 +148,24 @@ class _Sweep:
         dlogits = self.passes.write_dlogits(
             None, logits, targets, lse, grads, self.head, temperature, self.x.dtype
         )
-        self.add_gradients(rows, dlogits, terms, live, selected=True)
+        self.add_gradients(rows, dlogits, live)
 
-    def add_gradients(
-        self, rows: slice, dlogits: Tensor, terms: Terms, live: Tensor | None = None, selected: bool = False
-    ) -> None:
+    def add_gradients(self, rows: slice, dlogits: Tensor, live: Tensor | None) -> None:
+        """dlogits: of all rows of the chunk, or of its rows ``live``; the others have gradient 0."""
         x = self.x[rows]
         dx = None if self.wanted.x is None else self.wanted.x[rows]
-        if self.skip_idle_rows and not selected:
-            live = _live_rows(terms)
-            dlogits = dlogits[live]
         if live is None:
             add_gradients(dlogits, x, self.head.weight, dx, self.wanted.weight, self.wanted.bias)
             return
-        live_dx = None if dx is None else torch.empty_like(x[live])
-        add_gradients(dlogits, x[live], self.head.weight, live_dx, self.wanted.weight, self.wanted.bias)
+        x = x[live]
+        live_dx = None if dx is None else torch.empty_like(x)
+        add_gradients(dlogits, x, self.head.weight, live_dx, self.wanted.weight, self.wanted.bias)
         if dx is not None:
             dx.zero_().index_copy_(0, live, live_dx)
 
     def empty(self, tokens: TokenData, config: LossConfig) -> Result:
-        none = self.x.new_empty(0, dtype=accumulation_dtype(self.x.dtype))
-        return Result(none, none, policy_terms(config, none, none, tokens))
+        logprobs, entropy = (self.x.new_empty(0, dtype=accumulation_dtype(self.x.dtype)) for _ in range(2))
+        return Result(logprobs, entropy, policy_terms(config, logprobs, entropy, tokens))
 
 
 def _live_rows(terms: Terms) -> Tensor:

@@ -22,12 +22,10 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, upstream):  # type: ignore[no-untyped-def]
-    # no test for upstream == 1 on CUDA: it would synchronise
-    is_one = upstream.device.type == "cpu" and bool(upstream == 1)
-    gradients = [
-        (g if is_one else g * upstream).to(dtype)
-        for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-    ]
+    # the usual upstream gradient is 1: no copy then. Not asked on a GPU (it would synchronise) or when traced
+    is_one = type(upstream) is Tensor and upstream.device.type == "cpu" and bool(upstream == 1)
+    pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+    gradients = [g.to(dtype) if is_one else g.to(dtype) * upstream.to(dtype) for g, dtype in pairs]
     return None, gradients, [None] * len(gradients)
 
 

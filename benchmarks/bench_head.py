@@ -1,0 +1,131 @@
+"""How fast, and in how much memory, is linear_policy_loss against the loss heads of TRL, Liger and verl?"""
+
+import torch
+from harness import Case, Row, compare, main, measured
+from head_peers import CLIP_HIGH, CLIP_LOW, HeadCase, find_peers
+from torch import Tensor
+
+from lamer_kernels import linear_logprob, linear_policy_loss, token_weights
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+CLOCK = "cuda" if CUDA else "process"
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+# relative Frobenius error of loss and gradients between two correct implementations, by the dtype of their GEMMs
+TOLERANCE = {"bf16": 2e-2, "fp32": 1e-4}
+PEERS = find_peers()
+
+if CUDA:  # Qwen3-4B's head
+    SHAPE = dict(T=16_384, H=2560, V=151_936)
+    CASES = [Case(**SHAPE, dtype="bf16", loss_share=share) for share in (1.0, 0.25)]
+else:  # SmolLM2-135M's head
+    SHAPE = dict(T=2048, H=576, V=49_152)
+    CASES = [Case(**SHAPE, dtype=dtype, loss_share=share) for dtype in DTYPES for share in (1.0, 0.25)]
+GOALS_S = {1.0: 0.064, 0.25: 0.016} if CUDA else {}
+
+
+def make_case(case: Case, sequences: int = 8) -> HeadCase:
+    """Hidden states and weights whose softmax has a few nats of entropy; loss tokens in runs of 32, like turns."""
+    g = torch.Generator().manual_seed(0)
+    length = case.T // sequences
+    hidden = torch.randn(case.T, case.H, generator=g)
+    weight = torch.randn(case.V, case.H, generator=g) * (3 / case.H**0.5)
+    targets = torch.randint(case.V, (case.T,), generator=g)
+    weight[targets[: case.V]] += 0.03 * hidden[: case.V]  # the sampled tokens are likely ones
+    runs = torch.rand(sequences, length // 32, generator=g).argsort(1) < round(
+        case.loss_share * (length // 32)
+    )
+    dtype = DTYPES[case.dtype]
+    inputs = HeadCase(
+        hidden.to(DEVICE, dtype).requires_grad_(),
+        weight.to(DEVICE, dtype).requires_grad_(),
+        targets.to(DEVICE),
+        torch.empty(0),
+        torch.randn(sequences, generator=g).to(DEVICE),
+        runs.repeat_interleave(32, dim=1).to(DEVICE),
+    )
+    with torch.no_grad():
+        logprobs = linear_logprob(inputs.hidden, inputs.weight, inputs.targets).logprobs
+    inputs.old_logprobs = logprobs + 0.1 * torch.randn(case.T, generator=g).to(DEVICE)
+    return inputs
+
+
+def ours(inputs: HeadCase) -> Tensor:
+    idx = inputs.token_idx()
+    mask = torch.ones_like(idx, dtype=torch.bool)
+    return linear_policy_loss(
+        inputs.hidden,
+        inputs.weight,
+        inputs.targets[idx],
+        inputs.old_logprobs[idx],
+        inputs.advantages.repeat_interleave(inputs.loss_mask.shape[1])[idx],
+        token_idx=idx,
+        token_weights=token_weights("token_mean", mask),
+        clip_low=CLIP_LOW,
+        clip_high=CLIP_HIGH,
+    ).loss
+
+
+def bench(case: Case) -> list[Row]:
+    inputs = make_case(case)
+
+    def step(loss: object) -> tuple[Tensor, Tensor, Tensor]:
+        inputs.hidden.grad = inputs.weight.grad = None
+        value = loss(inputs)  # type: ignore[operator]
+        value.backward()
+        return value.detach(), inputs.hidden.grad, inputs.weight.grad
+
+    providers = {name: lambda f=f: step(f) for name, f in {"ours": ours, **PEERS}.items()}
+    tolerance = TOLERANCE[case.dtype]
+    bound = _gemm_seconds(inputs)
+    return [
+        *compare(
+            providers,
+            check=lambda a, b: all(_relative_error(x, y) < tolerance for x, y in zip(a, b, strict=True)),
+            mode="fwd+bwd",
+            clock=CLOCK,
+            repeats=15 if CUDA else 5,
+            goal=GOALS_S.get(case.loss_share),
+            roofline=bound,
+        ),
+        *_errors(inputs),
+    ]
+
+
+def _relative_error(x: Tensor, y: Tensor) -> float:
+    return float((x.double() - y.double()).norm() / y.double().norm())
+
+
+def _gemm_seconds(inputs: HeadCase) -> float:
+    """The three GEMMs of the loss tokens alone, in chunks as large as ours."""
+    rows = inputs.hidden.detach()[inputs.token_idx()]
+    weight = inputs.weight.detach()
+    chunk = rows[: 2048 if CUDA else 683]
+    logits = torch.mm(chunk, weight.T)
+    calls = {"logits": lambda: torch.mm(chunk, weight.T, out=logits)}
+    calls["dx"] = lambda: torch.mm(logits, weight)
+    calls["dw"] = lambda: torch.mm(logits.T, chunk)
+    seconds = 0.0
+    for call in calls.values():
+        row = compare({"gemm": call}, verify=lambda: True, clock=CLOCK, repeats=9)[0]
+        seconds += (row.p50 or 0.0) * rows.shape[0] / chunk.shape[0]
+    return seconds
+
+
+def _errors(inputs: HeadCase, num_tokens: int = 256) -> list[Row]:
+    """Mean absolute error of log-probs against float64, ours and plain torch in the same dtype."""
+    x, weight = inputs.hidden.detach()[:num_tokens], inputs.weight.detach()
+    targets = inputs.targets[:num_tokens]
+    truth = torch.log_softmax(x.double() @ weight.double().T, 1).gather(1, targets[:, None]).squeeze(1)
+    plain = torch.log_softmax((x @ weight.T).float(), 1).gather(1, targets[:, None]).squeeze(1)
+    found = {"ours": linear_logprob(x, weight, targets).logprobs, "plain torch": plain}
+    return [
+        measured(
+            name, [float((value.double() - truth).abs().mean())], "log-prob error against float64", "nats"
+        )
+        for name, value in found.items()
+    ]
+
+
+if __name__ == "__main__":
+    main(bench, CASES)

@@ -1,0 +1,94 @@
+"""Triton: statistics, loss and dlogits of a token row in one program; no torch here."""
+
+import triton
+import triton.language as tl
+
+from ..logprob.gpu import row_stats, write_row
+
+
+@triton.jit
+def policy_rows_kernel(
+    logits_ptr, out_ptr, targets_ptr, bias_ptr, temperatures_ptr,
+    old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
+    logprobs_ptr, entropy_ptr, loss_ptr, grad_ptr, ratio_ptr, clipped_ptr, kl_ptr,
+    V, stride, out_stride, softcap, temperature, clip_low, clip_high, dual_clip, kl_coef, entropy_coef,
+    LOSS: tl.constexpr, KL: tl.constexpr, HAS_DUAL_CLIP: tl.constexpr,
+    HAS_OLD: tl.constexpr, HAS_WEIGHTS: tl.constexpr, HAS_REF: tl.constexpr, HAS_IMPORTANCE: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_TEMPERATURES: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """``terms.py`` for one token between the two halves of the row pass; the same names."""
+    row = tl.program_id(0).to(tl.int64)
+    target = tl.load(targets_ptr + row)
+    if HAS_TEMPERATURES:
+        temperature = tl.load(temperatures_ptr + row)
+    row_ptr = logits_ptr + row * stride
+    logprob, lse, entropy, _ = row_stats(
+        row_ptr, bias_ptr, target, V, softcap, temperature, HAS_BIAS, HAS_SOFTCAP, BLOCK_V
+    )
+
+    advantage = tl.load(advantages_ptr + row)
+    log_ratio = 0.0
+    if HAS_OLD:
+        log_ratio = logprob - tl.load(old_ptr + row)
+    ratio = tl.exp(log_ratio + 0.0 * logprob)
+    bounded = tl.minimum(tl.maximum(ratio, 1.0 - clip_low), 1.0 + clip_high)
+    if LOSS == "reinforce":
+        surrogate = -advantage * logprob
+        slope = -advantage
+        clipped = ratio != ratio
+    elif LOSS == "cispo":
+        slope = -bounded * advantage
+        surrogate = slope * logprob
+        clipped = ratio != bounded
+    else:
+        free = -ratio * advantage
+        bound = -bounded * advantage
+        clipped = bound > free
+        surrogate = tl.maximum(free, bound)
+        if HAS_DUAL_CLIP:
+            worst = -dual_clip * advantage
+            beyond = (advantage < 0) & (surrogate > worst)
+            surrogate = tl.where(beyond, worst, surrogate)
+            clipped = clipped | beyond
+        slope = tl.where(clipped, 0.0, free)
+    surrogate = tl.where(advantage == 0, 0.0, surrogate)
+    slope = tl.where(advantage == 0, 0.0, slope)
+    if HAS_IMPORTANCE:
+        importance = tl.load(importance_ptr + row)
+        surrogate *= importance
+        slope *= importance
+
+    kl = 0.0 * logprob
+    if HAS_REF:
+        gap = tl.load(ref_ptr + row) - logprob
+        if KL == "k1":
+            kl = -gap
+            kl_slope = 1.0 + 0.0 * gap
+        elif KL == "k2":
+            kl = gap * gap / 2
+            kl_slope = -gap
+        else:
+            kl_slope = 1.0 - tl.exp(gap)
+            kl = -kl_slope - gap
+        surrogate += kl_coef * kl
+        slope += kl_coef * kl_slope
+    loss = surrogate - entropy_coef * entropy
+    grad_entropy = -entropy_coef
+    if HAS_WEIGHTS:
+        weight = tl.load(weights_ptr + row)
+        loss = tl.where(weight != 0, loss * weight, 0.0)
+        slope = tl.where(weight != 0, slope * weight, 0.0)
+        grad_entropy = grad_entropy * weight
+
+    tl.store(logprobs_ptr + row, logprob)
+    tl.store(entropy_ptr + row, entropy)
+    tl.store(loss_ptr + row, loss)
+    tl.store(grad_ptr + row, slope)
+    tl.store(ratio_ptr + row, ratio)
+    tl.store(clipped_ptr + row, clipped.to(tl.int8))
+    tl.store(kl_ptr + row, kl)
+    write_row(
+        row_ptr, out_ptr + row * out_stride, bias_ptr, target, V, softcap, temperature, lse,
+        slope, -slope - grad_entropy * entropy, -grad_entropy, 0.0,
+        HAS_BIAS, HAS_SOFTCAP, BLOCK_V,
+    )  # fmt: skip

@@ -1,0 +1,155 @@
+"""The Triton row kernels: on a GPU, or on a CPU in Triton's interpreter (TRITON_INTERPRET=1, tiny shapes)."""
+
+import pytest
+import torch
+
+from lamer_kernels import linear_logprob, linear_policy_loss
+from lamer_kernels.logprob import linear_logprob_ref
+from tests.kernels.head import make_inputs, relative_error
+from tests.kernels.test_linear_policy_loss import EXTRAS, LOSSES, token_options
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+pytestmark = pytest.mark.gpu if CUDA else pytest.mark.interpret
+VOCABS = [61, 128, 8192 + 5]  # below a block, a block, two blocks with a ragged end
+ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 4e-3}  # sums of another order; one rounding of the output
+
+
+def head_outputs(inputs, function, **options):
+    out = function(inputs.hidden, inputs.weight, inputs.targets, **inputs.options, **options)
+    upstream = [torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(x) for x in out]
+    return [*out, *torch.autograd.grad(out, inputs.leaves(), upstream)]
+
+
+@pytest.mark.parametrize("V", VOCABS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("softcap", "temperature"), [(None, 1.0), (4.0, "tokens")])
+def test_linear_logprob(V, dtype, softcap, temperature):
+    inputs = make_inputs(T=9, V=V, L=7, bias=True, softcap=softcap, temperature=temperature, logit_scale=3.0)
+    truth = head_outputs(inputs.to(torch.float64, DEVICE), linear_logprob_ref)
+    plain = head_outputs(inputs.to(dtype, DEVICE), linear_logprob_ref)
+    for workspace_bytes in (None, 3 * V * 4):  # cached logits, recomputed logits
+        options = dict(entropy=True, sum_sq=True, workspace_bytes=workspace_bytes, backend="triton")
+        ours = head_outputs(inputs.to(dtype, DEVICE), linear_logprob, **options)
+        for x, y, t in zip(ours, plain, truth, strict=True):
+            assert relative_error(x, t) <= 2 * relative_error(y, t) + ROUNDING[dtype]
+
+
+def policy_outputs(inputs, **options):
+    arguments = inputs.options | options
+    out = linear_policy_loss(
+        inputs.hidden, inputs.weight, inputs.targets, inputs.old_logprobs, inputs.advantages, **arguments
+    )
+    return out, torch.autograd.grad(out.loss, inputs.leaves())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_linear_policy_loss_in_float32(loss, extra):
+    inputs = make_inputs(bias=True, softcap=6.0, temperature="tokens").to(torch.float32, DEVICE)
+    options = LOSSES[loss] | token_options(EXTRAS[extra], torch.float32)
+    options = {name: x.to(DEVICE) if isinstance(x, torch.Tensor) else x for name, x in options.items()}
+    ref, ref_grads = policy_outputs(inputs, backend="reference", **options)
+    for compact in ("host", "data"):
+        choice = dict(compact=compact, workspace_bytes=10 * 61 * 4, backend="triton")
+        out, grads = policy_outputs(inputs, **choice, **options)
+        for x, y in zip((out.loss, *grads), (ref.loss, *ref_grads), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+        for x, y in zip(out[1:-1], ref[1:-1], strict=True):
+            torch.testing.assert_close(x[out.kept], y[out.kept], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("V", VOCABS)
+def test_linear_policy_loss_in_bf16(V):
+    inputs = make_inputs(T=9, V=V, L=7, logit_scale=3.0)
+    options = dict(clip_low=10.0, clip_high=10.0, entropy_coef=0.1)  # no token may flip sides by rounding
+    truth, truth_grads = policy_outputs(inputs.to(torch.float64, DEVICE), backend="reference", **options)
+    plain, plain_grads = policy_outputs(inputs.to(torch.bfloat16, DEVICE), backend="reference", **options)
+    for workspace_bytes in (None, 3 * V * 4):
+        choice = dict(backend="triton", workspace_bytes=workspace_bytes)
+        ours, grads = policy_outputs(inputs.to(torch.bfloat16, DEVICE), **choice, **options)
+        columns = zip(
+            (ours.loss, *grads), (plain.loss, *plain_grads), (truth.loss, *truth_grads), strict=True
+        )
+        for x, y, t in columns:
+            assert relative_error(x, t) <= 2 * relative_error(y, t) + ROUNDING[torch.bfloat16]
+
+
+@pytest.mark.parametrize("shift", [-320.0, -1e4])
+def test_shifted_logits(shift):
+    inputs = make_inputs(T=5, L=None, bias=True).to(torch.float32, DEVICE)
+    outs = [
+        linear_logprob(
+            inputs.hidden, inputs.weight, inputs.targets, bias=inputs.options["bias"] + by, entropy=True,
+            backend="triton",
+        )
+        for by in (0.0, shift)
+    ]  # fmt: skip
+    for x, y in zip(outs[0][:2], outs[1][:2], strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=abs(shift) * 5e-7 + 1e-6)
+
+
+def test_two_runs_give_equal_bits():
+    inputs = make_inputs()
+    runs = [policy_outputs(inputs.to(torch.bfloat16, DEVICE), backend="triton") for _ in range(2)]
+    assert all(map(torch.equal, runs[0][0], runs[1][0])) and all(map(torch.equal, runs[0][1], runs[1][1]))
+
+
+def test_row_offsets_are_int64():
+    """Row 14,135 of a 151,936-entry vocabulary starts beyond 2^31: the kernels' own expression, in the interpreter."""
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def offset_kernel(out_ptr, stride):
+        row = tl.program_id(0).to(tl.int64)
+        tl.store(out_ptr + tl.program_id(0), row * stride)
+
+    out = torch.zeros(16_000, dtype=torch.int64, device=DEVICE)[:: 1 if CUDA else 1]
+    offset_kernel[(16_000 if CUDA else 3,)](out, 151_936 if CUDA else 1_200_000_000)
+    last = 15_999 if CUDA else 2
+    assert int(out[last]) == last * (151_936 if CUDA else 1_200_000_000) > 2**31
+
+
+@pytest.mark.skipif(not CUDA, reason="counts compilations of the GPU compiler")
+def test_twenty_lengths_compile_once():
+    from lamer_kernels.policy.gpu import policy_rows_kernel
+
+    def compiled() -> int:
+        return sum(len(cache[0]) for cache in policy_rows_kernel.device_caches.values())
+
+    counts = []
+    for length in range(40, 60):
+        inputs = make_inputs(T=length, L=None).to(torch.bfloat16, DEVICE)
+        policy_outputs(inputs, compact="none", workspace_bytes=13 * 61 * 4)
+        counts.append(compiled())
+    assert counts[0] == counts[-1] >= 1
+
+
+@pytest.mark.skipif(not CUDA, reason="the interpreter would take hours")
+def test_more_than_2_31_logits():
+    inputs = make_inputs(T=16_500, H=64, V=131_072, L=None).to(torch.bfloat16, DEVICE)
+    out = linear_logprob(inputs.hidden, inputs.weight, inputs.targets, workspace_bytes=9_000_000_000)
+    last = linear_logprob_ref(inputs.hidden[-64:], inputs.weight, inputs.targets[-64:])
+    torch.testing.assert_close(
+        out.logprobs[-64:], last.logprobs, rtol=0, atol=0.1
+    )  # the reference rounds to bf16
+
+
+@pytest.mark.skipif(not CUDA, reason="CPU tensors need no synchronisation")
+def test_default_path_never_synchronises():
+    inputs = make_inputs(L=None).to(torch.bfloat16, DEVICE)
+    policy_outputs(inputs)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        policy_outputs(inputs)
+        policy_outputs(inputs, loss="gspo", cu_segments=torch.tensor([0, 17, 37]).to(DEVICE))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_cpu_tensors_are_refused_outside_the_interpreter(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    inputs = make_inputs().to(torch.float32)
+    with pytest.raises(ValueError, match="backend 'triton' needs CUDA tensors"):
+        linear_logprob(inputs.hidden, inputs.weight, inputs.targets, backend="triton", **inputs.options)

@@ -1,0 +1,116 @@
+"""policy_loss and token_weights: against the reference, and by hand."""
+
+import pytest
+import torch
+
+from lamer_kernels import policy_loss, token_weights
+from tests.kernels.test_linear_policy_loss import CU_SEGMENTS, EXTRAS, LOSSES, token_options
+
+
+def make_inputs(dtype=torch.float64, num_tokens=23):
+    g = torch.Generator().manual_seed(0)
+    logprobs = (-3 * torch.rand(num_tokens, generator=g)).to(dtype).requires_grad_()
+    old_logprobs = logprobs.detach() + 0.3 * torch.randn(num_tokens, generator=g)
+    entropy = torch.rand(num_tokens, generator=g).to(dtype).requires_grad_()
+    return logprobs, old_logprobs, torch.randn(num_tokens, generator=g).to(dtype), entropy
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_matches_reference(loss, extra, dtype):
+    options = LOSSES[loss] | token_options(EXTRAS[extra], dtype)
+    results = []
+    for backend in ("auto", "reference"):
+        logprobs, old_logprobs, advantages, entropy = make_inputs(dtype)
+        out = policy_loss(logprobs, old_logprobs, advantages, entropy=entropy, backend=backend, **options)
+        grads = torch.autograd.grad(out.loss * 1.7, (logprobs, entropy), allow_unused=True)
+        results.append([*out, *(torch.zeros_like(logprobs) if g is None else g for g in grads)])
+    for x, y in zip(*results, strict=True):
+        torch.testing.assert_close(x, y)
+
+
+def test_by_hand():
+    # ratios 1.5, 0.5, 1.5, 0.5 under clip 0.2/0.2: the clip acts where it makes the objective smaller
+    ratio = torch.tensor([1.5, 0.5, 1.5, 0.5], dtype=torch.float64)
+    advantages = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=torch.float64)
+    logprobs = ratio.log().requires_grad_()
+    out = policy_loss(logprobs, torch.zeros_like(ratio), advantages)
+    out.loss.backward()
+    assert out.clipped.tolist() == [True, False, False, True]
+    torch.testing.assert_close(out.loss.detach(), torch.tensor(-1.2 - 0.5 + 1.5 + 0.8, dtype=torch.float64))
+    torch.testing.assert_close(logprobs.grad, torch.tensor([0.0, -0.5, 1.5, 0.0], dtype=torch.float64))
+
+
+def test_gspo_ratio_is_the_geometric_mean_of_the_segment():
+    logprobs, old_logprobs, advantages, _ = make_inputs()
+    out = policy_loss(logprobs, old_logprobs, advantages, loss="gspo", cu_segments=CU_SEGMENTS)
+    for start, end in ((0, 4), (4, 5), (5, 14), (14, 23)):
+        mean = (logprobs - old_logprobs)[start:end].mean().exp().detach()
+        torch.testing.assert_close(out.ratio[start:end], mean.expand(end - start))
+
+
+def test_zero_advantage_under_an_overflowing_ratio():
+    logprobs = torch.zeros(2, requires_grad=True)
+    out = policy_loss(logprobs, torch.tensor([-200.0, 0.0]), torch.tensor([0.0, 1.0]))
+    out.loss.backward()
+    assert out.ratio[0].isinf() and out.loss == -1 and logprobs.grad.tolist() == [0.0, -1.0]
+
+
+def test_compiles_without_a_graph_break():
+    logprobs, old_logprobs, advantages, _ = make_inputs(torch.float32)
+    loss = lambda x: policy_loss(x, old_logprobs, advantages, loss="clip").loss  # noqa: E731
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    eager_grad, compiled_grad = (torch.autograd.grad(f(logprobs), logprobs) for f in (loss, compiled))
+    torch.testing.assert_close(eager_grad, compiled_grad)
+
+
+def test_token_weights():
+    mask = torch.tensor([True, True, False, True, False, False, True])
+    cu = torch.tensor([0, 3, 4, 6, 7])  # the third sequence has no loss token
+    assert token_weights("token_mean", mask).tolist() == pytest.approx([0.25, 0.25, 0, 0.25, 0, 0, 0.25])
+    third = 1 / 3
+    assert token_weights("sequence_mean", mask, cu_sequences=cu).tolist() == pytest.approx(
+        [third / 2, third / 2, 0, third, 0, 0, third]
+    )
+    assert token_weights("constant", mask, constant=8.0).tolist() == [0.125, 0.125, 0, 0.125, 0, 0, 0.125]
+    assert not token_weights("token_mean", torch.zeros(3, dtype=torch.bool)).any()
+    assert token_weights("sequence_mean", mask[:0], cu_sequences=torch.tensor([0, 0])).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("mean", torch.ones(3, dtype=torch.bool)), {}, "kind must be one of"),
+        (("token_mean", torch.ones(3)), {}, "loss_mask must be bool, got float32"),
+        (
+            ("token_mean", torch.ones(3, dtype=torch.bool)),
+            {"constant": 3.0},
+            "constant goes with kind 'constant'",
+        ),
+        (("constant", torch.ones(3, dtype=torch.bool)), {"constant": 0.0}, "constant must be > 0, got 0.0"),
+        (
+            ("sequence_mean", torch.ones(3, dtype=torch.bool)),
+            {},
+            "cu_sequences goes with kind 'sequence_mean'",
+        ),
+        (
+            ("sequence_mean", torch.ones(3, dtype=torch.bool)),
+            {"cu_sequences": torch.tensor([0, 2]), "validate": True},
+            "cu_sequences must run from 0 to 3, got 0 to 2",
+        ),
+    ],
+)
+def test_token_weights_bad_input(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        token_weights(*arguments, **options)
+
+
+def test_policy_loss_bad_input():
+    logprobs, old_logprobs, advantages, _ = make_inputs()
+    with pytest.raises(ValueError, match="entropy_coef 0.1 needs entropy, got None"):
+        policy_loss(logprobs, old_logprobs, advantages, entropy_coef=0.1)
+    with pytest.raises(ValueError, match=r"old_logprobs must have shape \(23\), got \(22,\)"):
+        policy_loss(logprobs, old_logprobs[1:], advantages)
+    with pytest.raises(ValueError, match="logprobs must be float32 or float64, got bfloat16"):
+        policy_loss(logprobs.bfloat16(), old_logprobs, advantages)
