@@ -51,12 +51,11 @@ _SHUFFLE = 0x5317  # purpose tag among the generators keyed by (seed, iteration)
 
 
 def _split(trials: TrialBatch, order: NDArray[np.int64], config: Config) -> list[NDArray[np.int64]]:
-    """Rows of the turn table of each set, ascending. Longest trial first, to the set with fewest tokens."""
+    """Rows of the turn table of each set, ascending. Each trial in turn goes to the set with fewest tokens."""
     num_sets = config.learn.minibatches
     rows = np.flatnonzero(~lone_turns(trials, config.algo))
     tokens = np.zeros(trials.num_trials, np.int64)
     np.add.at(tokens, trials.trial[rows], (trials.token_end - trials.token_start)[rows])
-    order = order[np.argsort(-tokens[order], kind="stable")]
     load = np.zeros(num_sets, np.int64)
     set_of_trial = np.zeros(trials.num_trials, np.int64)
     for trial in order:

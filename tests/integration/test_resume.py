@@ -76,7 +76,17 @@ def test_signal_finishes_the_iteration_and_saves(tmp_path, tiny_folder, whole_ru
 
 def start(recipe: Path, runs: Path) -> subprocess.Popen:
     path = os.pathsep.join(p for p in sys.path if p)
-    command = [sys.executable, "-m", "lamer_fast.cli", "train", str(recipe), "--name", "run", "--runs", str(runs)]
+    command = [
+        sys.executable,
+        "-m",
+        "lamer_fast.cli",
+        "train",
+        str(recipe),
+        "--name",
+        "run",
+        "--runs",
+        str(runs),
+    ]
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.DEVNULL)
 
 

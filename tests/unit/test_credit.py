@@ -1,0 +1,82 @@
+"""assign_credit: golden values of the method, by way of the configuration."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from lamer_fast.config import AlgoConfig
+from lamer_fast.learn.credit import assign_credit
+from lamer_fast.rollout.trial_batch import Phase
+from tests.hand_made import make_trials
+
+# gamma_step 0.95, gamma_traj 0.6; episodes of 7, 7 and 3 turns, the only reward 10 at the very last one
+PAPER = [3.249] * 7 + [5.415] + [5.415] * 7 + [9.025] + [9.025, 9.5, 10]
+RELEASED = [1.75563, 1.848031, 1.945296, 2.04768, 2.155453, 2.268898, 2.388314, 3.980523]
+RELEASED += [3.980523, 4.190024, 4.410551, 4.642686, 4.887038, 5.14425, 5.415, 9.025, 9.025, 9.5, 10]
+
+
+def golden_trials():
+    """The trial above and one that earned nothing, in one group; no anchor occurs twice, every reply is valid."""
+    episode = np.repeat([0, 1, 1, 2, 2], [7, 1, 7, 1, 3])
+    phase = np.repeat([Phase.PLAY, Phase.REFLECT, Phase.PLAY, Phase.REFLECT, Phase.PLAY], [7, 1, 7, 1, 3])
+    rewards = np.zeros(38, np.float32)
+    rewards[18] = 10
+    return replace(
+        make_trials(),
+        group=np.zeros(38, np.int32),
+        trial=np.repeat([0, 1], 19).astype(np.int32),
+        episode=np.tile(episode, 2).astype(np.int16),
+        phase=np.tile(phase, 2).astype(np.uint8),
+        rewards=rewards,
+        anchors=np.arange(38),
+        valid=np.ones(38, bool),
+        cu_trials=np.array([0, 19, 38]),
+    )
+
+
+@pytest.mark.parametrize(("return_form", "golden"), [("paper", PAPER), ("released", RELEASED)])
+def test_golden_returns_reach_the_advantages(return_form, golden):
+    # step bracket: turns have anchors of their own (0), reflections of the group share one
+    G = np.array(golden)
+    algo = AlgoConfig(return_form=return_form, stats_unit="turn")
+    start = np.array(
+        [0] * 7 + [8] * 8 + [16] * 4
+    )  # first turn of each turn's episode; a reflection's next one
+    S = G[start]
+    reflects = [7, 15]
+    step = np.zeros(19)
+    step[reflects] = G[reflects] - (G[7] + G[15]) / 4
+    expected = S - S.sum() / 38 + step
+    advantages = assign_credit(golden_trials(), algo)
+    np.testing.assert_allclose(advantages[:19], expected, atol=2e-6)
+
+
+def test_switches_reach_the_kernel():
+    trials = make_trials(5, groups=3)
+    base = assign_credit(trials, AlgoConfig())
+    changes = [
+        {"estimator": "grpo"}, {"episode_credit": "own"}, {"return_form": "released"}, {"gamma_step": 0.5},
+        {"gamma_traj": 0.1}, {"reflection_score": "zero"}, {"stats_unit": "turn"}, {"scale": "std"},
+        {"baseline": "leave_one_out"}, {"anchor_key": "board+episode"}, {"step_weight": 0.3}, {"invalid_penalty": 2.0},
+    ]  # fmt: skip
+    for change in changes:
+        changed = assign_credit(trials, replace(AlgoConfig(), **change))
+        assert changed.dtype == np.float32 and changed.shape == base.shape
+        assert not np.array_equal(changed, base), change
+
+
+@pytest.mark.parametrize("estimator", ["gigpo", "grpo", "rloo", "reinforce++"])
+def test_nothing_to_tell_apart_is_exactly_zero(estimator):
+    trials = golden_trials()
+    nothing = replace(trials, rewards=np.zeros_like(trials.rewards))
+    assert not assign_credit(nothing, AlgoConfig(estimator=estimator)).any()
+
+
+def test_no_turns_at_all():
+    trials = make_trials(0, groups=1, trials_per_group=1)
+    nothing = {
+        name: getattr(trials, name)[:0]
+        for name in ("rewards", "phase", "episode", "group", "anchors", "valid")
+    }
+    empty = replace(trials, trial=trials.trial[:0], cu_trials=np.zeros(2, np.int64), **nothing)
+    assert len(assign_credit(empty, AlgoConfig())) == 0
