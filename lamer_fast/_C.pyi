@@ -139,7 +139,7 @@ class MinesweeperBatch(_Batch):
     @property
     def num_mines(self) -> int: ...
     def mine_probabilities(self, env_idx: _Idx = None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """(probabilities [B, cells], 0 at open cells; exact [B])."""
+        """(probabilities [B, cells], 0 at open cells, 1 at an opened mine; exact [B])."""
     def lay(self, mines: NDArray[np.bool_], first: NDArray[np.int32], env_idx: _Idx = None) -> None:
         """Puts given boards: mines [B, cells], the first cell to open [B]."""
 
