@@ -6,7 +6,7 @@ import torch
 from transformers import Gemma3TextConfig, LlamaConfig, Qwen2Config
 
 from lamer_fast.rollout.samplers import decoder
-from lamer_fast.rollout.samplers.attention_torch import TorchAttention
+from lamer_fast.rollout.samplers.backend_torch import TorchBackend
 from lamer_fast.rollout.samplers.decoder import check_supported
 from lamer_fast.rollout.samplers.protocol import Request
 from lamer_fast.rollout.samplers.torch import TorchSampler
@@ -54,11 +54,11 @@ def check(model, prompt, completion, temperature=1.0):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("attention", ["cpu", "torch"])
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_logprobs_equal_a_plain_forward_pass(kind, attention, temperature, monkeypatch):
-    if attention == "torch":
-        monkeypatch.setattr(decoder, "make_attention", TorchAttention)
+def test_logprobs_equal_a_plain_forward_pass(kind, backend, temperature, monkeypatch):
+    if backend == "torch":
+        monkeypatch.setattr(decoder, "make_backend", TorchBackend)
     model = tiny_model(kind)
     sampler = sampler_of(model, temperature=temperature, max_prefill_tokens=64)  # prompts go in chunks
     texts = prompts(20)
@@ -71,10 +71,10 @@ def test_logprobs_equal_a_plain_forward_pass(kind, attention, temperature, monke
             texts[t] = np.concatenate([ids, done[t].token_ids, prompts(1, seed=100 * turn + t)[0][:20]])
 
 
-@pytest.mark.parametrize("attention", ["cpu", "torch"])
-def test_score_equals_a_plain_forward_pass(attention, monkeypatch):
-    if attention == "torch":
-        monkeypatch.setattr(decoder, "make_attention", TorchAttention)
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_score_equals_a_plain_forward_pass(backend, monkeypatch):
+    if backend == "torch":
+        monkeypatch.setattr(decoder, "make_backend", TorchBackend)
     model = tiny_model()
     texts = [*prompts(9), np.array([5], np.int32), np.zeros(0, np.int32)]
     scores = sampler_of(model, max_prefill_tokens=100).score(texts)

@@ -21,24 +21,17 @@ FUSE_BELOW_PARAMETERS = 100_000_000  # fused projections cost a copy of most wei
 
 @dataclass
 class KVCache:
-    """Keys and values, one tensor per layer, slots first; the rest of the layout is the `Attention`'s.
+    """Keys and values, one array per layer, slots first; type and layout are the `Backend`'s.
 
     Zeros to begin with: a masked position weighs 0, which would not silence a NaN of uninitialised memory.
     """
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    keys: list[Any]
+    values: list[Any]
 
     @property
     def num_slots(self) -> int:
         return len(self.keys[0])
-
-    def grow(self, num_slots: int) -> None:
-        """More slots; what the old ones hold stays."""
-        for tensors in (self.keys, self.values):
-            for i, old in enumerate(tensors):
-                tensors[i] = old.new_zeros(num_slots, *old.shape[1:])
-                tensors[i][: len(old)] = old
 
 
 @dataclass(frozen=True)
@@ -60,8 +53,8 @@ class Shape:
     dtype: torch.dtype
 
 
-class Attention(Protocol):
-    """Everything between the qkv projection and the output projection, cache included."""
+class Backend(Protocol):
+    """What lies between the matrix products of a layer, cache included."""
 
     ragged: bool  # rows of different widths may share a pass at no cost
 
@@ -71,8 +64,16 @@ class Attention(Protocol):
         """Called once per pass; positions: [N]."""
         ...
 
-    def attend(self, layer: "Layer", qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, update: Tensor | None = None) -> Tensor:
+        """RMS norm of x [N, H], after `update` has been added to x in place."""
+        ...
+
+    def attend(self, layer: "Layer", qkv: Tensor, keys: Any, values: Any) -> Tensor:
         """[N, (heads + 2 kv heads) * D] -> [N, heads * D]; writes the new keys and values into the cache."""
+        ...
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        """[N, 2 F] -> silu(first half) * second half, [N, F]."""
         ...
 
 
@@ -96,51 +97,58 @@ class Decoder:
         angles = torch.cat((angles, angles), dim=-1)
         # rounded to the model's dtype, as the model's own forward pass rounds them
         cos, sin = (table.to(self.device, weight.dtype) for table in (angles.cos(), angles.sin()))
-        self.attention = make_attention(self.shape, cos, sin)
+        self.backend = make_backend(self.shape, cos, sin)
         self._fuse = sum(p.numel() for p in model.parameters()) < FUSE_BELOW_PARAMETERS
         self.refresh()
 
-    def new_cache(self, num_slots: int) -> KVCache:
-        return self.attention.new_cache(num_slots, len(self.model.model.layers))
+    def new_cache(self, num_slots: int, old: KVCache | None = None) -> KVCache:
+        """With `old`, a larger cache that holds what the old one did."""
+        new = self.backend.new_cache(num_slots, len(self._layers))
+        if old is not None:
+            for before, after in zip(old.keys + old.values, new.keys + new.values, strict=True):
+                after[: len(before)] = before
+        return new
 
     def refresh(self) -> None:
         """Take over changed weights. Only fused projections are copies."""
-        self._layers = [Layer(layer, self._fuse) for layer in self.model.model.layers]
+        model = self.model
+        self._layers = [Layer(layer, self._fuse) for layer in model.model.layers]
+        self._embedding = model.get_input_embeddings().weight.detach()
+        self._final_norm = model.model.norm.weight.detach()
+        self._head = model.get_output_embeddings().weight.detach()
 
     def forward(self, rows: Rows, cache: KVCache) -> Tensor:
         """Hidden states after the final norm, [N, H]; keys and values go into the cache."""
-        eps, attention = self.shape.eps, self.attention
+        backend = self.backend
         ends = np.cumsum(rows.counts)
-        attention.begin(rows, np.arange(ends[-1]) - np.repeat(ends - rows.counts - rows.starts, rows.counts))
-        x = F.embedding(
-            torch.from_numpy(rows.token_ids).to(self.device), self.model.get_input_embeddings().weight
-        )
-        hidden = (x.shape[-1],)
+        backend.begin(rows, np.arange(ends[-1]) - np.repeat(ends - rows.counts - rows.starts, rows.counts))
+        x = F.embedding(torch.from_numpy(rows.token_ids).to(self.device), self._embedding)
+        update = None
         for layer, keys, values in zip(self._layers, cache.keys, cache.values, strict=True):
-            qkv = layer.qkv(F.rms_norm(x, hidden, layer.input_norm, eps))
-            x = x + layer.o(attention.attend(layer, qkv, keys, values))
-            gate, up = layer.gate_up(F.rms_norm(x, hidden, layer.post_norm, eps)).chunk(2, dim=-1)
-            x = x + layer.down(F.silu(gate) * up)
-        return F.rms_norm(x, hidden, self.model.model.norm.weight, eps)
+            qkv = layer.qkv(backend.norm(x, layer.input_norm, update))
+            update = layer.o(backend.attend(layer, qkv, keys, values))
+            gate_up = layer.gate_up(backend.norm(x, layer.post_norm, update))
+            update = layer.down(backend.gate(gate_up))
+        return backend.norm(x, self._final_norm, update)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[N, V] float32."""
-        return F.linear(hidden, self.model.get_output_embeddings().weight).float()
+        return F.linear(hidden, self._head).float()
 
 
-def make_attention(shape: Shape, cos: Tensor, sin: Tensor) -> Attention:
-    """The numba kernel on a CPU, torch operations elsewhere and for what the kernel does not take."""
+def make_backend(shape: Shape, cos: Tensor, sin: Tensor) -> Backend:
+    """The numba kernels on a CPU, torch operations elsewhere and for what the kernels do not take."""
     if (
         cos.device.type == "cpu"
         and shape.head_size % 8 == 0
         and shape.dtype in (torch.float32, torch.bfloat16)
     ):
-        from lamer_fast.rollout.samplers.attention_cpu import CpuAttention
+        from lamer_fast.rollout.samplers.backend_cpu import CpuBackend
 
-        return CpuAttention(shape, cos, sin)
-    from lamer_fast.rollout.samplers.attention_torch import TorchAttention
+        return CpuBackend(shape, cos, sin)
+    from lamer_fast.rollout.samplers.backend_torch import TorchBackend
 
-    return TorchAttention(shape, cos, sin)
+    return TorchBackend(shape, cos, sin)
 
 
 class Layer:

@@ -96,7 +96,7 @@ class TorchSampler:
         slots, counts = self._plan(np.fromiter(self._active, np.int64, len(self._active)))
         table = self._slots
         with torch.inference_mode():
-            for part in (slice(None),) if self._decoder.attention.ragged else _by_width(counts):
+            for part in (slice(None),) if self._decoder.backend.ragged else _by_width(counts):
                 self._advance(slots[part], counts[part])
         return [self._complete(int(slot)) for slot in slots[table.finished[slots]]]
 
@@ -186,7 +186,7 @@ class TorchSampler:
         num_slots = self._cache.num_slots
         if self._max_slots is None or num_slots < self._max_slots:
             more = 2 * num_slots if self._max_slots is None else min(2 * num_slots, self._max_slots)
-            self._cache.grow(more)
+            self._cache = self._decoder.new_cache(more, self._cache)
             self._slots.grow(more)
             self._free = list(range(num_slots, more))[::-1]
             return

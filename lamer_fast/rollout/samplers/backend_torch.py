@@ -1,4 +1,4 @@
-"""Attention of the sampler in torch operations, for any device: rows are padded to a common width."""
+"""The decoder's backend in torch operations, for any device: rows are padded to a common width."""
 
 import numpy as np
 import torch
@@ -9,8 +9,8 @@ from torch import Tensor
 from lamer_fast.rollout.samplers.decoder import KVCache, Layer, Rows, Shape
 
 
-class TorchAttention:
-    """`Attention` by scaled_dot_product_attention. Query heads that share a key head become queries of one
+class TorchBackend:
+    """`Backend` by scaled_dot_product_attention. Query heads that share a key head become queries of one
     head, so that keys and values are never repeated."""
 
     ragged = False
@@ -50,6 +50,15 @@ class TorchAttention:
         ragged = not bool(inside.all())
         self._pad = self._tensor(token.ravel()) if ragged else None
         self._unpad = self._tensor(np.flatnonzero(inside)) if ragged else None
+
+    def norm(self, x: Tensor, weight: Tensor, update: Tensor | None = None) -> Tensor:
+        if update is not None:
+            x += update
+        return F.rms_norm(x, (x.shape[-1],), weight, self.shape.eps)
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        return F.silu(gate) * up
 
     def attend(self, layer: Layer, qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         s = self.shape

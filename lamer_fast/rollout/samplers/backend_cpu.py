@@ -1,13 +1,14 @@
 # mypy: disable-error-code="no-untyped-call,no-untyped-def,misc,type-arg,untyped-decorator"
-"""Attention of the sampler on a CPU: one numba kernel per layer, over ragged rows of a slot cache.
+"""The decoder's backend on a CPU: numba kernels for all but the matrix products.
 
-The kernel norms and rotates queries and keys, writes keys and values into the cache and attends each new
-token to its own slot up to its own position: no padding, no mask, no gather, and prompt chunks go with
-decoding rows in one pass. Arithmetic is float32, memory is in the model's dtype (bfloat16 as the upper 16
-bits of a float32).
+The attention kernel norms and rotates queries and keys, writes keys and values into the cache and attends
+each new token to its own slot up to its own position: no padding, no mask, no gather, and prompt chunks go
+with decoding rows in one pass. Arithmetic is float32, memory is in the model's dtype (bfloat16 as the upper
+16 bits of a float32, in an int16).
 
 Keys are stored in blocks of 64 tokens, transposed, so that scores are sums over whole vectors of tokens: half
-the time of one dot product per token. Axis letters: N new tokens, D head size, G query heads per key head.
+the time of one dot product per token. Axis letters: N new tokens, H key heads, G query heads per key head, D
+head size.
 """
 
 from typing import Any
@@ -26,8 +27,8 @@ from lamer_fast.rollout.samplers.decoder import KVCache, Layer, Rows, Shape
 BLOCK = 64  # tokens of a key block
 
 
-class CpuAttention:
-    """`Attention` for float32 and bfloat16 models whose head size is a multiple of 8."""
+class CpuBackend:
+    """`Backend` for float32 and bfloat16 models whose head size is a multiple of 8."""
 
     ragged = True
 
@@ -40,50 +41,59 @@ class CpuAttention:
         group = shape.num_heads // shape.num_kv_heads
         self._head = np.zeros((group, shape.head_size), np.float32)
         self._scores = np.zeros((group, self._num_blocks * BLOCK), np.float32)
+        self._eps, self._scale = np.float32(shape.eps), np.float32(shape.head_size**-0.5)
 
     def new_cache(self, num_slots: int, num_layers: int) -> KVCache:
-        """Keys [slots, kv heads, blocks, D, 64], values [slots, kv heads, blocks * 64, D]."""
+        """Keys [slots, H, blocks, D, 64], values [slots, H, blocks * 64, D]."""
         s, blocks = self.shape, self._num_blocks
+        dtype = np.int16 if s.dtype == torch.bfloat16 else np.float32
         keys = (num_slots, s.num_kv_heads, blocks, s.head_size, BLOCK)
         values = (num_slots, s.num_kv_heads, blocks * BLOCK, s.head_size)
-        return KVCache(
-            [torch.zeros(keys, dtype=s.dtype) for _ in range(num_layers)],
-            [torch.zeros(values, dtype=s.dtype) for _ in range(num_layers)],
-        )
+        layers = range(num_layers)
+        return KVCache([np.zeros(keys, dtype) for _ in layers], [np.zeros(values, dtype) for _ in layers])
 
     def begin(self, rows: Rows, positions: NDArray[np.int64]) -> None:
         self._slots = np.repeat(rows.slots, rows.counts)
         self._positions = positions
 
-    def attend(self, layer: Layer, qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, update: Tensor | None = None) -> Tensor:
+        out = torch.empty_like(x)
+        if update is None:
+            _norm(_numpy(x), _numpy(weight), self._eps, _numpy(out))
+        else:
+            _add_norm(_numpy(x), _numpy(update), _numpy(weight), self._eps, _numpy(out))
+        return out
+
+    def attend(self, layer: Layer, qkv: Tensor, keys: Any, values: Any) -> Tensor:
         s = self.shape
-        out = torch.empty(len(qkv), s.num_heads * s.head_size, dtype=s.dtype)
+        out = qkv.new_empty(len(qkv), s.num_heads * s.head_size)
+        nothing = qkv[0, :0]
         _attend(
             _numpy(qkv),
-            _weights(layer.q_norm),
-            _weights(layer.k_norm),
+            _numpy(nothing if layer.q_norm is None else layer.q_norm),
+            _numpy(nothing if layer.k_norm is None else layer.k_norm),
             self._cos,
             self._sin,
-            _numpy(keys),
-            _numpy(values),
+            keys,
+            values,
             self._slots,
             self._positions,
             self._head,
             self._scores,
             _numpy(out),
-            np.float32(s.eps),
-            np.float32(s.head_size**-0.5),
+            self._eps,
+            self._scale,
         )
+        return out
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
+        _gate(_numpy(gate_up), _numpy(out))
         return out
 
 
 def _numpy(x: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
-    return array
-
-
-def _weights(norm: Tensor | None) -> NDArray[Any]:
-    array: NDArray[Any] = np.zeros(0, np.float32) if norm is None else norm.float().numpy()
     return array
 
 
@@ -105,8 +115,8 @@ def _bits_of_float(typing_context, x):
 
 @numba.njit(fastmath=True, inline="always")
 def _exp(x):
-    """exp for x <= 0, relative error below 1e-6 down to exp(-9); vector code in a loop."""
-    t = max(x, np.float32(-87.0)) * np.float32(1.4426950408889634)
+    """exp, clamped to |x| <= 87; relative error below 1e-6 for |x| < 9; vector code in a loop."""
+    t = min(max(x, np.float32(-87.0)), np.float32(87.0)) * np.float32(1.4426950408889634)
     whole = np.floor(t + np.float32(0.5))
     f = t - whole
     p = np.float32(1.5403530e-4)
@@ -150,6 +160,37 @@ _jit = numba.njit(fastmath=True, nogil=True, cache=True)
 
 
 @_jit
+def _norm(x, weight, eps, out):
+    """out [N, H] = rms_norm(x) * weight."""
+    for n in range(len(x)):
+        squares = np.float32(0.0)
+        for i in range(len(weight)):
+            squares += _load(x[n, i]) * _load(x[n, i])
+        factor = np.float32(1.0) / np.sqrt(squares / np.float32(len(weight)) + eps)
+        for i in range(len(weight)):
+            out[n, i] = _store(_load(x[n, i]) * factor * _load(weight[i]), x[n, i])
+
+
+@_jit
+def _add_norm(x, update, weight, eps, out):
+    """x += update; out = rms_norm(x) * weight."""
+    for n in range(len(x)):
+        for i in range(len(weight)):
+            x[n, i] = _store(_load(x[n, i]) + _load(update[n, i]), x[n, i])
+    _norm(x, weight, eps, out)
+
+
+@_jit
+def _gate(gate_up, out):
+    """out [N, F] = silu(gate_up[:, :F]) * gate_up[:, F:]."""
+    F = out.shape[1]
+    for n in range(len(out)):
+        for i in range(F):
+            x = _load(gate_up[n, i])
+            out[n, i] = _store(x / (np.float32(1.0) + _exp(-x)) * _load(gate_up[n, F + i]), gate_up[n, i])
+
+
+@_jit
 def _norm_rotate(x, weight, cos, sin, eps, scale, y):
     """y [D] = rotary(rms_norm(x)) * scale; without weight, no norm."""
     D = x.shape[0]
@@ -163,7 +204,7 @@ def _norm_rotate(x, weight, cos, sin, eps, scale, y):
             squares += _load(x[d]) * _load(x[d])
         factor = scale / np.sqrt(squares / np.float32(D) + eps)
         for d in range(D):
-            y[d] = _load(x[d]) * factor * weight[d]
+            y[d] = _load(x[d]) * factor * _load(weight[d])
     for d in range(half):
         a, b = y[d], y[d + half]
         y[d] = a * cos[d] - b * sin[d]
