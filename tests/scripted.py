@@ -1,4 +1,4 @@
-"""A sampler that says what it is told, and an environment whose boards follow a plan: for the state machine."""
+"""A sampler that says what it is told, and an environment whose boards follow a plan."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,8 @@ CUT = "<cut>"  # a scripted reply that ends with this is cut by its limit instea
 
 
 class ScriptedSampler:
-    """Implements `Sampler`. `replies(trial, n)` is the n-th reply of a trial; `order` picks who answers in a poll.
+    """Implements `Sampler`. `replies(trial, n)` is the n-th reply of a trial; `order` picks who answers in a
+    poll.
 
     It keeps every request, and refuses a second one of a trial or of a released trial.
     """
@@ -77,8 +78,8 @@ class PlannedEnv:
         out = [self._step(int(i), reply) for i, reply in zip(env_idx, replies, strict=True)]
         rewards, done, truncated, success, valid, error = zip(*out, strict=True)
         return TurnOut(
-            np.array(rewards, np.float32), np.array(done), np.array(truncated), np.array(success), np.array(valid),
-            list(error),
+            np.array(rewards, np.float32), np.array(done), np.array(truncated), np.array(success),
+            np.array(valid), list(error),
         )  # fmt: skip
 
     def _step(self, i: int, reply: str):

@@ -26,8 +26,8 @@ def model():
 def collect(model, prompt="compact", sampler_options=None, **rollout):
     """(TrialBatch, sampler) of 2 groups of 4 trials."""
     sizes = {
-        "groups": 2, "trials_per_group": 4, "max_turns": 3, "max_reply_tokens": 8, "max_reflection_tokens": 10,
-        "max_sequence_tokens": 4096,
+        "groups": 2, "trials_per_group": 4, "max_turns": 3, "max_reply_tokens": 8,
+        "max_reflection_tokens": 10, "max_sequence_tokens": 4096,
     }  # fmt: skip
     config = Config()
     config = replace(

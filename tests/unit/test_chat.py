@@ -6,7 +6,7 @@ import pytest
 from lamer_fast.agent.chat import ChatRenderer
 from tests.tiny import CHATML, tiny_tokenizer
 
-# Qwen3's shape: an empty thinking block in the generation prompt, none in the history, replies stripped of theirs.
+# Qwen3's shape: an empty thinking block in the generation prompt, none in the history.
 STRIPS_THINKING = (
     "{% for m in messages %}{% set c = m['content'] %}"
     "{% if m['role'] == 'assistant' and '</think>' in c %}{% set c = c.split('</think>')[-1] %}{% endif %}"

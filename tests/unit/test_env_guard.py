@@ -8,7 +8,7 @@ from tests.scripted import PlannedEnv
 
 
 class Raises(PlannedEnv):
-    """Raises in `call` when board `guilty` is among the named, before or `after` it has stepped the others."""
+    """Raises in `call` when board `guilty` is named, before or `after` it has stepped the others."""
 
     def __init__(self, call: str, guilty: int, after: bool = False) -> None:
         super().__init__([["9", "9"]] * 4)

@@ -1,4 +1,4 @@
-"""The state machine of a trial against a scripted sampler: every order of phases, and what is stored of each."""
+"""The state machine of a trial against a scripted sampler: orders of phases, and what is stored of each."""
 
 from dataclasses import replace
 
@@ -107,7 +107,8 @@ def test_what_the_model_sees_in_context_trial():
     trials, _ = play(PlannedEnv([["2L", "1W"]]), episodes=2)
     reply = "<|im_start|>assistant\nreply {}<|im_end|>\n<|im_start|>user\n"
     expected = (
-        "<|im_start|>user\nTASK\n[e0 t0]<|im_end|>\n" + reply.format(0) + "[e0 t1]<|im_end|>\n" + reply.format(1)
+        "<|im_start|>user\nTASK\n[e0 t0]<|im_end|>\n"
+        + reply.format(0) + "[e0 t1]<|im_end|>\n" + reply.format(1)
         + "[e0 t2]\nreflect<|im_end|>\n" + reply.format(2) + "attempt 2\n[e1 t0]<|im_end|>\n"
         + "<|im_start|>assistant\nreply 3<|im_end|>"
     )  # fmt: skip
@@ -183,7 +184,7 @@ def test_a_trial_that_would_outgrow_the_sampler_ends_as_truncated():
 
 
 def test_a_first_prompt_that_cannot_fit_is_an_error():
-    with pytest.raises(ValueError, match="first prompt of .* exceed max_sequence_tokens 40"):
+    with pytest.raises(ValueError, match=r"first prompt of .* exceed max_sequence_tokens 40"):
         play(PlannedEnv([["1L"]]), limit=40)
 
 
@@ -226,8 +227,8 @@ def test_too_few_boards_is_an_error():
     config = Config()
     with pytest.raises(ValueError, match="128 trials need as many boards, the environment has 1"):
         collect_trials(
-            ScriptedSampler(RENDERER, lambda t, n: ""), env, Agent(RENDERER, env, config), draw_boards(config, 0),
-            config.rollout, seed=0,
+            ScriptedSampler(RENDERER, lambda t, n: ""), env, Agent(RENDERER, env, config), draw_boards(config,
+            0), config.rollout, seed=0,
         )  # fmt: skip
 
 

@@ -251,7 +251,7 @@ def test_bad_options(options, message):
 def test_bad_requests():
     sampler = sampler_of(tiny_model())
     ids = prompts(1, low=50, high=51)[0]
-    with pytest.raises(ValueError, match="prompt of 50 [+] max_tokens 207 exceed max_sequence_tokens 256"):
+    with pytest.raises(ValueError, match=r"prompt of 50 [+] max_tokens 207 exceed max_sequence_tokens 256"):
         sampler.submit(request(0, ids, max_tokens=207))
     with pytest.raises(ValueError, match="max_tokens >= 1, got 0 and 5"):
         sampler.submit(request(0, ids[:0], max_tokens=5))
@@ -265,7 +265,7 @@ def test_bad_requests():
         (Gemma3TextConfig(), "model type 'gemma3_text'"),
         (
             Qwen2Config(num_hidden_layers=2, layer_types=["full_attention", "sliding_attention"]),
-            "layer 1 .*'sliding",
+            r"layer 1 .*'sliding",
         ),
         (
             LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}),
