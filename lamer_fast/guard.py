@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Clock:
-    """Wall seconds per phase of one iteration. A phase over its limit prints all stacks and ends the process."""
+    """Wall seconds per phase of one iteration. A phase over its limit prints all stacks and ends the run."""
 
     def __init__(self, watchdog_s: float) -> None:
         self.watchdog_s = watchdog_s
@@ -20,7 +20,7 @@ class Clock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         # works while the interpreter lock is held by whatever hangs: the dump comes from a thread of C code
-        faulthandler.dump_traceback_later(self.watchdog_s, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self.watchdog_s, exit=True, file=sys.__stderr__ or sys.stderr)
         started = time.perf_counter()
         try:
             yield

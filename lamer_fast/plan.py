@@ -130,8 +130,8 @@ class Plan:
         if total > self.available:
             most = max(self.memory, key=lambda name: self.memory[name])
             raise ValueError(
-                f"the run needs about {total / GIB:.1f} GiB, {self.device} has {self.available / GIB:.1f} GiB; "
-                f"most of it: {most}"
+                f"the run needs about {total / GIB:.1f} GiB, {self.device} has "
+                f"{self.available / GIB:.1f} GiB; most of it: {most}"
             )
 
 

@@ -54,7 +54,7 @@ class RunFolder:
             shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         from torch.utils.tensorboard import SummaryWriter
 
-        self.board = SummaryWriter(str(self.path / "tensorboard"), purge_step=iteration)  # type: ignore[no-untyped-call]
+        self.board = SummaryWriter(str(self.path / "tensorboard"), purge_step=iteration)
         if self.config.train.wandb:
             self.wandb = _start_wandb(self.config, self.path)
 
@@ -147,7 +147,7 @@ def _scalars(record: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, fl
 
 def _start_wandb(config: Config, path: Path) -> Any:
     try:
-        import wandb
+        import wandb  # type: ignore[import-not-found]
     except ImportError:
         raise ValueError("train.wandb = True, but wandb is not installed (pip install wandb)") from None
     return wandb.init(project="lamer-fast", name=config.name, dir=str(path), config=to_flat(config))

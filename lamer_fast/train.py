@@ -32,7 +32,8 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
     """Iterates until the configured end, a stop request, or too many skipped updates in a row."""
     config = state.config
     for iteration in range(state.iteration, config.train.iterations):
-        clock, stats, transcripts = Clock(config.train.watchdog_s), LearnStats(), []
+        clock, stats = Clock(config.train.watchdog_s), LearnStats()
+        transcripts: list[dict[str, Any]] = []
         with clock.phase("sample"), display.phase("sample"):
             trials = collect(state, iteration, transcripts, clock)
         with clock.phase("learn"), display.phase("learn"):

@@ -1,6 +1,7 @@
 """TrialBatches made by hand: random ragged trials without a model or an environment."""
 
 import numpy as np
+
 from lamer_fast.rollout.trial_batch import Phase, TrialBatch
 
 VOCAB = 100

@@ -1,7 +1,8 @@
 """Checkpoints: atomic folders with everything that the future of a run depends on.
 
-`checkpoints/000040/` = the state after 40 iterations. A folder under that name is complete: it is written beside
-it, synced to the disk and renamed. Random numbers are functions of (seed, iteration), so no generator is stored.
+`checkpoints/000040/` = the state after 40 iterations. A folder under that name is complete: it is written
+beside it, synced to the disk and renamed. Random numbers are functions of (seed, iteration): no generator is
+stored.
 """
 
 import json
@@ -110,8 +111,8 @@ def finished(folder: Path) -> list[int]:
 def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
     """Runs `write` on a new folder, syncs it to the disk and puts it in the place of `target`.
 
-    A crash at any moment leaves either the old folder or the new one under that name, save in the instant between
-    the two renames when an old one is replaced: then it stands beside as `.old-NAME`.
+    A crash at any moment leaves either the old folder or the new one under that name, save in the instant
+    between the two renames when an old one is replaced: then it stands beside as `.old-NAME`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     new, old = target.with_name(f".new-{target.name}"), target.with_name(f".old-{target.name}")

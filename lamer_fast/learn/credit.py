@@ -1,5 +1,7 @@
 """Credit: the configuration's switches -> one advantage per turn, and which turns are trained on."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,8 @@ def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
     """One advantage per turn, [R] float32; broadcast to the turn's tokens by `pack`."""
     if trials.num_turns == 0:
         return np.zeros(0, np.float32)
-    advantages: NDArray[np.float32] = meta_advantages(
+    credit: Any = meta_advantages  # typed for tensors, takes numpy arrays as well
+    advantages: NDArray[np.float32] = credit(
         trials.rewards,
         trials.phase,
         trials.episode,

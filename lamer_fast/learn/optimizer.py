@@ -105,7 +105,7 @@ def _make_adamw(masters: list[Tensor], config: LearnConfig, device: torch.device
     if device.type != "cuda":
         raise ValueError(f"learn.optimizer = 'adamw_8bit' needs a GPU, the policy is on {device}")
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
     except ImportError:
         raise ValueError(
             "learn.optimizer = 'adamw_8bit' needs bitsandbytes, which is not installed"

@@ -1,6 +1,7 @@
 """Turns of a TrialBatch -> minibatches of packed micro-batches. Vectorised: no Python object per token."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ _SHUFFLE = 0x5317  # purpose tag among the generators keyed by (seed, iteration)
 
 
 def _split(trials: TrialBatch, order: NDArray[np.int64], config: Config) -> list[NDArray[np.int64]]:
-    """Rows of the turn table of each set, ascending. Each trial in turn goes to the set with fewest tokens."""
+    """Rows of the turn table of each set. Each trial in turn goes to the set with fewest tokens."""
     num_sets = config.learn.minibatches
     rows = np.flatnonzero(~lone_turns(trials, config.algo))
     tokens = np.zeros(trials.num_trials, np.int64)
@@ -88,7 +89,8 @@ def _pack_minibatch(
     kept = np.flatnonzero(needed)
     if len(kept) == 0:
         return []
-    bins = pack_bins(lengths[kept], config.learn.max_microbatch_tokens)
+    plan: Any = pack_bins  # typed for tensors, takes numpy arrays as well
+    bins = plan(lengths[kept], config.learn.max_microbatch_tokens)
     cu_tokens = _cumulative(num_tokens)
     minibatch = []
     for b in range(int(bins.max()) + 1):

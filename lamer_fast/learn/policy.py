@@ -19,12 +19,14 @@ SHIPPED_MODELS = Path(__file__).parents[1] / "recipes"
 class Policy(nn.Module):
     """Trunk and head in one module.
 
-    The model's parameters have the compute dtype, so that sampler and trainer read the same tensors. With bf16
-    compute the float32 masters stand beside them: the optimizer updates masters, `publish` rounds them into the
-    model. With float32 compute the masters ARE the parameters.
+    The model's parameters have the compute dtype, so that sampler and trainer read the same tensors. With
+    bf16 compute the float32 masters stand beside them: the optimizer updates masters, `publish` rounds them
+    into the model. With float32 compute the masters ARE the parameters.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, dtype: torch.dtype, *, frozen: bool = False) -> None:
+    model: Any  # a Hugging Face class, made at run time
+
+    def __init__(self, model: Any, tokenizer: Any, dtype: torch.dtype, *, frozen: bool = False) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
@@ -43,10 +45,10 @@ class Policy(nn.Module):
             else:
                 self.masters[name] = parameter.data.float().clone()
                 parameter.data = parameter.data.to(dtype)  # parameters only: rotary tables stay float32
-                parameter.register_post_accumulate_grad_hook(_add_to(self.masters[name]))
+                parameter.register_post_accumulate_grad_hook(_add_to(self.masters[name]))  # type: ignore[no-untyped-call]
 
     def forward(self, batch: PackedBatch, algo: AlgoConfig) -> PolicyLoss:
-        """Loss of a micro-batch, already weighted over its whole minibatch, and statistics per loss token [L].
+        """Loss of a micro-batch, already weighted over its minibatch, and statistics per loss token [L].
 
         Adds the head's gradient to its master at once: call `loss.backward()` exactly once, unscaled.
         """
@@ -105,11 +107,13 @@ class Policy(nn.Module):
             cu_seqlens=batch.cu_seqlens,
             max_seqlen=batch.max_seqlen,
         )
-        return out.last_hidden_state[0]
+        hidden: Tensor = out.last_hidden_state[0]
+        return hidden
 
     @property
     def head_weight(self) -> Tensor:
-        return self.model.get_output_embeddings().weight
+        weight: Tensor = self.model.get_output_embeddings().weight
+        return weight
 
     @property
     def device(self) -> torch.device:
@@ -209,7 +213,7 @@ def check_gguf(path: Path) -> None:
         raise ValueError(f"model.path = {str(path)!r} is no GGUF file: it starts with {magic!r}, not b'GGUF'")
 
 
-def check_head(model: nn.Module) -> None:
+def check_head(model: Any) -> None:
     head, config = model.get_output_embeddings(), model.config
     if head is None or getattr(head, "bias", None) is not None:
         raise ValueError(f"{config.model_type}: the output layer must be linear without bias")

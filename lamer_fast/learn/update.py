@@ -16,7 +16,7 @@ from lamer_kernels.policy import PolicyLoss
 
 @dataclass
 class Mismatch:
-    """Gap between the trainer's and the sampler's log-probability of the sampled tokens, d = trainer - sampler."""
+    """Gap between the log-probabilities of the sampled tokens, d = trainer - sampler."""
 
     mean: float = 0.0  # of |d|, nats
     max: float = 0.0  # of |d|, nats
@@ -126,8 +126,10 @@ def _token_means(outputs: list[PolicyLoss]) -> dict[str, float]:
 
 
 def mismatch(minibatches: list[Minibatch], stats: LearnStats, algo: AlgoConfig) -> Mismatch:
-    """Between sampler and trainer before the first update: over all tokens where they were recomputed, else over
-    those of the first update."""
+    """Between sampler and trainer before the first update.
+
+    Over all tokens where they were recomputed, else over those of the first update.
+    """
     if algo.old_logprobs == "sampler":
         return Mismatch.of(stats.first)
     return Mismatch.of(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+
 from tests.integration.tiny_run import TINY, recipe_file, train_main
 
 pytestmark = pytest.mark.long

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+
 from tests.integration.tiny_run import recipe_file, train_main
 
 TO_TINY = [
@@ -69,9 +70,9 @@ def test_what_a_run_leaves_behind(tmp_path, tiny_folder):
 @pytest.mark.long
 def test_options_of_the_update_run(tmp_path, tiny_folder):
     recipe = recipe_file(
-        tmp_path, tiny_folder, train__iterations=1, algo__kl_coef=0.1, algo__importance_cap=2.0, algo__loss="gspo",
-        algo__aggregation="sequence_mean", learn__epochs=2, learn__max_microbatch_tokens=512, learn__schedule="cosine",
-        model__activation_checkpointing=True, model__dtype="float32",
+        tmp_path, tiny_folder, train__iterations=1, algo__kl_coef=0.1, algo__importance_cap=2.0,
+        algo__loss="gspo", algo__aggregation="sequence_mean", learn__epochs=2, learn__schedule="cosine",
+        learn__max_microbatch_tokens=512, model__activation_checkpointing=True, model__dtype="float32",
     )  # fmt: skip
     assert train_main(recipe, tmp_path, "--name", "run") == 0
     (record,) = records(tmp_path / "run")
@@ -129,7 +130,8 @@ def test_dry_run_prints_settings_and_estimates(tmp_path, tiny_folder, capsys):
 def test_command_line_answers_without_torch():
     program = (
         "import sys; from lamer_fast import cli; assert cli.main(['--help']) == 0; "
-        "assert cli.main(['trian']) == 2; assert cli.main(['train', 'minesweeper-tiny', '--nonsense', '1']) == 2; "
+        "assert cli.main(['trian']) == 2; "
+        "assert cli.main(['train', 'minesweeper-tiny', '--nonsense', '1']) == 2; "
         "print(sorted({'torch', 'transformers', 'vllm'} & set(sys.modules)))"
     )
     path = [p for p in sys.path if p]

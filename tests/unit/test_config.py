@@ -1,6 +1,7 @@
-"""Configuration: what contradicts itself is refused by name; recipes and overrides resolve to typed values."""
+"""Configuration: contradictions are refused by name; recipes and overrides resolve to typed values."""
 
 import pytest
+
 from lamer_fast import recipe
 from lamer_fast.config import Config
 
@@ -12,7 +13,10 @@ def resolve(*overrides: str) -> Config:
 @pytest.mark.parametrize(
     ("overrides", "names"),
     [
-        (["--rollout.context", "trial", "--rollout.memory", "reflection"], ["rollout.context", "rollout.memory"]),
+        (
+            ["--rollout.context", "trial", "--rollout.memory", "reflection"],
+            ["rollout.context", "rollout.memory"],
+        ),
         (["--rollout.context", "turn", "--rollout.memory", "history"], ["rollout.reflect", "rollout.memory"]),
         (
             ["--rollout.context=episode", "--rollout.memory=both", "--rollout.reflect=false"],
@@ -21,17 +25,29 @@ def resolve(*overrides: str) -> Config:
         (["--rollout.top-p", "0.9"], ["rollout.top_p = 0.9", "rollout.top_k = 0"]),
         (["--rollout.top-k", "20"], ["rollout.top_p = 1.0", "rollout.top_k = 20"]),
         (["--rollout.max-reply-tokens", "4096"], ["rollout.max_reply_tokens", "rollout.max_sequence_tokens"]),
-        (["--rollout.cache-tokens", "100"], ["rollout.cache_tokens = 100", "rollout.max_sequence_tokens = 4096"]),
-        (["--learn.max-microbatch-tokens", "512"], ["learn.max_microbatch_tokens", "rollout.max_sequence_tokens"]),
+        (
+            ["--rollout.cache-tokens", "100"],
+            ["rollout.cache_tokens = 100", "rollout.max_sequence_tokens = 4096"],
+        ),
+        (
+            ["--learn.max-microbatch-tokens", "512"],
+            ["learn.max_microbatch_tokens", "rollout.max_sequence_tokens"],
+        ),
         (["--rollout.trials-per-group", "1"], ["rollout.trials_per_group = 1", "algo.estimator = 'gigpo'"]),
         (["--learn.minibatches", "129"], ["learn.minibatches = 129", "128 trials"]),
         (["--learn.warmup-updates", "601"], ["learn.warmup_updates = 601", "600 updates"]),
-        (["--algo.importance-cap", "2", "--algo.old-logprobs", "sampler"], ["importance_cap", "old_logprobs"]),
+        (
+            ["--algo.importance-cap", "2", "--algo.old-logprobs", "sampler"],
+            ["importance_cap", "old_logprobs"],
+        ),
         (["--algo.dual-clip", "0.5"], ["algo.dual_clip = 0.5"]),
         (["--algo.estimator", "grpo", "--algo.step-weight", "0.5"], ["grpo", "0.5"]),
         (["--algo.estimator", "rloo", "--algo.baseline", "mean"], ["rloo", "mean"]),
         (["--learn.optimizer=adamw_8bit", "--train.device=cpu"], ["learn.optimizer", "train.device"]),
-        (["--learn.offload-optimizer=rollout", "--train.device=cpu"], ["learn.offload_optimizer", "train.device"]),
+        (
+            ["--learn.offload-optimizer=rollout", "--train.device=cpu"],
+            ["learn.offload_optimizer", "train.device"],
+        ),
         (["--rollout.sleep-during-updates=true"], ["rollout.sleep_during_updates", "rollout.sampler"]),
         (["--env.min-moves", "30"], ["env.min_moves = 30", "env.max_moves = 21"]),
         (["--algo.gamma-traj", "1.5"], ["algo.gamma_traj = 1.5"]),
@@ -73,7 +89,8 @@ def test_twins_play_equally_many_episodes(name):
 
 def test_overrides_are_typed():
     config = resolve(
-        "--algo.gamma-step", "0.9", "--rollout.groups=1_024", "--rollout.reflect", "False", "--algo.scale=none"
+        "--algo.gamma-step", "0.9", "--rollout.groups=1_024", "--rollout.reflect", "False",
+        "--algo.scale=none",
     )  # fmt: skip
     assert config.algo.gamma_step == 0.9
     assert config.rollout.groups == 1024

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.credit import assign_credit
 from lamer_fast.rollout.trial_batch import Phase
@@ -16,7 +17,7 @@ RELEASED += [3.980523, 4.190024, 4.410551, 4.642686, 4.887038, 5.14425, 5.415, 9
 
 
 def golden_trials():
-    """The trial above and one that earned nothing, in one group; no anchor occurs twice, every reply is valid."""
+    """The trial above and one that earned nothing, in one group; no anchor occurs twice, all valid."""
     episode = np.repeat([0, 1, 1, 2, 2], [7, 1, 7, 1, 3])
     phase = np.repeat([Phase.PLAY, Phase.REFLECT, Phase.PLAY, Phase.REFLECT, Phase.PLAY], [7, 1, 7, 1, 3])
     rewards = np.zeros(38, np.float32)
@@ -57,7 +58,8 @@ def test_switches_reach_the_kernel():
     changes = [
         {"estimator": "grpo"}, {"episode_credit": "own"}, {"return_form": "released"}, {"gamma_step": 0.5},
         {"gamma_traj": 0.1}, {"reflection_score": "zero"}, {"stats_unit": "turn"}, {"scale": "std"},
-        {"baseline": "leave_one_out"}, {"anchor_key": "board+episode"}, {"step_weight": 0.3}, {"invalid_penalty": 2.0},
+        {"baseline": "leave_one_out"}, {"anchor_key": "board+episode"}, {"step_weight": 0.3},
+        {"invalid_penalty": 2.0},
     ]  # fmt: skip
     for change in changes:
         changed = assign_credit(trials, replace(AlgoConfig(), **change))

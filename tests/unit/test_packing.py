@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig
 from lamer_fast.learn.credit import lone_turns
 from lamer_fast.learn.packing import epochs, pack

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.packing import pack
@@ -14,7 +16,6 @@ from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.state import TrainState
 from lamer_fast.learn.update import LearnStats, Mismatch, mismatch, score, update_policy
 from lamer_kernels import register_attention
-from safetensors.torch import load_file
 from tests.hand_made import make_trials
 from tests.tiny import tiny_model
 
