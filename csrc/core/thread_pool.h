@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -46,6 +48,37 @@ class ThreadPool {
   // time.
   static constexpr int kMinSpins = 8, kMaxSpins = 1024;
 
+  // A counter that threads wait for. Not atomic::wait: libstdc++ yields inside it, and on a busy machine a
+  // yield gives the processor away for a whole time slice.
+  struct alignas(64) Counter {
+    std::atomic<std::uint32_t> value{0};
+    std::mutex mutex;
+    std::condition_variable changed;
+
+    void Wake() {
+      {
+        const std::lock_guard lock(mutex);
+      }
+      changed.notify_all();
+    }
+
+    // Returns when the value is not `old` any more.
+    void WaitWhile(std::uint32_t old, int& spins) {
+      for (int spin = 0; spin < spins; ++spin) {
+        if (value.load(std::memory_order_acquire) != old) {
+          spins = std::min(2 * spins, kMaxSpins);
+          return;
+        }
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+      }
+      spins = std::max(spins / 2, kMinSpins);
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] { return value.load(std::memory_order_acquire) != old; });
+    }
+  };
+
   struct State {
     using Work = void (*)(const void* work, std::size_t chunk);
 
@@ -56,19 +89,18 @@ class ThreadPool {
     std::vector<std::exception_ptr> errors;  // [num_chunks]
     bool stop = false;
     int caller_spins = kMaxSpins;
-    alignas(64) std::atomic<std::uint32_t> round{0};
-    alignas(64) std::atomic<std::uint32_t> num_running{0};
+    Counter round, num_running;
     std::vector<std::thread> threads;
 
     // Worker w takes chunk w + 1, if there is one; the caller takes chunk 0.
     void Serve(std::size_t worker) {
       int spins = kMaxSpins;
       for (std::uint32_t seen = 0;;) {
-        WaitWhile(round, seen, spins);
-        seen = round.load(std::memory_order_acquire);
+        round.WaitWhile(seen, spins);
+        seen = round.value.load(std::memory_order_acquire);
         if (stop) return;
         if (worker + 1 < num_chunks) Guarded(worker + 1);
-        if (num_running.fetch_sub(1, std::memory_order_acq_rel) == 1) num_running.notify_one();
+        if (num_running.value.fetch_sub(1, std::memory_order_acq_rel) == 1) num_running.Wake();
       }
     }
 
@@ -77,19 +109,19 @@ class ThreadPool {
       work = chunk_work;
       num_chunks = count;
       errors.assign(count, nullptr);
-      num_running.store(static_cast<std::uint32_t>(threads.size()), std::memory_order_relaxed);
+      num_running.value.store(static_cast<std::uint32_t>(threads.size()), std::memory_order_relaxed);
       NextRound();
       Guarded(0);
-      for (std::uint32_t left; (left = num_running.load(std::memory_order_acquire)) != 0;)
-        WaitWhile(num_running, left, caller_spins);
+      for (std::uint32_t left; (left = num_running.value.load(std::memory_order_acquire)) != 0;)
+        num_running.WaitWhile(left, caller_spins);
       for (const auto& error : errors) {
         if (error) std::rethrow_exception(error);
       }
     }
 
     void NextRound() {
-      round.fetch_add(1, std::memory_order_release);
-      round.notify_all();
+      round.value.fetch_add(1, std::memory_order_release);
+      round.Wake();
     }
 
     void Guarded(std::size_t c) {
@@ -100,20 +132,6 @@ class ThreadPool {
       }
     }
   };
-
-  static void WaitWhile(const std::atomic<std::uint32_t>& value, std::uint32_t old, int& spins) {
-    for (int spin = 0; spin < spins; ++spin) {
-      if (value.load(std::memory_order_acquire) != old) {
-        spins = std::min(2 * spins, kMaxSpins);
-        return;
-      }
-#if defined(__x86_64__)
-      __builtin_ia32_pause();
-#endif
-    }
-    spins = std::max(spins / 2, kMinSpins);
-    value.wait(old, std::memory_order_acquire);
-  }
 
   void Start() {
     if (state_ && owner_ == getpid()) return;
