@@ -12,7 +12,7 @@ from lamer_fast.warmstart.tokenizer import make_tokenizer
 
 def make_base_model(settings: WarmstartSettings, env: EnvConfig, max_tokens: int) -> tuple[Any, Any]:
     """(Qwen3ForCausalLM in float32, tokenizer). Positions are rotary, up to `max_tokens`."""
-    tokenizer = make_tokenizer(env, settings.cells_per_token)
+    tokenizer = make_tokenizer(env)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
@@ -22,7 +22,8 @@ def make_base_model(settings: WarmstartSettings, env: EnvConfig, max_tokens: int
         num_key_value_heads=settings.num_kv_heads,
         head_dim=settings.head_size,
         max_position_embeddings=max_tokens,
-        tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
+        tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

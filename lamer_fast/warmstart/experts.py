@@ -35,8 +35,11 @@ class Expert(ABC):
         self.remembers = rng.random(num_trials) < memory
 
     @abstractmethod
-    def play(self, trials: NDArray[np.int64]) -> list[str]:
-        """A reply to the board of each trial."""
+    def play(self, trials: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float64] | None]:
+        """A reply to the board of each trial, and the distribution over single actions it was drawn from.
+
+        The distribution is [B, num_actions], or None of an expert whose replies are several actions.
+        """
 
     @abstractmethod
     def reflect(self, trials: NDArray[np.int64]) -> list[str]:
@@ -57,7 +60,7 @@ class MinesweeperExpert(Expert):
         self.mined = np.zeros(shape, bool)
         self.free = np.zeros(shape, bool)
 
-    def play(self, trials: NDArray[np.int64]) -> list[str]:
+    def play(self, trials: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float64] | None]:
         batch = self.env.batch
         closed = batch.legal_actions(trials)
         self.free[trials] |= ~closed
@@ -68,10 +71,11 @@ class MinesweeperExpert(Expert):
         danger = np.where(closed, danger, np.inf)
         best = danger <= danger.min(axis=1, keepdims=True) + 1e-9
         loose = closed & ~(memory & self.mined[trials])
-        noisy = self.rng.random(len(trials)) < self.noise[trials]
-        choice = np.where(noisy[:, None], loose, best)
-        actions = np.where(choice, self.rng.random(choice.shape), -1.0).argmax(axis=1)
-        return [self.env.reply([action]) for action in actions.tolist()]
+        noise = self.noise[trials, None]
+        chances = (1 - noise) * _uniform(best) + noise * _uniform(loose)
+        actions = (chances.cumsum(axis=1) <= self.rng.random((len(trials), 1))).sum(axis=1)
+        actions = np.minimum(actions, chances.shape[1] - 1 - chances[:, ::-1].astype(bool).argmax(axis=1))
+        return [self.env.reply([action]) for action in actions.tolist()], chances
 
     def reflect(self, trials: NDArray[np.int64]) -> list[str]:
         width = self.env.batch.width
@@ -86,6 +90,10 @@ class MinesweeperExpert(Expert):
         return notes
 
 
+def _uniform(choices: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.asarray(choices / choices.sum(axis=1, keepdims=True))
+
+
 class SokobanExpert(Expert):
     """Optimal moves with noise. It has no use for a memory; its note is the last reply of the episode."""
 
@@ -95,12 +103,12 @@ class SokobanExpert(Expert):
         super().__init__(env, noise, memory, num_trials, rng)
         self.last = [""] * num_trials
 
-    def play(self, trials: NDArray[np.int64]) -> list[str]:
+    def play(self, trials: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float64] | None]:
         seeds = self.rng.integers(0, 2**63, len(trials), dtype=np.uint64)
         replies: list[str] = self.env.expert_replies(trials, self.noise[trials], seeds)
         for trial, reply in zip(trials.tolist(), replies, strict=True):
             self.last[trial] = reply.removeprefix("<action>").removesuffix("</action>")
-        return replies
+        return replies, None
 
     def reflect(self, trials: NDArray[np.int64]) -> list[str]:
         dead = self.env.batch.flags(trials)[2]
@@ -114,7 +122,11 @@ EXPERTS = {"minesweeper": MinesweeperExpert, "sokoban": SokobanExpert}
 
 
 class ExpertSampler:
-    """Answers requests with an expert's replies: a `Sampler` in all but a model."""
+    """Answers requests with an expert's replies: a `Sampler` in all but a model.
+
+    Attributes:
+        chances: per trial and turn, what the expert drew its action from; None of reflections.
+    """
 
     shares_weights = True
 
@@ -124,6 +136,7 @@ class ExpertSampler:
         self.tokenizer = tokenizer
         self.rollout = agent.rollout
         self.max_sequence_tokens = agent.rollout.max_sequence_tokens
+        self.chances: list[list[NDArray[np.float64] | None]] = [[] for _ in range(num_trials)]
         self._waiting: list[Request] = []
         self._turns = np.zeros(num_trials, np.int64)  # played in the present episode
 
@@ -139,8 +152,13 @@ class ExpertSampler:
         reflect = over & self.rollout.reflect
         self._turns[trials[over]] = 0
         self._turns[trials[~reflect]] += 1
-        texts = dict(zip(trials[~reflect].tolist(), self.expert.play(trials[~reflect]), strict=True))
-        texts.update(zip(trials[reflect].tolist(), self._reflect(trials[reflect]), strict=True))
+        replies, chances = self.expert.play(trials[~reflect])
+        texts = dict(zip(trials[~reflect].tolist(), replies, strict=True))
+        for b, trial in enumerate(trials[~reflect].tolist()):
+            self.chances[trial].append(None if chances is None else chances[b])
+        for trial, note in zip(trials[reflect].tolist(), self._reflect(trials[reflect]), strict=True):
+            self.chances[trial].append(None)
+            texts[trial] = note
         return self._completions(requests, [texts[trial] for trial in trials.tolist()])
 
     def release(self, trial: int) -> None:

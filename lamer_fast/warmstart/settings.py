@@ -41,7 +41,7 @@ class WarmstartSettings:
     """Updates between evaluations on `valid`."""
     eval_tasks: int = 256
     """Boards of such an evaluation."""
-    num_layers: int = 4
+    num_layers: int = 3
     """Decoder layers of a new model."""
     hidden_size: int = 128
     """Width of the residual stream."""
@@ -53,8 +53,8 @@ class WarmstartSettings:
     """Key and value heads."""
     head_size: int = 32
     """Width of a head."""
-    cells_per_token: int = 2
-    """Neighbouring cells of a board row that share a token."""
+    rope_theta: float = 200.0
+    """Base of the rotary positions; the common 1e4 spends most of a small head on distances never met."""
 
     @property
     def noise_levels(self) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Supervised training: the trainer's own packing and update, with experts in the place of the policy."""
+"""Supervised training on trials of experts, collected and rendered by the code that those of a policy are."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
 from lamer_fast.eval.success import play_boards, success_within
 from lamer_fast.learn.optimizer import Optimizer
-from lamer_fast.learn.packing import pack
 from lamer_fast.learn.policy import Policy, compute_dtype, load_policy
 from lamer_fast.learn.state import TrainState, make_sampler, pick_device
-from lamer_fast.learn.update import LearnStats, update_policy
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.make_env import eval_seeds, make_env
-from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_fast.warmstart.base_model import make_base_model
+from lamer_fast.warmstart.expert_batch import ExpertBatch, pack_experts
 from lamer_fast.warmstart.experts import EXPERTS, ExpertSampler
 from lamer_fast.warmstart.settings import WarmstartSettings
 from lamer_kernels import register_attention
+
+COLLECTED_TRIALS = 64  # played together; an update sees `trials` of them
 
 
 def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) -> None:
@@ -38,19 +38,17 @@ def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) 
     config = supervised_config(settings)
     state = build_state(settings, config)
     out.mkdir(parents=True, exist_ok=True)
-    cpu_seconds, losses = 0.0, []
+    cpu_seconds, losses, minibatches = 0.0, [], []
     with (out / "warmstart.jsonl").open("w") as log:
         for update in range(settings.updates):
             if update == settings.updates - settings.decay_updates:
                 decay = replace(config.learn, schedule="cosine", warmup_updates=update)
                 state.optimizer.config = decay
             started = time.process_time()
-            trials = expert_trials(settings, state, update)
-            stats = LearnStats()
-            for minibatch in pack(trials, np.ones(trials.num_turns, np.float32), config):
-                update_policy(state, minibatch, config.algo, stats)
+            if not minibatches:
+                minibatches = expert_minibatches(settings, state, update)
+            losses.append(fit(state, minibatches.pop()))
             cpu_seconds += time.process_time() - started
-            losses.append(stats.mean("loss"))
             out_of_time = 0 < settings.cpu_seconds <= cpu_seconds
             last = update + 1 == settings.updates or out_of_time
             if last or (update + 1) % settings.eval_every == 0:
@@ -69,24 +67,26 @@ def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) 
                 break
 
 
+def fit(state: TrainState, batches: list[ExpertBatch]) -> float:
+    """One update; returns the mean cross-entropy of the trained tokens before it, nats."""
+    num_tokens = sum(len(batch.targets) for batch in batches)
+    total = 0.0
+    for batch in batches:
+        loss = batch.loss(state.policy) / num_tokens
+        loss.backward()
+        total += float(loss.detach())
+    state.optimizer.step()
+    return total
+
+
 def supervised_config(settings: WarmstartSettings) -> Config:
-    """The recipe's configuration with the negative log-likelihood of expert tokens as the loss."""
+    """The recipe's configuration with the warm start's own optimisation."""
     config = recipe.resolve(settings.recipe)
     return replace(
         config,
-        rollout=replace(config.rollout, groups=settings.trials, trials_per_group=1),
-        algo=replace(
-            config.algo,
-            estimator="reinforce++",
-            loss="reinforce",
-            dual_clip=0.0,
-            entropy_coef=0.0,
-            old_logprobs="sampler",
-        ),
+        rollout=replace(config.rollout, groups=COLLECTED_TRIALS, trials_per_group=1),
         learn=replace(
             config.learn,
-            minibatches=1,
-            epochs=1,
             lr=settings.lr,
             schedule="constant",
             warmup_updates=settings.warmup_updates,
@@ -105,7 +105,7 @@ def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
         model, tokenizer = make_base_model(settings, config.env, config.rollout.max_sequence_tokens)
         model.set_attn_implementation(register_attention())
         policy = Policy(model.to(device).train(), tokenizer, compute_dtype(config.model, device))
-    env = make_env(config.env, settings.trials, split="train")
+    env = make_env(config.env, COLLECTED_TRIALS, split="train")
     return TrainState(
         config=config,
         policy=policy,
@@ -116,19 +116,40 @@ def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
     )
 
 
-def expert_trials(settings: WarmstartSettings, state: TrainState, update: int) -> TrialBatch:
-    """One trial of an expert of its own on each of `settings.trials` boards of `train`."""
+def expert_minibatches(
+    settings: WarmstartSettings, state: TrainState, update: int
+) -> list[list[ExpertBatch]]:
+    """What the updates from `update` on see: an expert of its own for each trial, on boards of `train`."""
     rng = np.random.default_rng([settings.seed, update])
-    return _play_experts(settings, state, state.env, draw_boards(state.config, update), rng)
+    boards = draw_boards(state.config, update)
+    return _play_experts(settings, state, state.env, boards, rng, settings.trials)
 
 
 def _play_experts(
-    settings: WarmstartSettings, state: TrainState, env: Any, boards: Boards, rng: np.random.Generator
-) -> TrialBatch:
-    game = EXPERTS[state.config.env.name]
+    settings: WarmstartSettings,
+    state: TrainState,
+    env: Any,
+    boards: Boards,
+    rng: np.random.Generator,
+    trials_per_minibatch: int,
+) -> list[list[ExpertBatch]]:
+    config, tokenizer = state.config, state.policy.tokenizer
+    game = EXPERTS[config.env.name]
     expert = game(env, settings.noise_levels, settings.memory, len(boards), rng)
-    sampler = ExpertSampler(expert, state.agent, state.policy.tokenizer, len(boards))
-    return collect_trials(sampler, env, state.agent, boards, state.config.rollout, seed=0)
+    sampler = ExpertSampler(expert, state.agent, tokenizer, len(boards))
+    trials = collect_trials(sampler, env, state.agent, boards, config.rollout, seed=0)
+    max_tokens = config.learn.max_microbatch_tokens
+    action_ids = single_token_actions(env, tokenizer)
+    vocab_size = len(state.policy.head_weight)
+    parts = np.split(np.arange(len(boards)), range(trials_per_minibatch, len(boards), trials_per_minibatch))
+    return [pack_experts(trials, part, sampler.chances, action_ids, vocab_size, max_tokens) for part in parts]
+
+
+def single_token_actions(env: Any, tokenizer: Any) -> list[int] | None:
+    """The token of each action's reply, or None if some reply takes several tokens."""
+    replies = [env.reply([action]) for action in range(env.batch.num_actions)]
+    encoded = tokenizer(replies, add_special_tokens=False)["input_ids"]
+    return [ids[0] for ids in encoded] if all(len(ids) == 1 for ids in encoded) else None
 
 
 def evaluate_valid(settings: WarmstartSettings, state: TrainState) -> dict[str, Any]:
@@ -137,14 +158,16 @@ def evaluate_valid(settings: WarmstartSettings, state: TrainState) -> dict[str, 
     seeds = eval_seeds(config.env, "valid", settings.eval_tasks)
     boards = Boards(seeds, np.arange(len(seeds), dtype=np.int32))
     env = make_env(config.env, len(seeds), split="valid")
-    trials = _play_experts(settings, state, env, boards, np.random.default_rng(settings.seed))
-    (minibatch,) = pack(trials, np.ones(trials.num_turns, np.float32), config)
-    logprobs = torch.cat([state.policy.logprobs(batch) for batch in minibatch])
+    rng = np.random.default_rng(settings.seed)
+    (batches,) = _play_experts(settings, state, env, boards, rng, len(seeds))
+    with torch.no_grad():
+        total = sum(float(batch.loss(state.policy)) for batch in batches)
+    valid_loss = total / sum(len(batch.targets) for batch in batches)
 
     state.sampler.load_weights(state.policy.named_weights(), version=0)
     won = play_boards(state.sampler, state.agent.renderer, config, seeds, split="valid", seed=settings.seed)
     success_at = success_within(won).mean(axis=0).round(4).tolist()
-    return {"tasks": len(seeds), "valid_loss": round(-float(logprobs.mean()), 5), "success_at": success_at}
+    return {"tasks": len(seeds), "valid_loss": round(valid_loss, 5), "success_at": success_at}
 
 
 def _line(record: dict[str, Any]) -> str:

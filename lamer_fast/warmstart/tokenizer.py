@@ -1,6 +1,6 @@
 """A small tokenizer for the games: whole words of the compact texts, every byte for anything else."""
 
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 from lamer_fast.config import EnvConfig
@@ -14,16 +14,12 @@ CHAT_TEMPLATE = (
 )
 SPECIAL = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
 TAGS = ("<action>", "</action>", "<remark>", "</remark>")
-TRIAL_WORDS = ("reflect", "attempt ", "\n")
+TRIAL_WORDS = ("\nreflect", "attempt ")
+MAX_ROW_CELLS = 3
 
 
-def make_tokenizer(env: EnvConfig, cells_per_token: int = 1) -> Any:
-    """A `PreTrainedTokenizerFast` over the 256 bytes and some words, so that any text makes the round trip.
-
-    Args:
-        cells_per_token: neighbouring cells of a row that share a token. Fewer tokens, but the model has
-            to learn each combination.
-    """
+def make_tokenizer(env: EnvConfig) -> Any:
+    """A `PreTrainedTokenizerFast` over the 256 bytes and some words: any text makes the round trip."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -32,7 +28,7 @@ def make_tokenizer(env: EnvConfig, cells_per_token: int = 1) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL))
-    words = dict.fromkeys((*TAGS, *TRIAL_WORDS, *game_words(env, cells_per_token)))
+    words = dict.fromkeys((*TAGS, *TRIAL_WORDS, *game_words(env)))
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words if len(word) > 1])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -45,17 +41,32 @@ def make_tokenizer(env: EnvConfig, cells_per_token: int = 1) -> Any:
     return fast
 
 
-def game_words(env: EnvConfig, cells_per_token: int) -> list[str]:
-    """Groups of cells (also with a line end), coordinates, whole replies, words of prompts and notes."""
+def game_words(env: EnvConfig) -> list[str]:
+    """Rows of the board, coordinates, whole replies, words of prompts and notes."""
     if env.name == "minesweeper":
-        symbols = "?." + "12345678"[: env.num_mines] + "*"
         cells = [f"({r}, {c})" for r in range(1, env.height + 1) for c in range(1, env.width + 1)]
         words = cells + [f"<action>{cell}</action>" for cell in cells]
         words += ["mine ", "no mine", "Minesweeper ", f"{env.height}x{env.width}"]
         words += [", ", " mines.\n", "(row, column)"]
-    else:
-        symbols = "#_OX*PS"
-        words = ["up", "down", "left", "right", ", ", "stuck: ", "too slow: ", "Sokoban. "]
-        words += [" pushes ", " to ", " is wall.\n"]
-    groups = ["".join(group) for group in product(symbols, repeat=cells_per_token)]
-    return words + groups + [group + "\n" for group in groups]
+        return words + _minesweeper_rows(env)
+    words = ["up", "down", "left", "right", ", ", "stuck: ", "too slow: ", "Sokoban. "]
+    words += [" pushes ", " to ", " is wall.\n"]
+    return words + [cell + "\n" for cell in "#_OX*PS"]
+
+
+def _minesweeper_rows(env: EnvConfig) -> list[str]:
+    """A token per row and content of it: it says where its cells are, and a board costs `height` tokens.
+
+    Left out, and so spelled in bytes: what no game shows (a blank beside a closed cell, two mines gone off).
+    Boards wider than MAX_ROW_CELLS, or of another style than "numbered", get a token per cell.
+    """
+    symbols = "?." + "12345678"[: env.num_mines] + "*"
+    if env.style != "numbered" or env.width > MAX_ROW_CELLS:
+        return [symbol + "\n" for symbol in symbols]
+    rows = []
+    for cells in product(symbols, repeat=env.width):
+        pairs = {a + b for a, b in pairwise(cells)}
+        if cells.count("*") <= 1 and not pairs & {".?", "?.", ".*", "*."}:
+            rows.append(" ".join(cells))
+    numbered = [f"Row {r}: {row}" for r in range(1, env.height + 1) for row in rows]
+    return [row if row.startswith("Row 1:") else "\n" + row for row in numbered]

@@ -1,0 +1,224 @@
+"""Warm start: tokenizer, experts and what they write, settings, and training of a very small model."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies
+
+from lamer_fast import recipe
+from lamer_fast.agent.agent import Agent
+from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.rollout.boards import Boards
+from lamer_fast.rollout.collect import collect_trials
+from lamer_fast.rollout.make_env import make_env
+from lamer_fast.rollout.trial_batch import Phase
+from lamer_fast.warmstart.command import run
+from lamer_fast.warmstart.expert_batch import pack_experts
+from lamer_fast.warmstart.experts import EXPERTS, ExpertSampler
+from lamer_fast.warmstart.settings import WarmstartSettings, resolve
+from lamer_fast.warmstart.supervised import single_token_actions
+from lamer_fast.warmstart.tokenizer import make_tokenizer
+
+RECIPES = {"minesweeper": "minesweeper-tiny", "sokoban": "sokoban-tiny"}
+TOKENIZERS = {game: make_tokenizer(recipe.resolve(name).env) for game, name in RECIPES.items()}
+
+
+def play_experts(game, num_trials=48, noise=0.0, memory=1.0, seed=0, **rollout):
+    """(trials, transcripts) of experts in the recipe of `game`."""
+    config = recipe.resolve(RECIPES[game])
+    config = replace(config, rollout=replace(config.rollout, **rollout))
+    tokenizer = TOKENIZERS[game]
+    env = make_env(config.env, num_trials, split="train")
+    agent = Agent(ChatRenderer(tokenizer), env, config)
+    expert = EXPERTS[game](env, [noise], memory, num_trials, np.random.default_rng(seed))
+    boards = Boards(np.arange(num_trials, dtype=np.uint64), np.arange(num_trials, dtype=np.int32))
+    transcripts = []
+    trials = collect_trials(
+        ExpertSampler(expert, agent, tokenizer, num_trials), env, agent, boards, config.rollout,
+        seed=0, record=transcripts, num_recorded=num_trials,
+    )  # fmt: skip
+    trials.validate()
+    return trials, transcripts
+
+
+@pytest.mark.parametrize("game", TOKENIZERS)
+@settings(max_examples=60, deadline=None)
+@given(text=strategies.text() | strategies.text("Row 1:?.23*#_OXPS\n(,)<action>"))
+def test_every_text_makes_the_round_trip(game, text):
+    tokenizer = TOKENIZERS[game]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) == text
+
+
+def test_texts_of_the_demo_take_few_tokens():
+    tokenizer = TOKENIZERS["minesweeper"]
+
+    def count(text):
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    assert count("<action>(2, 3)</action>") == 1
+    assert count("Row 1: ? 1 .\nRow 2: ? 2 1\nRow 3: ? ? ?\nRow 4: ? * ?\nRow 5: 1 ? ?") == 5
+    assert count("mine (2, 3)") == 2
+
+
+@pytest.mark.parametrize("game", RECIPES)
+def test_expert_turns_are_valid_and_trained(game):
+    trials, _ = play_experts(game, noise=0.3)
+    assert trials.valid.all() and not trials.errors
+    sampled = np.zeros(len(trials.tokens), bool)
+    for start, end in zip(trials.token_start, trials.token_end, strict=True):
+        sampled[start:end] = True
+    assert (sampled == trials.loss_mask).all()
+
+
+def test_notes_name_the_mines_that_went_off():
+    _, transcripts = play_experts("minesweeper", noise=0.3)
+    notes = 0
+    for trial in transcripts:
+        hit = set()
+        for turn in trial["turns"]:
+            if turn["phase"] == Phase.PLAY or turn["phase"] == "play":
+                last = turn
+                continue
+            hit |= set(re.findall(r"\(\d, \d\)", last["reply"]))  # the reply that ended the episode
+            assert set(re.findall(r"\(\d, \d\)", turn["reply"])) == hit
+            assert turn["reply"].startswith("mine ")
+            notes += 1
+    assert notes > 20
+
+
+def test_an_expert_with_memory_opens_no_mine_twice_and_is_better_for_it():
+    with_memory, transcripts = play_experts("minesweeper", 256, noise=0.15, memory=1.0)
+    without, _ = play_experts("minesweeper", 256, noise=0.15, memory=0.0)
+    for trial in transcripts:
+        notes = [t["reply"] for t in trial["turns"] if t["reply"].startswith("mine ")]
+        cells = re.findall(r"\(\d, \d\)", notes[-1]) if notes else []
+        assert len(set(cells)) == len(notes)
+    gain_with, gain_without = (s.success_at()[2] - s.success_at()[0] for s in (with_memory, without))
+    assert gain_with > gain_without + 0.1
+
+
+def test_noise_makes_an_expert_worse():
+    clean, _ = play_experts("minesweeper", 256, noise=0.0)
+    noisy, _ = play_experts("minesweeper", 256, noise=0.4)
+    assert clean.success_at()[0] > noisy.success_at()[0] + 0.15
+
+
+def test_the_same_seed_gives_the_same_trials():
+    first, _ = play_experts("minesweeper", noise=0.3, seed=5)
+    again, _ = play_experts("minesweeper", noise=0.3, seed=5)
+    other, _ = play_experts("minesweeper", noise=0.3, seed=6)
+    assert np.array_equal(first.tokens, again.tokens)
+    assert not np.array_equal(first.tokens, other.tokens)
+
+
+def test_tagged_reflections_stand_in_their_tags():
+    config = recipe.resolve("minesweeper-tiny", ["--env.prompt", "full"])
+    tokenizer = TOKENIZERS["minesweeper"]
+    env = make_env(config.env, 16, split="train")
+    agent = Agent(ChatRenderer(tokenizer), env, config)
+    expert = EXPERTS["minesweeper"](env, [0.5], 1.0, 16, np.random.default_rng(0))
+    env.reset(np.arange(16, dtype=np.uint64))
+    for note in ExpertSampler(expert, agent, tokenizer, 16)._reflect(np.arange(16)):
+        assert agent.reflection(note) == ("no mine", True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--nois", "0.1"], "unknown key 'nois'"),
+        (["--noise", "0.1,1.5"], "noise = '0.1,1.5'"),
+        (["--memory", "2"], "memory = 2.0"),
+        (["--updates", "10"], "warmup_updates = 100 and decay_updates"),
+        (["--trials", "0"], "trials = 0"),
+    ],
+)
+def test_bad_settings_are_named(overrides, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        resolve("minesweeper-tiny-base", overrides)
+
+
+def test_unknown_warm_start_lists_those_there_are():
+    with pytest.raises(ValueError, match="minesweeper-tiny-base"):
+        resolve("minesweeper")
+
+
+@pytest.mark.long
+def test_warm_start_learns_writes_and_goes_on(tmp_path):
+    small = ["--num_layers", "1", "--hidden_size", "32", "--mlp_size", "64", "--num_heads", "2"]
+    small += ["--num_kv_heads", "1", "--head_size", "16", "--eval_tasks", "8", "--eval_every", "15"]
+    short = ["--updates", "30", "--warmup_updates", "0", "--decay_updates", "5", "--lr", "1e-2"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(["minesweeper-tiny-base", "--out", str(first), *small, *short]) == 0
+    records = [json.loads(line) for line in (first / "warmstart.jsonl").read_text().splitlines()]
+    assert [record["update"] for record in records] == [15, 30]
+    assert records[1]["valid_loss"] < records[0]["valid_loss"]
+    assert (first / "model.safetensors").stat().st_size > 0
+
+    assert run(["minesweeper-tiny-base", "--out", str(second), "--start", str(first), *small, *short]) == 0
+    went_on = json.loads((second / "warmstart.jsonl").read_text().splitlines()[0])
+    assert went_on["valid_loss"] < records[0]["valid_loss"]
+
+    with pytest.raises(ValueError, match="is not empty"):
+        run(["minesweeper-tiny-base", "--out", str(first), *small, *short])
+
+
+def test_settings_have_defaults_for_everything():
+    WarmstartSettings().validate()
+
+
+def test_every_board_of_a_trial_takes_a_token_a_row():
+    config = recipe.resolve("minesweeper-tiny")
+    tokenizer = TOKENIZERS["minesweeper"]
+    _, transcripts = play_experts("minesweeper", 128, noise=0.4)
+    boards = {turn["board"] for trial in transcripts for turn in trial["turns"]}
+    assert len(boards) > 500
+    lengths = {len(tokenizer(board, add_special_tokens=False)["input_ids"]) for board in boards}
+    assert lengths == {config.env.height}
+
+
+def test_loss_is_the_cross_entropy_of_the_distribution_the_expert_drew_from():
+    """Against the same thing written out turn by turn, for a policy whose logits are known."""
+    config = recipe.resolve("minesweeper-tiny")
+    tokenizer = TOKENIZERS["minesweeper"]
+    env = make_env(config.env, 8, split="train")
+    agent = Agent(ChatRenderer(tokenizer), env, config)
+    sampler = ExpertSampler(
+        EXPERTS["minesweeper"](env, [0.3], 0.5, 8, np.random.default_rng(0)), agent, tokenizer, 8
+    )
+    boards = Boards(np.arange(8, dtype=np.uint64), np.arange(8, dtype=np.int32))
+    trials = collect_trials(sampler, env, agent, boards, config.rollout, seed=0)
+    action_ids = single_token_actions(env, tokenizer)
+
+    weight = torch.randn(len(tokenizer), 4, generator=torch.Generator().manual_seed(0))
+    embedding = torch.randn(len(tokenizer), 4, generator=torch.Generator().manual_seed(1))
+
+    class Bigram:
+        head_weight = weight
+
+        def hidden(self, packed):
+            return embedding[packed.input_ids]
+
+    batches = pack_experts(trials, np.arange(8), sampler.chances, action_ids, len(tokenizer), max_tokens=300)
+    assert len(batches) > 1
+    total = sum(float(batch.loss(Bigram())) for batch in batches)
+
+    logprobs = torch.log_softmax(embedding @ weight.T, dim=-1)  # [previous token, next token]
+    expected = 0.0
+    chances = [c for turns in sampler.chances for c in turns]
+    assert len(chances) == trials.num_turns
+    for turn in range(trials.num_turns):
+        start, end = int(trials.token_start[turn]), int(trials.token_end[turn])
+        for at in range(start, end):
+            row = logprobs[int(trials.tokens[at - 1])]
+            if at == start and trials.phase[turn] == Phase.PLAY:
+                drawn = action_ids.index(int(trials.tokens[at]))
+                assert chances[turn][drawn] > 0 and chances[turn].sum() == pytest.approx(1)
+                expected -= float((torch.from_numpy(chances[turn]) * row[action_ids]).sum())
+            else:
+                expected -= float(row[int(trials.tokens[at])])
+    assert total == pytest.approx(expected, rel=1e-5)
