@@ -11,8 +11,9 @@ CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 CLOCK = "cuda" if CUDA else "process"
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-# relative Frobenius error of loss and gradients between two correct implementations, by the dtype of their GEMMs
-TOLERANCE = {"bf16": 2e-2, "fp32": 1e-4}
+# Relative Frobenius error of loss and gradients between correct implementations. Where a CPU writes logits in
+# bf16, the peers' logit of 8 moves by up to 0.03, its probability and gradient by 3 %.
+TOLERANCE = {"bf16": 5e-2, "fp32": 1e-4}
 PEERS = find_peers()
 
 if CUDA:  # Qwen3-4B's head
@@ -25,7 +26,7 @@ GOALS_S = {1.0: 0.064, 0.25: 0.016} if CUDA else {}
 
 
 def make_case(case: Case, sequences: int = 8) -> HeadCase:
-    """Hidden states and weights whose softmax has a few nats of entropy; loss tokens in runs of 32, like turns."""
+    """Inputs whose softmax has a few nats of entropy; loss tokens in runs of 32, like turns."""
     g = torch.Generator().manual_seed(0)
     length = case.T // sequences
     hidden = torch.randn(case.T, case.H, generator=g)
@@ -81,15 +82,23 @@ def bench(case: Case) -> list[Row]:
     return [
         *compare(
             providers,
-            check=lambda a, b: all(_relative_error(x, y) < tolerance for x, y in zip(a, b, strict=True)),
+            check=lambda a, b: _agree(a, b, tolerance),
             mode="fwd+bwd",
             clock=CLOCK,
-            repeats=15 if CUDA else 5,
+            repeats=15 if CUDA else 3,
             goal=GOALS_S.get(case.loss_share),
             roofline=bound,
         ),
         *_errors(inputs),
     ]
+
+
+def _agree(a: tuple[Tensor, ...], b: tuple[Tensor, ...], tolerance: float) -> bool:
+    """The loss is a mean of terms of both signs and size about 1: its error is absolute, the gradients' relative."""
+    loss_error = float((a[0] - b[0]).abs())
+    return loss_error < tolerance and all(
+        _relative_error(x, y) < tolerance for x, y in zip(a[1:], b[1:], strict=True)
+    )
 
 
 def _relative_error(x: Tensor, y: Tensor) -> float:

@@ -1,8 +1,8 @@
 """The loss heads of TRL, Liger and verl, each at its best settings, behind one call.
 
-Each function takes a `HeadCase` and returns the scalar loss; autograd does the rest. Peers come from PEERS_PATH or
-from .venv-peers; an absent one is skipped by name. None of them takes token advantages through its fused loss, so
-the cases have one advantage per sequence.
+Each function takes a `HeadCase` and returns the scalar loss; autograd does the rest. Peers come from
+PEERS_PATH or from .venv-peers; an absent one is skipped by name. None of them takes token advantages through
+its fused loss, so the cases have one advantage per sequence.
 """
 
 import os

@@ -49,7 +49,7 @@ def make_inputs(
     logit_scale: float = 1.0,
     seed: int = 0,
 ) -> Inputs:
-    """float64 inputs whose values bf16 can hold; L None: every token, no token_idx. temperature "tokens": [L]."""
+    """float64 inputs whose values bf16 can hold; L None: all tokens; temperature "tokens": one per token."""
     g = torch.Generator().manual_seed(seed)
     hidden = torch.randn(T, H, generator=g).bfloat16().double()
     weight = (torch.randn(V, H, generator=g) * logit_scale / H**0.5).bfloat16().double()

@@ -96,7 +96,7 @@ def test_two_runs_give_equal_bits():
 
 
 def test_row_offsets_are_int64():
-    """Row 14,135 of a 151,936-entry vocabulary starts beyond 2^31: the kernels' own expression, in the interpreter."""
+    """Row 14,135 of a 151,936-entry vocabulary starts beyond 2^31: the kernels' own expression."""
     import triton
     import triton.language as tl
 
@@ -105,7 +105,7 @@ def test_row_offsets_are_int64():
         row = tl.program_id(0).to(tl.int64)
         tl.store(out_ptr + tl.program_id(0), row * stride)
 
-    out = torch.zeros(16_000, dtype=torch.int64, device=DEVICE)[:: 1 if CUDA else 1]
+    out = torch.zeros(16_000, dtype=torch.int64, device=DEVICE)
     offset_kernel[(16_000 if CUDA else 3,)](out, 151_936 if CUDA else 1_200_000_000)
     last = 15_999 if CUDA else 2
     assert int(out[last]) == last * (151_936 if CUDA else 1_200_000_000) > 2**31
@@ -151,5 +151,5 @@ def test_default_path_never_synchronises():
 def test_cpu_tensors_are_refused_outside_the_interpreter(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     inputs = make_inputs().to(torch.float32)
-    with pytest.raises(ValueError, match="backend 'triton' needs CUDA tensors"):
+    with pytest.raises(ValueError, match="backend 'triton' needs the triton package and CUDA tensors"):
         linear_logprob(inputs.hidden, inputs.weight, inputs.targets, backend="triton", **inputs.options)

@@ -129,7 +129,7 @@ def test_chunk_size_permutation_and_packing_do_not_matter():
     order = torch.randperm(31)
     mixed = linear_logprob(hidden, weight, y[order], token_idx=idx[order], entropy=True)
     alone = [
-        linear_logprob(hidden[i : i + 1], weight, y[l : l + 1]).logprobs for l, i in enumerate(idx.tolist())
+        linear_logprob(hidden[i : i + 1], weight, y[n : n + 1]).logprobs for n, i in enumerate(idx.tolist())
     ]
     torch.testing.assert_close(small.logprobs, whole.logprobs)
     torch.testing.assert_close(mixed.logprobs, whole.logprobs[order])

@@ -1,4 +1,4 @@
-"""linear_policy_loss on the CPU path: every loss against the reference, compaction, accumulation, refusals."""
+"""linear_policy_loss on the CPU path: every loss, compaction, accumulation, refusals."""
 
 import pytest
 import torch

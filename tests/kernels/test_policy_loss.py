@@ -108,7 +108,7 @@ def test_token_weights_bad_input(arguments, options, message):
 
 def test_policy_loss_bad_input():
     logprobs, old_logprobs, advantages, _ = make_inputs()
-    with pytest.raises(ValueError, match="entropy_coef 0.1 needs entropy, got None"):
+    with pytest.raises(ValueError, match=r"entropy_coef 0\.1 needs entropy, got None"):
         policy_loss(logprobs, old_logprobs, advantages, entropy_coef=0.1)
     with pytest.raises(ValueError, match=r"old_logprobs must have shape \(23\), got \(22,\)"):
         policy_loss(logprobs, old_logprobs[1:], advantages)

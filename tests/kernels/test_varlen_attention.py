@@ -1,4 +1,4 @@
-"""varlen_attention against its definition, and Hugging Face models run packed against one sequence at a time."""
+"""varlen_attention against its definition, and Hugging Face models packed against one by one."""
 
 import pytest
 import torch

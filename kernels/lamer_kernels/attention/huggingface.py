@@ -1,4 +1,4 @@
-"""register_attention: any Hugging Face full-attention model runs packed sequences through varlen_attention."""
+"""register_attention: Hugging Face full-attention models run packed sequences by varlen_attention."""
 
 from typing import Any
 
@@ -17,8 +17,9 @@ def register_attention(name: str = "lamer_varlen") -> str:
         model(input_ids=ids[None], position_ids=positions[None], cu_seqlens=cu_seqlens, max_seqlen=max_seqlen,
               use_cache=False)
 
-    Without ``cu_seqlens`` each row of the batch is one sequence. Raises ``ValueError`` at the call for what it would
-    get wrong: padding masks, sliding windows, attention softcaps and sinks, dropout, a key/value cache.
+    Without ``cu_seqlens`` each row of the batch is one sequence. Raises ``ValueError`` at the call for what
+    it would get wrong: padding masks, sliding windows, attention softcaps and sinks, dropout, a key/value
+        cache.
     """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
@@ -65,7 +66,7 @@ def _attention(
 
 
 def _no_mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> None:
-    """The mask is cu_seqlens; a padding mask must not be lost in silence. (With one it reads the mask's values.)"""
+    """cu_seqlens is the mask. A padding mask must not be lost in silence: its values are read."""
     if attention_mask is not None and not bool(attention_mask.all()):
         raise ValueError(
             f"packed attention takes cu_seqlens, got a padding mask {tuple(attention_mask.shape)}"

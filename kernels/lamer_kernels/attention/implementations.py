@@ -1,4 +1,5 @@
-"""The attention functions behind varlen_attention, all with its arguments. Optional packages are imported on use.
+"""The attention functions behind varlen_attention, all with its arguments. Optional packages are imported on
+use.
 
 Built and tested: sdpa (CPU), torch (CUDA). flash_attn and xformers follow their documented signatures and are
 untested until a record exists.
@@ -6,6 +7,7 @@ untested until a record exists.
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +31,10 @@ def _sdpa(
         k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
     lengths = cu_seqlens.diff().tolist()
     # split, not slices: the gradient of a slice is a zero tensor of the full length each
-    parts = zip(*(x.transpose(0, 1).unsqueeze(0).split(lengths, dim=2) for x in (q, k, v)), strict=True)
-    outs = [F.scaled_dot_product_attention(*part, is_causal=causal, scale=scale) for part in parts]
+    parts = zip(
+        *(torch.split(x.transpose(0, 1).unsqueeze(0), lengths, dim=2) for x in (q, k, v)), strict=True
+    )
+    outs = [F.scaled_dot_product_attention(a, b, c, is_causal=causal, scale=scale) for a, b, c in parts]
     return torch.cat(outs, dim=2).squeeze(0).transpose(0, 1)
 
 
@@ -40,7 +44,7 @@ def _torch(
     from torch.nn.attention.varlen import varlen_attn
 
     accepted = inspect.signature(varlen_attn).parameters
-    options: dict[str, object] = {"scale": scale} if scale is not None else {}
+    options: dict[str, Any] = {"scale": scale} if scale is not None else {}
     if "window_size" in accepted:
         options["window_size"] = (-1, 0) if causal else (-1, -1)
     else:
@@ -51,7 +55,8 @@ def _torch(
         else:
             repeats = q.shape[1] // k.shape[1]
             k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
-    out: Tensor = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, **options)  # type: ignore
+    out = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, **options)
+    assert isinstance(out, Tensor)
     return out
 
 
@@ -59,7 +64,7 @@ def _flash_attn(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, causal: bool, scale: float | None
 ) -> Tensor:
     if has_package("flash_attn_interface"):  # 3
-        from flash_attn_interface import flash_attn_varlen_func
+        from flash_attn_interface import flash_attn_varlen_func  # type: ignore[import-not-found]
     else:
         try:  # 4
             from flash_attn.cute import flash_attn_varlen_func

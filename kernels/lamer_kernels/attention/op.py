@@ -29,8 +29,9 @@ def varlen_attention(
         max_seqlen: >= the longest sequence.
         scale: of the scores; None is D ** -0.5.
         implementation: "auto", or by name: "sdpa" (per sequence; any device and dtype), "torch"
-            (``torch.nn.attention.varlen``; CUDA, 16 bit), "flash_attn" (2, 3 or 4, whichever is installed; CUDA, 16
-            bit), "xformers" (CUDA, 16 bit), "reference". auto: sdpa on a CPU and for fp32; else flash_attn, torch.
+            (``torch.nn.attention.varlen``; CUDA, 16 bit), "flash_attn" (2, 3 or 4, whichever is installed;
+            CUDA, 16 bit), "xformers" (CUDA, 16 bit), "reference". auto: sdpa on a CPU and for fp32; else
+            flash_attn, torch.
         validate: also check the values of cu_seqlens and max_seqlen, which synchronises with a GPU.
 
     Returns:

@@ -1,5 +1,7 @@
 """Reference: softmax(q k^T * scale) v per sequence, written out. Any float dtype; runs anywhere."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ def varlen_attention_ref(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     bounds = cu_seqlens.tolist()
     out = torch.zeros_like(q)
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in pairwise(bounds):
         repeats = q.shape[1] // k.shape[1]
         keys, values = (x[start:end].repeat_interleave(repeats, dim=1) for x in (k, v))
         scores = torch.einsum("ihd,jhd->hij", q[start:end], keys) * scale

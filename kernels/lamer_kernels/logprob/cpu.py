@@ -14,12 +14,15 @@ BLOCK_ELEMENTS = 1 << 17  # 512 KB of float32: two such buffers fit a core's L2
 
 
 class RowStats(NamedTuple):
-    """Per row [C]: log-prob of the target, log of the normaliser, entropy and sum p^2 (None unless asked for)."""
+    """Per row [C]: log-prob of the target, log of the normaliser, entropy, sum p^2 (None: not asked for)."""
 
     logprobs: Tensor
     lse: Tensor
     entropy: Tensor | None
     sum_sq: Tensor | None
+
+    def at(self, rows: slice | Tensor) -> "RowStats":
+        return RowStats(*(None if x is None else x[rows] for x in self))
 
 
 class RowGrads(NamedTuple):
@@ -29,6 +32,9 @@ class RowGrads(NamedTuple):
     prob: Tensor
     log_prob: Tensor | None
     square: Tensor | None
+
+    def at(self, rows: slice | Tensor) -> "RowGrads":
+        return RowGrads(*(None if x is None else x[rows] for x in self))
 
 
 def row_grads(
@@ -92,7 +98,8 @@ def write_dlogits(
     temperature: float | Tensor,
     dtype: torch.dtype,
 ) -> Tensor:
-    """The gradient [C, V] with respect to ``x @ weight.T`` in ``dtype``, hidden's: here always that of the logits.
+    """The gradient [C, V] with respect to ``x @ weight.T`` in ``dtype``, hidden's: here always that of the
+    logits.
 
     Args:
         out: buffer like ``logits`` whose memory takes the result; None overwrites ``logits``.

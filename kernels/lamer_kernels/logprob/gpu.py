@@ -1,6 +1,7 @@
 """Triton row kernels; no torch here. One program per token row; V vocabulary, read in blocks of BLOCK_V.
 
-``row_stats`` and ``write_row`` are the two halves; linear_policy_loss puts its loss between them (``policy/gpu.py``).
+``row_stats`` and ``write_row`` are the two halves; linear_policy_loss puts its loss between them
+(``policy/gpu.py``).
 """
 
 import triton
@@ -59,10 +60,12 @@ def write_row(
     row_ptr, out_ptr, bias_ptr, target, V, softcap, temperature, lse, grad_target, prob, log_prob, square,
     HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """out_j = (p_j (prob + log_prob log p_j + square p_j) + grad_target [j = target]) * slope_j / temperature.
+    """out_j = (p_j (prob + log_prob log p_j + square p_j) + grad_target [j = target]) * slope_j /
+    temperature.
 
-    out may share the row's memory in a type of half its size: block k is written to bytes that belong to blocks <= k,
-    so the barrier keeps a fast warp from writing over what a slow one has yet to read; later blocks are not touched.
+    out may share the row's memory in a type of half its size: block k is written to bytes that belong to
+    blocks <= k, so the barrier keeps a fast warp from writing over what a slow one has yet to read; later
+    blocks are not touched.
     """
     for start in range(0, V, BLOCK_V):
         offs = start + tl.arange(0, BLOCK_V)

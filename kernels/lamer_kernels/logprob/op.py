@@ -14,7 +14,7 @@ from .reference import linear_logprob_ref
 
 
 class LinearLogprob(NamedTuple):
-    """Per loss token [L], float32 (float64 for float64 inputs); entropy and sum_sq are None unless asked for."""
+    """Per loss token [L], float32 (float64 for float64 inputs); None where not asked for."""
 
     logprobs: Tensor
     entropy: Tensor | None
@@ -39,8 +39,8 @@ def linear_logprob(
 ) -> LinearLogprob:
     """Log-probs of ``targets`` under a language-model head, without a [T, V] tensor.
 
-    ``logits = softcap * tanh((hidden[token_idx] @ weight.T + bias) / softcap) / temperature``, computed in chunks of
-    tokens. All outputs are differentiable with respect to hidden, weight and bias.
+    ``logits = softcap * tanh((hidden[token_idx] @ weight.T + bias) / softcap) / temperature``, computed in
+    chunks of tokens. All outputs are differentiable with respect to hidden, weight and bias.
 
     Args:
         hidden: [T, H] bf16, fp16, fp32 or fp64: the dtype of the GEMMs.
@@ -52,10 +52,11 @@ def linear_logprob(
         softcap: Gemma's tanh cap of the logits, before the temperature.
         entropy: also return the entropy, nats.
         sum_sq: also return the sum of squared probabilities.
-        weight_cast: [V, H] ``weight.detach()`` in hidden's dtype, where the caller keeps one per update; else each
-            call casts anew where the dtypes differ.
-        workspace_bytes: for logits; default 1.25 GB on CUDA, 64 MiB on a CPU. If the logits of all L tokens fit,
-            they are kept for the backward pass (3 GEMMs), else computed again (4); a frozen weight needs neither (2).
+        weight_cast: [V, H] ``weight.detach()`` in hidden's dtype, where the caller keeps one per update; else
+            each call casts anew where the dtypes differ.
+        workspace_bytes: for logits; default 1.25 GB on CUDA, 64 MiB on a CPU. If the logits of all L tokens
+            fit, they are kept for the backward pass (3 GEMMs), else computed again (4); a frozen weight needs
+            neither (2).
         validate: also check values (targets, token_idx), which synchronises with a GPU.
 
     Raises:
@@ -144,10 +145,10 @@ def _linear_logprob(
 
 
 @_linear_logprob.register_fake
-def _(
-    hidden, weight, weight_cast, targets, token_idx, temperatures, bias, temperature, softcap, entropy, sum_sq, plan,
-    workspace_bytes, backend,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+def _(  # type: ignore[no-untyped-def]
+    hidden, weight, weight_cast, targets, token_idx, temperatures, bias,
+    temperature, softcap, entropy, sum_sq, plan, workspace_bytes, backend,
+):  # fmt: skip
     num_tokens, acc = targets.shape[0], torch.float64 if hidden.dtype is torch.float64 else torch.float32
     token = hidden.new_empty(num_tokens, dtype=acc)
     none = hidden.new_empty(0)
@@ -170,7 +171,7 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, grad_logprobs, grad_lse, grad_entropy, grad_sum_sq, *grad_saved):  # type: ignore[no-untyped-def]
+def _backward(ctx, grad_logprobs, grad_lse, grad_entropy, grad_sum_sq, *_):  # type: ignore[no-untyped-def]
     needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[6])
     grads = _linear_logprob_backward(
         grad_logprobs,
@@ -249,11 +250,11 @@ def _linear_logprob_backward(
 
 
 @_linear_logprob_backward.register_fake
-def _(
-    grad_logprobs, grad_entropy, grad_sum_sq, hidden, weight, weight_cast, targets, token_idx, temperatures, bias,
-    logprobs, lse, entropies, sums_sq, logits, units, temperature, softcap, entropy, sum_sq, need_hidden, need_weight,
-    need_bias, workspace_bytes, backend,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+def _(  # type: ignore[no-untyped-def]
+    grad_logprobs, grad_entropy, grad_sum_sq, hidden, weight, weight_cast, targets, token_idx, temperatures,
+    bias, logprobs, lse, entropies, sums_sq, logits, units, temperature, softcap, entropy, sum_sq,
+    need_hidden, need_weight, need_bias, workspace_bytes, backend,
+):  # fmt: skip
     return (
         torch.empty_like(hidden) if need_hidden else hidden.new_empty(0),
         torch.empty_like(weight) if need_weight else hidden.new_empty(0),

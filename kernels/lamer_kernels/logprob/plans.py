@@ -2,7 +2,8 @@
 
 cached     logits of all selected tokens fit the workspace and are kept: 3 GEMMs
 recompute  the backward pass computes them again, chunk by chunk: 4 GEMMs
-frozen     the head needs no gradient: the forward pass keeps d output / d hidden [L, H], 2 GEMMs, no logits kept
+frozen     the head needs no gradient: the forward pass keeps d output / d hidden [L, H], 2 GEMMs, no logits
+    kept
 values     nothing needs a gradient: 1 GEMM
 """
 
@@ -34,7 +35,7 @@ def row_passes(backend: str, dtype: torch.dtype) -> ModuleType:
 
 
 class Forward(NamedTuple):
-    """Per token [L]; ``logits`` [L, V] under plan cached, ``units`` [outputs, L, H] under plan frozen, else empty."""
+    """Per token [L]; ``logits`` [L, V] under plan cached, ``units`` [n, L, H] under frozen, else empty."""
 
     stats: RowStats
     logits: Tensor
@@ -91,7 +92,7 @@ def _write_units(
 ) -> None:
     """units[o] = d output_o / d x: what the backward pass then only scales."""
     one = torch.ones_like(stats.logprobs)
-    wanted = [(one, None, None)]
+    wanted: list[tuple[Tensor | None, Tensor | None, Tensor | None]] = [(one, None, None)]
     if stats.entropy is not None:
         wanted.append((None, one, None))
     if stats.sum_sq is not None:
@@ -150,7 +151,7 @@ def backward(
     passes = row_passes(backend, x.dtype)
     (num_tokens, _), (vocab, _) = x.shape, head.weight.shape
     grads = row_grads(saved.stats, *upstream)
-    dx = torch.empty_like(x) if needs[0] else None
+    dx_rows = torch.empty_like(x) if needs[0] else None
     dweight = head.weight.new_zeros(head.weight.shape, dtype=acc) if needs[1] else None
     dbias = head.weight.new_zeros(vocab, dtype=acc) if needs[2] else None
     max_tokens = min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes, backend))
@@ -162,11 +163,14 @@ def backward(
         else:
             out = None
             write_logits(logits, x[rows], targets[rows], head)
-        part = type(grads)(*(None if c is None else c[rows] for c in grads))
         lse = saved.stats.lse[rows]
-        dlogits = passes.write_dlogits(out, logits, targets[rows], lse, part, head, temperature, x.dtype)
-        add_gradients(dlogits, x[rows], head.weight, None if dx is None else dx[rows], dweight, dbias)
-    return Gradients(dx, dweight, dbias)
+        dlogits = passes.write_dlogits(
+            out, logits, targets[rows], lse, grads.at(rows), head, temperature, x.dtype
+        )
+        add_gradients(
+            dlogits, x[rows], head.weight, None if dx_rows is None else dx_rows[rows], dweight, dbias
+        )
+    return Gradients(dx_rows, dweight, dbias)
 
 
 def add_gradients(

@@ -1,4 +1,4 @@
-"""Policy losses: linear_policy_loss (with the head), policy_loss (without), token_weights (the aggregation)."""
+"""Policy losses: linear_policy_loss (with the head), policy_loss (without it), token_weights."""
 
 from .linear import linear_policy_loss
 from .op import PolicyLoss, policy_loss

@@ -28,7 +28,7 @@ def check_config(config: LossConfig, tokens: TokenData) -> None:
 
 
 def check_tokens(tokens: TokenData, like: Tensor, num_tokens: int, validate: bool) -> None:
-    """Args: like: a tensor on the device of the head; advantages and token_weights may be on the host instead."""
+    """like: a tensor on the device of the head; advantages and token_weights may be on the host."""
     for name in ("old_logprobs", "advantages", "token_weights", "ref_logprobs", "importance_weights"):
         x = getattr(tokens, name)
         if x is None:

@@ -1,7 +1,9 @@
 """Loss and gradients of linear_policy_loss in one sweep over token chunks.
 
-A token's loss needs its log-prob and entropy only, so its row of logits can become its row of dlogits while it is at
-hand: 3 GEMMs. For gspo the ratio needs the whole segment first: all log-probs, then all gradients; 3 GEMMs if the
+A token's loss needs its log-prob and entropy only, so its row of logits can become its row of dlogits while
+it is at
+hand: 3 GEMMs. For gspo the ratio needs the whole segment first: all log-probs, then all gradients; 3 GEMMs if
+    the
 logits of all tokens fit the workspace, else 4.
 """
 
@@ -18,7 +20,7 @@ from .._head import (
     token_chunks,
     write_logits,
 )
-from ..logprob.cpu import RowGrads, RowStats, row_grads
+from ..logprob.cpu import RowStats, row_grads
 from ..logprob.plans import add_gradients, row_passes
 from .terms import LossConfig, Terms, TokenData, policy_terms
 
@@ -51,7 +53,8 @@ def forward(
 ) -> Result:
     """x: [L, H] the selected rows.
 
-    skip_idle_rows: rows without a gradient (clipped, advantage 0) leave before the backward GEMMs; synchronises.
+    skip_idle_rows: rows without a gradient (clipped, advantage 0) leave before the backward GEMMs;
+        synchronises.
     """
     sweep = _Sweep(x, targets, head, wanted, skip_idle_rows, workspace_bytes, backend)
     if config.loss != "gspo":
@@ -96,7 +99,7 @@ class _Sweep:
                 self.add_gradients(rows, dlogits if live is None else dlogits[live], live)
             else:
                 stats = self.stats(rows, logits)
-                logprobs, entropy = stats.logprobs, stats.entropy
+                logprobs, entropy = stats.logprobs, _given(stats.entropy)
                 terms = policy_terms(config, logprobs, entropy, tokens[rows])
                 if self.needs_gradients:
                     self.add_row_gradients(rows, logits, stats, terms)
@@ -111,19 +114,15 @@ class _Sweep:
             parts.append(self.stats(rows, logits))
         if not parts:
             return self.empty(tokens, config)
-        stats = RowStats(
-            torch.cat([p.logprobs for p in parts]),
-            torch.cat([p.lse for p in parts]),
-            torch.cat([p.entropy for p in parts]),
-            None,
-        )
+        columns = zip(*parts, strict=True)
+        stats = RowStats(*(None if c[0] is None else torch.cat(c) for c in columns))  # type: ignore[arg-type]
         terms = policy_terms(config, stats.logprobs, stats.entropy, tokens)
         if self.needs_gradients:
             for rows in chunks:
                 if len(chunks) > 1:
                     logits = self.logits(rows)
-                self.add_row_gradients(rows, logits, _rows_of(stats, rows), _rows_of(terms, rows))
-        return Result(stats.logprobs, stats.entropy, terms)
+                self.add_row_gradients(rows, logits, stats.at(rows), terms.at(rows))
+        return Result(stats.logprobs, _given(stats.entropy), terms)
 
     def logits(self, rows: slice) -> Tensor:
         logits = self.buffer[: rows.stop - rows.start]
@@ -132,9 +131,10 @@ class _Sweep:
 
     def stats(self, rows: slice, logits: Tensor) -> RowStats:
         temperature = self.head.temperature_of(rows)
-        return self.passes.row_stats(
+        stats: RowStats = self.passes.row_stats(
             logits, self.targets[rows], self.head, temperature, entropy=True, sum_sq=False
         )
+        return stats
 
     def add_row_gradients(self, rows: slice, logits: Tensor, stats: RowStats, terms: Terms) -> None:
         grads = row_grads(stats, terms.grad_logprobs, terms.grad_entropy, None)
@@ -143,7 +143,7 @@ class _Sweep:
         lse = stats.lse
         if live is not None:
             logits, targets, lse = logits[live], targets[live], lse[live]
-            grads = RowGrads(*(None if g is None else g[live] for g in grads))
+            grads = grads.at(live)
             temperature = temperature[live] if isinstance(temperature, Tensor) else temperature
         dlogits = self.passes.write_dlogits(
             None, logits, targets, lse, grads, self.head, temperature, self.x.dtype
@@ -160,7 +160,7 @@ class _Sweep:
         x = x[live]
         live_dx = None if dx is None else torch.empty_like(x)
         add_gradients(dlogits, x, self.head.weight, live_dx, self.wanted.weight, self.wanted.bias)
-        if dx is not None:
+        if dx is not None and live_dx is not None:
             dx.zero_().index_copy_(0, live, live_dx)
 
     def empty(self, tokens: TokenData, config: LossConfig) -> Result:
@@ -175,13 +175,14 @@ def _live_rows(terms: Terms) -> Tensor:
     return live.nonzero().squeeze(1)
 
 
-def _rows_of(fields: NamedTuple, rows: slice) -> NamedTuple:
-    return type(fields)(*(None if f is None else f[rows] for f in fields))
-
-
 def _concatenate(parts: list[Result]) -> Result:
     if len(parts) == 1:
         return parts[0]
     columns = zip(*(p.terms for p in parts), strict=True)
-    terms = Terms(*(None if c[0] is None else torch.cat(c) for c in columns))
+    terms = Terms(*(None if c[0] is None else torch.cat(c) for c in columns))  # type: ignore[arg-type]
     return Result(torch.cat([p.logprobs for p in parts]), torch.cat([p.entropy for p in parts]), terms)
+
+
+def _given(entropy: Tensor | None) -> Tensor:
+    assert entropy is not None  # row_stats was asked for it
+    return entropy

@@ -6,7 +6,7 @@ from torch import Tensor
 
 @torch.library.custom_op("lamer_kernels::attach_gradients", mutates_args=())
 def attach_gradients(loss: Tensor, inputs: list[Tensor], gradients: list[Tensor]) -> Tensor:
-    """The scalar ``loss``, whose gradient by ``inputs[i]`` is ``gradients[i]`` times the upstream gradient."""
+    """The scalar ``loss``; its gradient by ``inputs[i]`` is ``gradients[i]`` times the upstream one."""
     return loss.clone()
 
 

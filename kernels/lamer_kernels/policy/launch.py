@@ -27,7 +27,8 @@ def policy_rows(
     clipped = logits.new_empty(num_rows, dtype=torch.bool)
     policy_rows_kernel[(num_rows,)](
         logits, out, targets, head.bias, per_row(temperature),
-        tokens.old_logprobs, tokens.advantages, tokens.token_weights, tokens.ref_logprobs, tokens.importance_weights,
+        tokens.old_logprobs, tokens.advantages, tokens.token_weights, tokens.ref_logprobs,
+        tokens.importance_weights,
         logprobs, entropy, loss, grad, ratio, clipped.view(torch.int8), kl,
         vocab, logits.stride(0), out.stride(0), **scalars(head, temperature),
         clip_low=config.clip_low, clip_high=config.clip_high, dual_clip=config.dual_clip or 0.0,

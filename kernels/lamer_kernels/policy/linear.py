@@ -48,7 +48,8 @@ def linear_policy_loss(
     backend: str = "auto",
     validate: bool = False,
 ) -> PolicyLoss:
-    """``sum_l token_weights[l] * loss_l`` of a language-model head and its gradients, without a [T, V] tensor.
+    """``sum_l token_weights[l] * loss_l`` of a language-model head and its gradients, without a [T, V]
+    tensor.
 
     With r = exp(logprob - old_logprob), A the advantage, b(r) = clamp(r, 1 - clip_low, 1 + clip_high)::
 
@@ -57,27 +58,31 @@ def linear_policy_loss(
         cispo      -stop_gradient(b(r)) A logprob
         reinforce  -A logprob
         all        x importance_weights, + kl_coef * KL, - entropy_coef * entropy
-        KL         k1: logprob - ref;  k2: (logprob - ref)^2 / 2;  k3: exp(ref - logprob) - 1 - (ref - logprob)
+        KL         k1: logprob - ref;  k2: (logprob - ref)^2 / 2;  k3: exp(ref - logprob) - 1 - (ref -
+            logprob)
 
     ppo and dapo are clip with ``token_weights("token_mean")`` (dapo: clip_high > clip_low), grpo is clip with
-    ``"sequence_mean"``, dr_grpo clip with ``"constant"``. Gradients are computed here, in the forward pass, where
-    gradients are enabled; ``loss.backward()`` only scales them.
+    ``"sequence_mean"``, dr_grpo clip with ``"constant"``. Gradients are computed here, in the forward pass,
+    where gradients are enabled; ``loss.backward()`` only scales them.
 
     Args:
         hidden, weight, targets, token_idx, temperature, bias, softcap, weight_cast: as in linear_logprob.
         old_logprobs: [L] fp32, nats. None: those of this very pass, so that r = 1.
         advantages: [L] fp32.
-        token_weights: [L] fp32, the aggregation; None is 1 each. Weight 0 takes a token out, whatever its ratio.
+        token_weights: [L] fp32, the aggregation; None is 1 each. Weight 0 takes a token out, whatever its
+            ratio.
         cu_segments: [U+1] int64, for gspo: segments of L over which the ratio is averaged, such as turns.
         dual_clip: > 1, or None.
         ref_logprobs: [L] fp32; without kl_coef they only fill the KL statistic.
         importance_weights: [L] fp32, such as truncated ratios against the sampler's log-probs.
-        dweight_out: [V, H] fp32 (fp64): d loss / d weight is added here, and ``weight`` gets no gradient through
-            autograd. For accumulation over micro-batches in float32; the upstream gradient is taken to be 1.
-        compact: "host" leaves out tokens that have no coefficient as far as the host knows: weight 0, or advantage 0
-            without KL and entropy terms, read from CPU tensors (advantages and token_weights may stay on the CPU
-            when the rest is on a GPU). "data" also takes rows without gradient out of the backward GEMMs, at one
-            synchronisation per chunk. "none" computes all. What is left out adds exactly 0 to loss and gradients.
+        dweight_out: [V, H] fp32 (fp64): d loss / d weight is added here, and ``weight`` gets no gradient
+            through autograd. For accumulation over micro-batches in float32; the upstream gradient is taken
+            to be 1.
+        compact: "host" leaves out tokens that have no coefficient as far as the host knows: weight 0, or
+            advantage 0 without KL and entropy terms, read from CPU tensors (advantages and token_weights may
+            stay on the CPU when the rest is on a GPU). "data" also takes rows without gradient out of the
+            backward GEMMs, at one synchronisation per chunk. "none" computes all. What is left out adds
+            exactly 0 to loss and gradients.
         workspace_bytes: for logits; default 1.25 GB on CUDA, 64 MiB on a CPU.
         validate: also check values (targets, token_idx, cu_segments), which synchronises with a GPU.
 
@@ -85,7 +90,8 @@ def linear_policy_loss(
         PolicyLoss: the scalar and per-token statistics [L], float32 (float64 for float64 inputs).
 
     Raises:
-        ValueError: an unsupported combination, or shapes, dtypes or devices that disagree; the message names both.
+        ValueError: an unsupported combination, or shapes, dtypes or devices that disagree; the message names
+            both.
     """
     check_head(hidden, weight, targets, token_idx, temperature, bias, softcap, weight_cast, validate)
     check_choice("compact", compact, COMPACT)
@@ -142,7 +148,7 @@ def linear_policy_loss(
     )
     total, *statistics, dhidden = out
     pairs = [(hidden, dhidden)] if need_hidden else []
-    pairs += [(weight, dweight)] if need_weight else []  # type: ignore[list-item]
+    pairs += [(weight, dweight)] if need_weight else []
     pairs += [(bias, dbias)] if need_bias else []  # type: ignore[list-item]
     if pairs:
         total = attach_gradients(total, [x for x, _ in pairs], [g for _, g in pairs])
@@ -265,4 +271,5 @@ def _reference(
         (dweight,) = torch.autograd.grad(ref.loss, own_weight, retain_graph=True)
         dweight_out += dweight
     kept = torch.ones_like(targets, dtype=torch.bool)
-    return PolicyLoss(ref.loss, *(x.detach() for x in ref[1:] if x is not None), kept)
+    _, logprobs, ratio, clipped, kl, entropy = (None if x is None else x.detach() for x in ref)
+    return PolicyLoss(ref.loss, logprobs, ratio, clipped, kl, entropy, kept)  # type: ignore[arg-type]

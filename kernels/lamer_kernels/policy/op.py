@@ -15,7 +15,7 @@ from .terms import LossConfig, TokenData, policy_terms
 
 
 class PolicyLoss(NamedTuple):
-    """``loss`` is the scalar to differentiate; the rest are statistics per loss token [L], without gradient."""
+    """``loss`` is the scalar to differentiate; the rest are statistics per loss token [L]."""
 
     loss: Tensor
     logprobs: Tensor
@@ -50,13 +50,15 @@ def policy_loss(
     backend: str = "auto",
     validate: bool = False,
 ) -> PolicyLoss:
-    """``sum(token_weights * loss)`` of log-probs [L] that are already there; see linear_policy_loss for the losses.
+    """``sum(token_weights * loss)`` of log-probs [L] that are already there; see linear_policy_loss for the
+    losses.
 
     Args:
         logprobs: [L] fp32 or fp64, gets a gradient; so does ``entropy`` [L], which entropy_coef needs.
 
     Raises:
-        ValueError: an unsupported combination, or shapes, dtypes or devices that disagree; the message names both.
+        ValueError: an unsupported combination, or shapes, dtypes or devices that disagree; the message names
+            both.
     """
     check_tensor("logprobs", logprobs, shape=(None,), dtypes=ACC_DTYPES)
     if entropy is not None:
@@ -87,8 +89,10 @@ def policy_loss(
             entropy_coef=entropy_coef,
             importance_weights=tokens.importance_weights,
         )
-        statistics = (None if x is None else x.detach() for x in ref[1:])
-        return PolicyLoss(ref.loss, *statistics, kept)
+        return PolicyLoss(
+            ref.loss, logprobs.detach(), ref.ratio.detach(), ref.clipped, ref.kl.detach(),
+            None if entropy is None else entropy.detach(), kept,
+        )  # fmt: skip
 
     values = logprobs.detach()
     entropies = None if entropy is None else entropy.detach()

@@ -37,6 +37,7 @@ def policy_loss_ref(
 ) -> PolicyLossRef:
     log_ratio = logprobs - (logprobs.detach() if old_logprobs is None else old_logprobs)
     if loss == "gspo":
+        assert cu_segments is not None
         bounds = zip(cu_segments.tolist()[:-1], cu_segments.tolist()[1:], strict=True)
         log_ratio = torch.cat(
             [log_ratio[s:e].mean().expand(e - s) for s, e in bounds if e > s] or [log_ratio]

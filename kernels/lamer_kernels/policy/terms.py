@@ -1,4 +1,4 @@
-"""The losses in closed form: value and derivative per token, elementwise. ``reference.py`` says what they are."""
+"""The losses in closed form: value and derivative per token. ``reference.py`` says what they are."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ class TokenData:
         return replace(self._map(lambda x: x.to(like, non_blocking=True)), cu_segments=self.cu_segments)
 
     def kept(self, config: LossConfig) -> Tensor | None:
-        """[L] bool on the CPU, False for tokens that the host knows to have no coefficient; None if all are kept."""
+        """[L] bool on the CPU, False where the host knows that a token has no coefficient; None: keep all."""
         kept = None
         if self.advantages.device.type == "cpu" and not (config.kl_coef or config.entropy_coef):
             kept = self.advantages != 0
@@ -87,6 +87,9 @@ class Terms(NamedTuple):
     ratio: Tensor
     clipped: Tensor
     kl: Tensor
+
+    def at(self, rows: slice) -> "Terms":
+        return Terms(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
 
 
 def policy_terms(config: LossConfig, logprobs: Tensor, entropy: Tensor | None, tokens: TokenData) -> Terms:

@@ -22,8 +22,8 @@ def token_weights(
     ``sequence_mean``  1 / (sequences with loss tokens x loss tokens of the sequence) (GRPO, GSPO)
     ``constant``       1 / constant (Dr. GRPO: constant = sequences x longest length)
 
-    Call it once per minibatch, before the split into micro-batches; for several ranks scale by the ratio of the local
-    to the reduced denominator.
+    Call it once per minibatch, before the split into micro-batches; for several ranks scale by the ratio of
+    the local to the reduced denominator.
 
     Args:
         loss_mask: [L] bool over the minibatch; a token outside gets weight exactly 0.
@@ -45,9 +45,10 @@ def token_weights(
     mask = loss_mask.to(torch.float64)
     if kind == "token_mean":
         weights = mask / mask.sum().clamp(min=1)
-    elif cu_sequences is None:
+    elif constant is not None:
         weights = mask / constant
     else:
+        assert cu_sequences is not None
         check_tensor(
             "cu_sequences", cu_sequences, shape=(None,), dtypes=(torch.int64, torch.int32), like=loss_mask
         )
