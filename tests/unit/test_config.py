@@ -75,7 +75,15 @@ def test_shipped_recipes_resolve_and_hold_only_differences(name):
     defaults = recipe.to_flat(Config())
     same = {k: v for k, v in recipe.load_recipe(name).items() if defaults[k] == v}
     said_for_the_reader = {"env.name", "rollout.groups", "rollout.trials_per_group", "rollout.episodes"}
-    said_for_the_reader |= {"rollout.max_turns", "rollout.context", "rollout.memory", "env.num_mines"}
+    said_for_the_reader |= {
+        "env.style",
+        "env.height",
+        "env.width",
+        "rollout.max_turns",
+        "rollout.context",
+        "rollout.memory",
+        "env.num_mines",
+    }
     said_for_the_reader |= {"env.num_boxes", "model.path", "learn.lr", "learn.minibatches", "algo.gamma_traj"}
     assert same.keys() <= said_for_the_reader
 
