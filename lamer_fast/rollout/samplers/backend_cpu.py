@@ -25,6 +25,7 @@ from torch import Tensor
 from lamer_fast.rollout.samplers.decoder import KVCache, Layer, Rows, Shape
 
 BLOCK = 64  # tokens of a key block
+LANES = 16  # partial sums of a long sum
 
 
 class CpuBackend:
@@ -40,7 +41,8 @@ class CpuBackend:
         self._num_blocks = -(-len(cos) // BLOCK)
         group = shape.num_heads // shape.num_kv_heads
         self._head = np.zeros((group, shape.head_size), np.float32)
-        self._scores = np.zeros((group, self._num_blocks * BLOCK), np.float32)
+        self._scores = np.zeros((group, self._num_blocks * BLOCK + 1), np.float32)
+        self._lanes = np.zeros(LANES, np.float32)
         self._eps, self._scale = np.float32(shape.eps), np.float32(shape.head_size**-0.5)
 
     def new_cache(self, num_slots: int, num_layers: int) -> KVCache:
@@ -59,9 +61,9 @@ class CpuBackend:
     def norm(self, x: Tensor, weight: Tensor, update: Tensor | None = None) -> Tensor:
         out = torch.empty_like(x)
         if update is None:
-            _norm(_numpy(x), _numpy(weight), self._eps, _numpy(out))
+            _norm(_numpy(x), _numpy(weight), self._eps, self._lanes, _numpy(out))
         else:
-            _add_norm(_numpy(x), _numpy(update), _numpy(weight), self._eps, _numpy(out))
+            _add_norm(_numpy(x), _numpy(update), _numpy(weight), self._eps, self._lanes, _numpy(out))
         return out
 
     def attend(self, layer: Layer, qkv: Tensor, keys: Any, values: Any) -> Tensor:
@@ -80,6 +82,7 @@ class CpuBackend:
             self._positions,
             self._head,
             self._scores,
+            self._lanes,
             _numpy(out),
             self._eps,
             self._scale,
@@ -113,19 +116,30 @@ def _bits_of_float(typing_context, x):
     return types.int32(types.float32), codegen
 
 
-@numba.njit(fastmath=True, inline="always")
+@intrinsic
+def _fma(typing_context, a, b, c):
+    """a * b + c, rounded once, whatever the compiler would like."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fma(*args)
+
+    return types.float32(types.float32, types.float32, types.float32), codegen
+
+
+@numba.njit(inline="always")
 def _exp(x):
     """exp, clamped to |x| <= 87; relative error below 1e-6 for |x| < 9; vector code in a loop."""
-    t = min(max(x, np.float32(-87.0)), np.float32(87.0)) * np.float32(1.4426950408889634)
+    x = x if x > np.float32(-87.0) else np.float32(-87.0)
+    x = x if x < np.float32(87.0) else np.float32(87.0)
+    t = x * np.float32(1.4426950408889634)
     whole = np.floor(t + np.float32(0.5))
     f = t - whole
-    p = np.float32(1.5403530e-4)
-    p = p * f + np.float32(1.3333558e-3)
-    p = p * f + np.float32(9.6181291e-3)
-    p = p * f + np.float32(5.5504109e-2)
-    p = p * f + np.float32(2.4022651e-1)
-    p = p * f + np.float32(6.9314718e-1)
-    p = p * f + np.float32(1.0)
+    p = _fma(np.float32(1.5403530e-4), f, np.float32(1.3333558e-3))
+    p = _fma(p, f, np.float32(9.6181291e-3))
+    p = _fma(p, f, np.float32(5.5504109e-2))
+    p = _fma(p, f, np.float32(2.4022651e-1))
+    p = _fma(p, f, np.float32(6.9314718e-1))
+    p = _fma(p, f, np.float32(1.0))
     return p * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
@@ -156,28 +170,44 @@ def _store_overload(x, like):
     return store
 
 
-_jit = numba.njit(fastmath=True, nogil=True, cache=True)
+# No fastmath: a sum must not depend on how the compiler happened to vectorise it, or a process that compiles
+# and one that loads compiled code would sample different tokens. Sums over many terms go by LANES instead.
+_jit = numba.njit(nogil=True, cache=True)
 
 
 @_jit
-def _norm(x, weight, eps, out):
+def _sum_of_squares(x, lanes):
+    """Of a stored vector; partial sums in `lanes` [LANES], then these in order."""
+    lanes[:] = 0
+    whole = len(x) // LANES * LANES
+    for i in range(0, whole, LANES):
+        for j in range(LANES):
+            lanes[j] = _fma(_load(x[i + j]), _load(x[i + j]), lanes[j])
+    total = np.float32(0.0)
+    for j in range(LANES):
+        total += lanes[j]
+    for i in range(whole, len(x)):
+        total = _fma(_load(x[i]), _load(x[i]), total)
+    return total
+
+
+@_jit
+def _norm(x, weight, eps, lanes, out):
     """out [N, H] = rms_norm(x) * weight."""
     for n in range(len(x)):
-        squares = np.float32(0.0)
-        for i in range(len(weight)):
-            squares += _load(x[n, i]) * _load(x[n, i])
-        factor = np.float32(1.0) / np.sqrt(squares / np.float32(len(weight)) + eps)
+        mean = _sum_of_squares(x[n], lanes) / np.float32(len(weight))
+        factor = np.float32(1.0) / np.sqrt(mean + eps)
         for i in range(len(weight)):
             out[n, i] = _store(_load(x[n, i]) * factor * _load(weight[i]), x[n, i])
 
 
 @_jit
-def _add_norm(x, update, weight, eps, out):
+def _add_norm(x, update, weight, eps, lanes, out):
     """x += update; out = rms_norm(x) * weight."""
     for n in range(len(x)):
         for i in range(len(weight)):
             x[n, i] = _store(_load(x[n, i]) + _load(update[n, i]), x[n, i])
-    _norm(x, weight, eps, out)
+    _norm(x, weight, eps, lanes, out)
 
 
 @_jit
@@ -191,7 +221,7 @@ def _gate(gate_up, out):
 
 
 @_jit
-def _norm_rotate(x, weight, cos, sin, eps, scale, y):
+def _norm_rotate(x, weight, cos, sin, eps, scale, lanes, y):
     """y [D] = rotary(rms_norm(x)) * scale; without weight, no norm."""
     D = x.shape[0]
     half = D // 2
@@ -199,10 +229,7 @@ def _norm_rotate(x, weight, cos, sin, eps, scale, y):
         for d in range(D):
             y[d] = _load(x[d]) * scale
     else:
-        squares = np.float32(0.0)
-        for d in range(D):
-            squares += _load(x[d]) * _load(x[d])
-        factor = scale / np.sqrt(squares / np.float32(D) + eps)
+        factor = scale / np.sqrt(_sum_of_squares(x, lanes) / np.float32(D) + eps)
         for d in range(D):
             y[d] = _load(x[d]) * factor * _load(weight[d])
     for d in range(half):
@@ -225,36 +252,46 @@ def _score(q, keys, num_tokens, scores):
                 q0, q1, q2, q3 = q[g, d], q[g, d + 1], q[g, d + 2], q[g, d + 3]
                 q4, q5, q6, q7 = q[g, d + 4], q[g, d + 5], q[g, d + 6], q[g, d + 7]
                 for j in range(BLOCK):
-                    s[j] += (
-                        (q0 * _load(k[d, j]) + q1 * _load(k[d + 1, j]))
-                        + (q2 * _load(k[d + 2, j]) + q3 * _load(k[d + 3, j]))
-                    ) + (
-                        (q4 * _load(k[d + 4, j]) + q5 * _load(k[d + 5, j]))
-                        + (q6 * _load(k[d + 6, j]) + q7 * _load(k[d + 7, j]))
-                    )
+                    low = _fma(q0, _load(k[d, j]), _fma(q1, _load(k[d + 1, j]), s[j]))
+                    high = _fma(q2, _load(k[d + 2, j]), q3 * _load(k[d + 3, j]))
+                    low = _fma(q4, _load(k[d + 4, j]), _fma(q5, _load(k[d + 5, j]), low))
+                    high = _fma(q6, _load(k[d + 6, j]), _fma(q7, _load(k[d + 7, j]), high))
+                    s[j] = low + high
 
 
 @_jit
-def _softmax(scores, num_tokens):
-    """Over the first `num_tokens` of each row, in place."""
+def _softmax(scores, num_tokens, lanes):
+    """exp(score - largest) over the first `num_tokens` of a row, in place; their sum as the last entry."""
+    whole = num_tokens // LANES * LANES
     for g in range(len(scores)):
         s = scores[g]
+        lanes[:] = s[0]
+        for t in range(0, whole, LANES):
+            for j in range(LANES):
+                lanes[j] = s[t + j] if s[t + j] > lanes[j] else lanes[j]
         top = s[0]
-        for t in range(num_tokens):
+        for j in range(LANES):
+            top = max(top, lanes[j])
+        for t in range(whole, num_tokens):
             top = max(top, s[t])
+
+        lanes[:] = 0
+        for t in range(0, whole, LANES):
+            for j in range(LANES):
+                s[t + j] = _exp(s[t + j] - top)
+                lanes[j] += s[t + j]
         total = np.float32(0.0)
-        for t in range(num_tokens):
-            e = _exp(s[t] - top)
-            s[t] = e
-            total += e
-        factor = np.float32(1.0) / total
-        for t in range(num_tokens):
-            s[t] *= factor
+        for j in range(LANES):
+            total += lanes[j]
+        for t in range(whole, num_tokens):
+            s[t] = _exp(s[t] - top)
+            total += s[t]
+        s[-1] = total
 
 
 @_jit
-def _weighted_sum(scores, values, num_tokens, out):
-    """out [G, D] = scores [G, tokens] . values [tokens, D]."""
+def _weighted_mean(scores, values, num_tokens, out):
+    """out [G, D] = scores [G, tokens] . values [tokens, D] / scores[:, -1]."""
     G, D = out.shape
     out[:] = 0
     whole = num_tokens // 4 * 4
@@ -263,23 +300,33 @@ def _weighted_sum(scores, values, num_tokens, out):
         for g in range(G):
             w0, w1, w2, w3 = scores[g, t], scores[g, t + 1], scores[g, t + 2], scores[g, t + 3]
             for d in range(D):
-                out[g, d] += (w0 * _load(v0[d]) + w1 * _load(v1[d])) + (w2 * _load(v2[d]) + w3 * _load(v3[d]))
+                low = _fma(w0, _load(v0[d]), _fma(w1, _load(v1[d]), out[g, d]))
+                out[g, d] = low + _fma(w2, _load(v2[d]), w3 * _load(v3[d]))
     for t in range(whole, num_tokens):
         for g in range(G):
             for d in range(D):
-                out[g, d] += scores[g, t] * _load(values[t, d])
+                out[g, d] = _fma(scores[g, t], _load(values[t, d]), out[g, d])
+    for g in range(G):
+        factor = np.float32(1.0) / scores[g, -1]
+        for d in range(D):
+            out[g, d] *= factor
 
 
 @_jit
-def _attend(qkv, q_norm, k_norm, cos, sin, keys, values, slots, positions, head, scores, out, eps, scale):
-    """qkv [N, (H * G + 2 H) * D] -> out [N, H * G * D]; head [G, D] and scores [G, tokens] are scratch."""
+def _attend(
+    qkv, q_norm, k_norm, cos, sin, keys, values, slots, positions, head, scores, lanes, out, eps, scale
+):
+    """qkv [N, (H * G + 2 H) * D] -> out [N, H * G * D].
+
+    Scratch: head [G, D], scores [G, tokens + 1], lanes [LANES].
+    """
     H, (G, D) = values.shape[1], head.shape
     for n in range(len(slots)):
         slot, at = slots[n], positions[n]
         block, lane = at // BLOCK, at % BLOCK
         for h in range(H):
             k = (H * G + h) * D
-            _norm_rotate(qkv[n, k : k + D], k_norm, cos[at], sin[at], eps, np.float32(1.0), head[0])
+            _norm_rotate(qkv[n, k : k + D], k_norm, cos[at], sin[at], eps, np.float32(1.0), lanes, head[0])
             for d in range(D):
                 keys[slot, h, block, d, lane] = _store(head[0, d], qkv[0, 0])
             v = k + H * D
@@ -289,10 +336,10 @@ def _attend(qkv, q_norm, k_norm, cos, sin, keys, values, slots, positions, head,
         for h in range(H):
             for g in range(G):
                 q = (h * G + g) * D
-                _norm_rotate(qkv[n, q : q + D], q_norm, cos[at], sin[at], eps, scale, head[g])
+                _norm_rotate(qkv[n, q : q + D], q_norm, cos[at], sin[at], eps, scale, lanes, head[g])
             _score(head, keys[slot, h], at + 1, scores)
-            _softmax(scores, at + 1)
-            _weighted_sum(scores, values[slot, h], at + 1, head)
+            _softmax(scores, at + 1, lanes)
+            _weighted_mean(scores, values[slot, h], at + 1, head)
             for g in range(G):
                 q = (h * G + g) * D
                 for d in range(D):
