@@ -45,7 +45,7 @@ class Policy(nn.Module):
             else:
                 self.masters[name] = parameter.data.float().clone()
                 parameter.data = parameter.data.to(dtype)  # parameters only: rotary tables stay float32
-                parameter.register_post_accumulate_grad_hook(_add_to(self.masters[name]))  # type: ignore[no-untyped-call]
+                parameter.register_post_accumulate_grad_hook(_add_to(self.masters[name]))
 
     def forward(self, batch: PackedBatch, algo: AlgoConfig) -> PolicyLoss:
         """Loss of a micro-batch, already weighted over its minibatch, and statistics per loss token [L].
