@@ -62,9 +62,9 @@ class TorchBackend:
 
     def attend(self, layer: Layer, qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         s = self.shape
-        q, k, v = qkv.view(len(qkv), -1, s.head_size).split(
-            (s.num_heads, s.num_kv_heads, s.num_kv_heads), dim=1
-        )
+        heads = qkv.view(len(qkv), -1, s.head_size)
+        values_from = s.num_heads + s.num_kv_heads
+        q, k, v = heads[:, : s.num_heads], heads[:, s.num_heads : values_from], heads[:, values_from:]
         if layer.q_norm is not None:
             q = F.rms_norm(q, (s.head_size,), layer.q_norm, s.eps)
             k = F.rms_norm(k, (s.head_size,), layer.k_norm, s.eps)
