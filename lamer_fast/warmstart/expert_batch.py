@@ -23,33 +23,27 @@ class ExpertBatch:
 
     def loss(self, policy: Policy) -> Tensor:
         """Cross-entropy summed over the loss tokens, nats."""
-        hidden = policy.hidden(self.packed)[self.packed.token_idx]
+        hidden = policy.hidden(self.packed)
         logprobs = torch.log_softmax((hidden @ policy.head_weight.T).float(), dim=-1)
         return -(self.targets * logprobs).sum()
 
 
 def pack_experts(
-    trials: TrialBatch,
-    sequences: NDArray[np.int64],
-    chances: Chances,
-    action_ids: Sequence[int] | None,
-    vocab_size: int,
-    max_tokens: int,
+    trials: TrialBatch, chances: Chances, action_ids: Sequence[int] | None, vocab_size: int, max_tokens: int
 ) -> list[ExpertBatch]:
     """Whole sequences in micro-batches of at most `max_tokens`.
 
     Args:
-        sequences: which ones.
         chances: per trial and turn, what the expert drew its action from, [num_actions], or None.
         action_ids: the token that is the whole reply of each action; None if replies are several tokens. With
             it a PLAY turn teaches the distribution, without only the action that was drawn.
     """
-    bins = pack_bins(np.diff(trials.cu_seqlens)[sequences], max_tokens)
+    bins = pack_bins(np.diff(trials.cu_seqlens), max_tokens)
     flat = [c for turns in chances for c in turns] if action_ids is not None else [None] * trials.num_turns
     soft = {int(trials.token_start[row]): c for row, c in enumerate(flat) if c is not None}
     batches = []
     for b in range(int(bins.max()) + 1):
-        pieces = [np.arange(*trials.cu_seqlens[s : s + 2]) for s in sequences[bins == b]]
+        pieces = [np.arange(*trials.cu_seqlens[s : s + 2]) for s in np.flatnonzero(bins == b)]
         place = np.concatenate(pieces)  # in the token store, of each packed token
         token_idx = np.flatnonzero(trials.loss_mask[place])
         targets = np.zeros((len(token_idx), vocab_size), np.float32)

@@ -20,7 +20,7 @@ class WarmstartSettings:
     updates: int = 4500
     """Optimizer steps."""
     cpu_seconds: float = 0.0
-    """Stop after so many CPU seconds of updates if that is earlier; 0 is never."""
+    """A budget in the place of `updates`: the learning rate falls to 0 as it runs out. 0 is off."""
     trials: int = 16
     """Expert trials of an update, all of them new."""
     lr: float = 1e-3

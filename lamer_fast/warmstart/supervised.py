@@ -28,8 +28,6 @@ from lamer_fast.warmstart.experts import EXPERTS, ExpertSampler
 from lamer_fast.warmstart.settings import WarmstartSettings
 from lamer_kernels import register_attention
 
-COLLECTED_TRIALS = 64  # played together; an update sees `trials` of them
-
 
 def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) -> None:
     """Trains, logs to OUT/warmstart.jsonl, and writes the model (float32) and its tokenizer to OUT."""
@@ -38,16 +36,12 @@ def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) 
     config = supervised_config(settings)
     state = build_state(settings, config)
     out.mkdir(parents=True, exist_ok=True)
-    cpu_seconds, losses, minibatches = 0.0, [], []
+    cpu_seconds, losses = 0.0, []
     with (out / "warmstart.jsonl").open("w") as log:
         for update in range(settings.updates):
-            if update == settings.updates - settings.decay_updates:
-                decay = replace(config.learn, schedule="cosine", warmup_updates=update)
-                state.optimizer.config = decay
+            set_decay(settings, state, update, cpu_seconds)
             started = time.process_time()
-            if not minibatches:
-                minibatches = expert_minibatches(settings, state, update)
-            losses.append(fit(state, minibatches.pop()))
+            losses.append(fit(state, expert_batches(settings, state, update)))
             cpu_seconds += time.process_time() - started
             out_of_time = 0 < settings.cpu_seconds <= cpu_seconds
             last = update + 1 == settings.updates or out_of_time
@@ -67,6 +61,15 @@ def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) 
                 break
 
 
+def set_decay(settings: WarmstartSettings, state: TrainState, update: int, cpu_seconds: float) -> None:
+    """Starts the cosine when it is due; with a budget, moves its end to where the budget is likely to end."""
+    begin = settings.warmup_updates if settings.cpu_seconds else settings.updates - settings.decay_updates
+    if update == begin:
+        state.optimizer.config = replace(state.config.learn, schedule="cosine", warmup_updates=update)
+    if settings.cpu_seconds and update:
+        state.optimizer.total_updates = round(update * settings.cpu_seconds / cpu_seconds)
+
+
 def fit(state: TrainState, batches: list[ExpertBatch]) -> float:
     """One update; returns the mean cross-entropy of the trained tokens before it, nats."""
     num_tokens = sum(len(batch.targets) for batch in batches)
@@ -84,7 +87,7 @@ def supervised_config(settings: WarmstartSettings) -> Config:
     config = recipe.resolve(settings.recipe)
     return replace(
         config,
-        rollout=replace(config.rollout, groups=COLLECTED_TRIALS, trials_per_group=1),
+        rollout=replace(config.rollout, groups=settings.trials, trials_per_group=1),
         learn=replace(
             config.learn,
             lr=settings.lr,
@@ -105,7 +108,7 @@ def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
         model, tokenizer = make_base_model(settings, config.env, config.rollout.max_sequence_tokens)
         model.set_attn_implementation(register_attention())
         policy = Policy(model.to(device).train(), tokenizer, compute_dtype(config.model, device))
-    env = make_env(config.env, COLLECTED_TRIALS, split="train")
+    env = make_env(config.env, settings.trials, split="train")
     return TrainState(
         config=config,
         policy=policy,
@@ -116,23 +119,15 @@ def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
     )
 
 
-def expert_minibatches(
-    settings: WarmstartSettings, state: TrainState, update: int
-) -> list[list[ExpertBatch]]:
-    """What the updates from `update` on see: an expert of its own for each trial, on boards of `train`."""
+def expert_batches(settings: WarmstartSettings, state: TrainState, update: int) -> list[ExpertBatch]:
+    """What one update sees: `settings.trials` trials, each of an expert of its own, on boards of `train`."""
     rng = np.random.default_rng([settings.seed, update])
-    boards = draw_boards(state.config, update)
-    return _play_experts(settings, state, state.env, boards, rng, settings.trials)
+    return _play_experts(settings, state, state.env, draw_boards(state.config, update), rng)
 
 
 def _play_experts(
-    settings: WarmstartSettings,
-    state: TrainState,
-    env: Any,
-    boards: Boards,
-    rng: np.random.Generator,
-    trials_per_minibatch: int,
-) -> list[list[ExpertBatch]]:
+    settings: WarmstartSettings, state: TrainState, env: Any, boards: Boards, rng: np.random.Generator
+) -> list[ExpertBatch]:
     config, tokenizer = state.config, state.policy.tokenizer
     game = EXPERTS[config.env.name]
     expert = game(env, settings.noise_levels, settings.memory, len(boards), rng)
@@ -140,9 +135,7 @@ def _play_experts(
     trials = collect_trials(sampler, env, state.agent, boards, config.rollout, seed=0)
     max_tokens = config.learn.max_microbatch_tokens
     action_ids = single_token_actions(env, tokenizer)
-    vocab_size = len(state.policy.head_weight)
-    parts = np.split(np.arange(len(boards)), range(trials_per_minibatch, len(boards), trials_per_minibatch))
-    return [pack_experts(trials, part, sampler.chances, action_ids, vocab_size, max_tokens) for part in parts]
+    return pack_experts(trials, sampler.chances, action_ids, len(state.policy.head_weight), max_tokens)
 
 
 def single_token_actions(env: Any, tokenizer: Any) -> list[int] | None:
@@ -159,7 +152,7 @@ def evaluate_valid(settings: WarmstartSettings, state: TrainState) -> dict[str, 
     boards = Boards(seeds, np.arange(len(seeds), dtype=np.int32))
     env = make_env(config.env, len(seeds), split="valid")
     rng = np.random.default_rng(settings.seed)
-    (batches,) = _play_experts(settings, state, env, boards, rng, len(seeds))
+    batches = _play_experts(settings, state, env, boards, rng)
     with torch.no_grad():
         total = sum(float(batch.loss(state.policy)) for batch in batches)
     valid_loss = total / sum(len(batch.targets) for batch in batches)

@@ -203,7 +203,7 @@ def test_loss_is_the_cross_entropy_of_the_distribution_the_expert_drew_from():
         def hidden(self, packed):
             return embedding[packed.input_ids]
 
-    batches = pack_experts(trials, np.arange(8), sampler.chances, action_ids, len(tokenizer), max_tokens=300)
+    batches = pack_experts(trials, sampler.chances, action_ids, len(tokenizer), max_tokens=300)
     assert len(batches) > 1
     total = sum(float(batch.loss(Bigram())) for batch in batches)
 

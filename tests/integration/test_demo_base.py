@@ -1,0 +1,46 @@
+"""The base model that ships is what docs/study.md says it is."""
+
+import numpy as np
+import pytest
+
+from lamer_fast import recipe
+from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.envs import num_tasks
+from lamer_fast.learn.policy import SHIPPED_MODELS
+from lamer_fast.learn.state import build_state
+from lamer_fast.plan import check_prompts
+from lamer_fast.rollout.make_env import eval_seeds, game_settings
+
+FOLDER = SHIPPED_MODELS / "minesweeper-tiny-base"
+
+
+def test_model_is_small_and_its_head_is_tied():
+    assert (FOLDER / "model.safetensors").stat().st_size <= 4 * 2**20
+
+
+def test_demo_has_enough_test_tasks():
+    config = recipe.resolve("minesweeper-tiny")
+    count, exact = num_tasks("minesweeper", "test", **game_settings(config.env))
+    assert exact and count >= 300
+
+
+def test_longest_trial_fits():
+    config = recipe.resolve("minesweeper-tiny")
+    state = build_state(config)
+    assert check_prompts(config, state.agent, state.env) == []
+
+
+@pytest.mark.long
+def test_base_model_plays_badly():
+    """On `valid`, at the temperature of training; docs/study.md has the figures."""
+    from lamer_fast.eval.success import evaluate
+
+    config = recipe.resolve("minesweeper-tiny")
+    state = build_state(config)
+    assert isinstance(state.agent.renderer, ChatRenderer)
+    evaluation = evaluate(state.sampler, state.agent.renderer, config, split="valid", tasks=400)
+    assert len(eval_seeds(config.env, "valid", 400)) == evaluation.num_tasks == 400
+    first, *_, last = (e.mean for e in evaluation.trial)
+    assert np.isfinite(last)
+    assert 0.05 <= first <= 0.15
+    assert 0.25 <= last <= 0.45
