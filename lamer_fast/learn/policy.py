@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lamer_fast.config import AlgoConfig, ModelConfig
 from lamer_fast.learn.packed_batch import PackedBatch
+from lamer_fast.learn.trunk import make_trunk
 from lamer_kernels import linear_logprob, linear_policy_loss, register_attention
 from lamer_kernels.policy import PolicyLoss
 
@@ -46,6 +47,7 @@ class Policy(nn.Module):
                 self.masters[name] = parameter.data.float().clone()
                 parameter.data = parameter.data.to(dtype)  # parameters only: rotary tables stay float32
                 parameter.register_post_accumulate_grad_hook(_add_to(self.masters[name]))
+        self.trunk = make_trunk(model)  # None: the model's own
 
     def forward(self, batch: PackedBatch, algo: AlgoConfig) -> PolicyLoss:
         """Loss of a micro-batch, already weighted over its minibatch, and statistics per loss token [L].
@@ -62,7 +64,6 @@ class Policy(nn.Module):
             batch.targets,
             batch.old_logprobs,
             batch.advantages,
-            token_idx=batch.token_idx,
             token_weights=batch.token_weights,
             cu_segments=batch.cu_segments if algo.loss == "gspo" else None,
             temperature=batch.temperature,
@@ -94,12 +95,13 @@ class Policy(nn.Module):
             self.hidden(batch),
             self.head_weight,
             batch.targets,
-            token_idx=batch.token_idx,
             temperature=batch.temperature,
         ).logprobs
 
     def hidden(self, batch: PackedBatch) -> Tensor:
-        """Last hidden states of the trunk, [T, H] in the compute dtype."""
+        """Last hidden states at the positions that predict a target, [L, H] in the compute dtype."""
+        if self.trunk is not None:
+            return self.trunk(batch)
         out = self.model.get_decoder()(
             input_ids=batch.input_ids[None],
             position_ids=batch.position_ids[None],

@@ -44,6 +44,22 @@ def test_error_ratio(dtype, rounding):
     assert (ours - truth).norm() <= 2 * (plain - truth).norm() + rounding * truth.norm()
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 2e-6), (torch.bfloat16, 6e-3)])
+def test_blocked_forward_and_gradients(causal, dtype, rounding):
+    pytest.importorskip("numba")
+    qkv, cu = make_inputs((70, 300, 0, 1, 128), heads=6, kv_heads=2, dim=16, dtype=dtype)
+    truth = [x.detach().double().requires_grad_() for x in qkv]
+    upstream = torch.randn(499, 6, 16, generator=torch.Generator().manual_seed(1)).to(dtype)
+    out = varlen_attention(*qkv, cu, 300, causal, implementation="blocked")
+    ref = varlen_attention_ref(*truth, cu, causal=causal)
+    ours = [out, *torch.autograd.grad(out, qkv, upstream)]
+    exact = [ref, *torch.autograd.grad(ref, truth, upstream.double())]
+    for x, y in zip(ours, exact, strict=True):
+        assert x.dtype == dtype
+        assert (x.double() - y).norm() <= rounding * y.norm()
+
+
 def test_no_token_sees_another_sequence():
     qkv, cu = make_inputs((5, 6))
     out = varlen_attention(*qkv, cu, 6)

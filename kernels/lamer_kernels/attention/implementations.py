@@ -1,8 +1,8 @@
 """The attention functions behind varlen_attention, all with its arguments. Optional packages are imported on
 use.
 
-Built and tested: sdpa (CPU), torch (CUDA). flash_attn and xformers follow their documented signatures and are
-untested until a record exists.
+Built and tested: blocked and sdpa (CPU), torch (CUDA). flash_attn and xformers follow their documented
+signatures and are untested until a record exists.
 """
 
 import inspect
@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._dispatch import has_package
+from .._dispatch import HAS_NUMBA, has_package
 
 
 def choose(q: Tensor) -> str:
+    if q.device.type == "cpu" and HAS_NUMBA and q.dtype in (torch.float32, torch.bfloat16):
+        return "blocked"
     if not q.is_cuda or q.dtype.itemsize != 2:
         return "sdpa"
     return "flash_attn" if has_package("flash_attn") or has_package("flash_attn_interface") else "torch"
@@ -36,6 +38,14 @@ def _sdpa(
     )
     outs = [F.scaled_dot_product_attention(a, b, c, is_causal=causal, scale=scale) for a, b, c in parts]
     return torch.cat(outs, dim=2).squeeze(0).transpose(0, 1)
+
+
+def _blocked(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, causal: bool, scale: float | None
+) -> Tensor:
+    from .cpu import blocked
+
+    return blocked(q, k, v, cu_seqlens, max_seqlen, causal, scale)
 
 
 def _torch(
@@ -99,6 +109,7 @@ def _xformers(
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {
+    "blocked": _blocked,
     "sdpa": _sdpa,
     "torch": _torch,
     "flash_attn": _flash_attn,

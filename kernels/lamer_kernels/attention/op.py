@@ -28,10 +28,11 @@ def varlen_attention(
         cu_seqlens: [S+1] int32, from 0 to T. On a CPU tensor its values are read.
         max_seqlen: >= the longest sequence.
         scale: of the scores; None is D ** -0.5.
-        implementation: "auto", or by name: "sdpa" (per sequence; any device and dtype), "torch"
-            (``torch.nn.attention.varlen``; CUDA, 16 bit), "flash_attn" (2, 3 or 4, whichever is installed;
-            CUDA, 16 bit), "xformers" (CUDA, 16 bit), "reference". auto: sdpa on a CPU and for fp32; else
-            flash_attn, torch.
+        implementation: "auto", or by name: "blocked" (CPU, float32 and bfloat16; numba), "sdpa" (per
+            sequence; any device and dtype), "torch" (``torch.nn.attention.varlen``; CUDA, 16 bit),
+            "flash_attn" (2, 3 or 4, whichever is installed; CUDA, 16 bit), "xformers" (CUDA, 16 bit),
+            "reference". auto: the first that can, of blocked and sdpa on a CPU and for fp32, else of
+            flash_attn and torch.
         validate: also check the values of cu_seqlens and max_seqlen, which synchronises with a GPU.
 
     Returns:
