@@ -110,7 +110,7 @@ class Policy(nn.Module):
             max_seqlen=batch.max_seqlen,
         )
         hidden: Tensor = out.last_hidden_state[0]
-        return hidden
+        return hidden[batch.token_idx]
 
     @property
     def head_weight(self) -> Tensor:

@@ -201,7 +201,7 @@ def test_loss_is_the_cross_entropy_of_the_distribution_the_expert_drew_from():
         head_weight = weight
 
         def hidden(self, packed):
-            return embedding[packed.input_ids]
+            return embedding[packed.input_ids[packed.token_idx]]
 
     batches = pack_experts(trials, sampler.chances, action_ids, len(tokenizer), max_tokens=300)
     assert len(batches) > 1
