@@ -13,19 +13,15 @@ head size.
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import types
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lamer_fast.rollout.samplers.decoder import KVCache, Layer, Rows, Shape
+from lamer_kernels.numba_math import LANES, as_numpy, exp, fma, jit, load, store, sum_of_squares
 
 BLOCK = 64  # tokens of a key block
-LANES = 16  # partial sums of a long sum
 
 
 class CpuBackend:
@@ -61,9 +57,9 @@ class CpuBackend:
     def norm(self, x: Tensor, weight: Tensor, update: Tensor | None = None) -> Tensor:
         out = torch.empty_like(x)
         if update is None:
-            _norm(_numpy(x), _numpy(weight), self._eps, self._lanes, _numpy(out))
+            _norm(as_numpy(x), as_numpy(weight), self._eps, self._lanes, as_numpy(out))
         else:
-            _add_norm(_numpy(x), _numpy(update), _numpy(weight), self._eps, self._lanes, _numpy(out))
+            _add_norm(as_numpy(x), as_numpy(update), as_numpy(weight), self._eps, self._lanes, as_numpy(out))
         return out
 
     def attend(self, layer: Layer, qkv: Tensor, keys: Any, values: Any) -> Tensor:
@@ -71,9 +67,9 @@ class CpuBackend:
         out = qkv.new_empty(len(qkv), s.num_heads * s.head_size)
         nothing = qkv[0, :0]
         _attend(
-            _numpy(qkv),
-            _numpy(nothing if layer.q_norm is None else layer.q_norm),
-            _numpy(nothing if layer.k_norm is None else layer.k_norm),
+            as_numpy(qkv),
+            as_numpy(nothing if layer.q_norm is None else layer.q_norm),
+            as_numpy(nothing if layer.k_norm is None else layer.k_norm),
             self._cos,
             self._sin,
             keys,
@@ -83,7 +79,7 @@ class CpuBackend:
             self._head,
             self._scores,
             self._lanes,
-            _numpy(out),
+            as_numpy(out),
             self._eps,
             self._scale,
         )
@@ -91,154 +87,59 @@ class CpuBackend:
 
     def gate(self, gate_up: Tensor) -> Tensor:
         out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
-        _gate(_numpy(gate_up), _numpy(out))
+        _gate(as_numpy(gate_up), as_numpy(out))
         return out
 
 
-def _numpy(x: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
-    return array
-
-
-@intrinsic
-def _float_of_bits(typing_context, bits):
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), codegen
-
-
-@intrinsic
-def _bits_of_float(typing_context, x):
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(32))
-
-    return types.int32(types.float32), codegen
-
-
-@intrinsic
-def _fma(typing_context, a, b, c):
-    """a * b + c, rounded once, whatever the compiler would like."""
-
-    def codegen(context, builder, signature, args):
-        return builder.fma(*args)
-
-    return types.float32(types.float32, types.float32, types.float32), codegen
-
-
-@numba.njit(inline="always")
-def _exp(x):
-    """exp, clamped to |x| <= 87; relative error below 1e-6 for |x| < 9; vector code in a loop."""
-    x = x if x > np.float32(-87.0) else np.float32(-87.0)
-    x = x if x < np.float32(87.0) else np.float32(87.0)
-    t = x * np.float32(1.4426950408889634)
-    whole = np.floor(t + np.float32(0.5))
-    f = t - whole
-    p = _fma(np.float32(1.5403530e-4), f, np.float32(1.3333558e-3))
-    p = _fma(p, f, np.float32(9.6181291e-3))
-    p = _fma(p, f, np.float32(5.5504109e-2))
-    p = _fma(p, f, np.float32(2.4022651e-1))
-    p = _fma(p, f, np.float32(6.9314718e-1))
-    p = _fma(p, f, np.float32(1.0))
-    return p * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
-
-
-def _load(x):
-    """A stored number as float32."""
-
-
-def _store(x, like):
-    """A float32 as stored, in the type of `like`; to the nearest, ties to even."""
-
-
-@overload(_load, inline="always")
-def _load_overload(x):
-    if isinstance(x, types.Integer):
-        return lambda x: _float_of_bits(np.int32(x) << np.int32(16))
-    return lambda x: x
-
-
-@overload(_store, inline="always")
-def _store_overload(x, like):
-    if not isinstance(like, types.Integer):
-        return lambda x, like: x
-
-    def store(x, like):
-        bits = _bits_of_float(x)
-        return np.int16((bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))) >> np.int32(16))
-
-    return store
-
-
-# No fastmath: a sum must not depend on how the compiler happened to vectorise it, or a process that compiles
-# and one that loads compiled code would sample different tokens. Sums over many terms go by LANES instead.
-_jit = numba.njit(nogil=True, cache=True)
-
-
-@_jit
-def _sum_of_squares(x, lanes):
-    """Of a stored vector; partial sums in `lanes` [LANES], then these in order."""
-    lanes[:] = 0
-    whole = len(x) // LANES * LANES
-    for i in range(0, whole, LANES):
-        for j in range(LANES):
-            lanes[j] = _fma(_load(x[i + j]), _load(x[i + j]), lanes[j])
-    total = np.float32(0.0)
-    for j in range(LANES):
-        total += lanes[j]
-    for i in range(whole, len(x)):
-        total = _fma(_load(x[i]), _load(x[i]), total)
-    return total
-
-
-@_jit
+@jit
 def _norm(x, weight, eps, lanes, out):
     """out [N, H] = rms_norm(x) * weight."""
     for n in range(len(x)):
-        mean = _sum_of_squares(x[n], lanes) / np.float32(len(weight))
+        mean = sum_of_squares(x[n], lanes) / np.float32(len(weight))
         factor = np.float32(1.0) / np.sqrt(mean + eps)
         for i in range(len(weight)):
-            out[n, i] = _store(_load(x[n, i]) * factor * _load(weight[i]), x[n, i])
+            out[n, i] = store(load(x[n, i]) * factor * load(weight[i]), x[n, i])
 
 
-@_jit
+@jit
 def _add_norm(x, update, weight, eps, lanes, out):
     """x += update; out = rms_norm(x) * weight."""
     for n in range(len(x)):
         for i in range(len(weight)):
-            x[n, i] = _store(_load(x[n, i]) + _load(update[n, i]), x[n, i])
+            x[n, i] = store(load(x[n, i]) + load(update[n, i]), x[n, i])
     _norm(x, weight, eps, lanes, out)
 
 
-@_jit
+@jit
 def _gate(gate_up, out):
     """out [N, F] = silu(gate_up[:, :F]) * gate_up[:, F:]."""
     F = out.shape[1]
     for n in range(len(out)):
+        gates, ups, y = gate_up[n, :F], gate_up[n, F:], out[n]  # rows, else the loop is not vectorised
         for i in range(F):
-            x = _load(gate_up[n, i])
-            out[n, i] = _store(x / (np.float32(1.0) + _exp(-x)) * _load(gate_up[n, F + i]), gate_up[n, i])
+            x = load(gates[i])
+            y[i] = store(x / (np.float32(1.0) + exp(-x)) * load(ups[i]), y[i])
 
 
-@_jit
+@jit
 def _norm_rotate(x, weight, cos, sin, eps, scale, lanes, y):
     """y [D] = rotary(rms_norm(x)) * scale; without weight, no norm."""
     D = x.shape[0]
     half = D // 2
     if len(weight) == 0:
         for d in range(D):
-            y[d] = _load(x[d]) * scale
+            y[d] = load(x[d]) * scale
     else:
-        factor = scale / np.sqrt(_sum_of_squares(x, lanes) / np.float32(D) + eps)
+        factor = scale / np.sqrt(sum_of_squares(x, lanes) / np.float32(D) + eps)
         for d in range(D):
-            y[d] = _load(x[d]) * factor * _load(weight[d])
+            y[d] = load(x[d]) * factor * load(weight[d])
     for d in range(half):
         a, b = y[d], y[d + half]
         y[d] = a * cos[d] - b * sin[d]
         y[d + half] = b * cos[d] + a * sin[d]
 
 
-@_jit
+@jit
 def _score(q, keys, num_tokens, scores):
     """scores [G, tokens] = q [G, D] . keys [blocks, D, BLOCK]; entries after `num_tokens` are leftovers."""
     G, D = q.shape
@@ -252,14 +153,14 @@ def _score(q, keys, num_tokens, scores):
                 q0, q1, q2, q3 = q[g, d], q[g, d + 1], q[g, d + 2], q[g, d + 3]
                 q4, q5, q6, q7 = q[g, d + 4], q[g, d + 5], q[g, d + 6], q[g, d + 7]
                 for j in range(BLOCK):
-                    low = _fma(q0, _load(k[d, j]), _fma(q1, _load(k[d + 1, j]), s[j]))
-                    high = _fma(q2, _load(k[d + 2, j]), q3 * _load(k[d + 3, j]))
-                    low = _fma(q4, _load(k[d + 4, j]), _fma(q5, _load(k[d + 5, j]), low))
-                    high = _fma(q6, _load(k[d + 6, j]), _fma(q7, _load(k[d + 7, j]), high))
+                    low = fma(q0, load(k[d, j]), fma(q1, load(k[d + 1, j]), s[j]))
+                    high = fma(q2, load(k[d + 2, j]), q3 * load(k[d + 3, j]))
+                    low = fma(q4, load(k[d + 4, j]), fma(q5, load(k[d + 5, j]), low))
+                    high = fma(q6, load(k[d + 6, j]), fma(q7, load(k[d + 7, j]), high))
                     s[j] = low + high
 
 
-@_jit
+@jit
 def _softmax(scores, num_tokens, lanes):
     """exp(score - largest) over the first `num_tokens` of a row, in place; their sum as the last entry."""
     whole = num_tokens // LANES * LANES
@@ -278,18 +179,18 @@ def _softmax(scores, num_tokens, lanes):
         lanes[:] = 0
         for t in range(0, whole, LANES):
             for j in range(LANES):
-                s[t + j] = _exp(s[t + j] - top)
+                s[t + j] = exp(s[t + j] - top)
                 lanes[j] += s[t + j]
         total = np.float32(0.0)
         for j in range(LANES):
             total += lanes[j]
         for t in range(whole, num_tokens):
-            s[t] = _exp(s[t] - top)
+            s[t] = exp(s[t] - top)
             total += s[t]
         s[-1] = total
 
 
-@_jit
+@jit
 def _weighted_mean(scores, values, num_tokens, out):
     """out [G, D] = scores [G, tokens] . values [tokens, D] / scores[:, -1]."""
     G, D = out.shape
@@ -300,19 +201,19 @@ def _weighted_mean(scores, values, num_tokens, out):
         for g in range(G):
             w0, w1, w2, w3 = scores[g, t], scores[g, t + 1], scores[g, t + 2], scores[g, t + 3]
             for d in range(D):
-                low = _fma(w0, _load(v0[d]), _fma(w1, _load(v1[d]), out[g, d]))
-                out[g, d] = low + _fma(w2, _load(v2[d]), w3 * _load(v3[d]))
+                low = fma(w0, load(v0[d]), fma(w1, load(v1[d]), out[g, d]))
+                out[g, d] = low + fma(w2, load(v2[d]), w3 * load(v3[d]))
     for t in range(whole, num_tokens):
         for g in range(G):
             for d in range(D):
-                out[g, d] = _fma(scores[g, t], _load(values[t, d]), out[g, d])
+                out[g, d] = fma(scores[g, t], load(values[t, d]), out[g, d])
     for g in range(G):
         factor = np.float32(1.0) / scores[g, -1]
         for d in range(D):
             out[g, d] *= factor
 
 
-@_jit
+@jit
 def _attend(
     qkv, q_norm, k_norm, cos, sin, keys, values, slots, positions, head, scores, lanes, out, eps, scale
 ):
@@ -328,7 +229,7 @@ def _attend(
             k = (H * G + h) * D
             _norm_rotate(qkv[n, k : k + D], k_norm, cos[at], sin[at], eps, np.float32(1.0), lanes, head[0])
             for d in range(D):
-                keys[slot, h, block, d, lane] = _store(head[0, d], qkv[0, 0])
+                keys[slot, h, block, d, lane] = store(head[0, d], qkv[0, 0])
             v = k + H * D
             values[slot, h, at] = qkv[n, v : v + D]
     for n in range(len(slots)):
@@ -343,4 +244,4 @@ def _attend(
             for g in range(G):
                 q = (h * G + g) * D
                 for d in range(D):
-                    out[n, q + d] = _store(head[g, d], qkv[0, 0])
+                    out[n, q + d] = store(head[g, d], qkv[0, 0])
