@@ -1,0 +1,86 @@
+"""Training iterations under the clock: one JSON line per iteration on stdout. Used by the arms of
+bench_iteration.py.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lamer_fast.train as training
+from lamer_fast.config import Config
+from lamer_fast.display import Display
+from lamer_fast.guard import StopRequest
+from lamer_fast.learn.state import TrainState, build_state
+from lamer_fast.run_folder import RunFolder
+
+
+class Stopwatch(Display):
+    """CPU and wall seconds of each iteration, and how much of it was inside the model."""
+
+    def __init__(self, state: TrainState) -> None:
+        super().__init__("bench", state.config.train.iterations, terminal=False)
+        self.state = state
+        state.sampler = TimedSampler(state.sampler, self)
+        update = training.update_policy
+        training.update_policy = lambda state, batch, *rest: self.update_policy(update, state, batch, *rest)
+        self.restart()
+
+    def restart(self) -> None:
+        self.sample_s = self.update_s = 0.0
+        self.packed = 0
+        self.computed = self.state.sampler.computed_tokens()
+        self.cpu, self.wall = time.process_time(), time.perf_counter()
+
+    def update_policy(self, update: Callable[..., None], state: Any, batch: Any, *rest: Any) -> None:
+        started = time.process_time()
+        update(state, batch, *rest)
+        self.update_s += time.process_time() - started
+        self.packed += sum(len(packed.input_ids) for packed in batch)
+
+    def update(self, record: Any) -> None:
+        cpu, wall = time.process_time() - self.cpu, time.perf_counter() - self.wall
+        took = {
+            "cpu": cpu, "wall": wall, "sample_cpu": self.sample_s, "update_cpu": self.update_s,
+            "outside": 1 - (self.sample_s + self.update_s) / cpu,
+            "computed": self.state.sampler.computed_tokens() - self.computed + self.packed,
+        }  # fmt: skip
+        kept = {key: record[key] for key in ("tokens", "seconds", "mismatch", "counters")}
+        print("RECORD " + json.dumps(took | kept), flush=True)
+        self.restart()
+
+
+class TimedSampler:
+    def __init__(self, sampler: Any, stopwatch: Stopwatch) -> None:
+        self.sampler, self.stopwatch = sampler, stopwatch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sampler, name)
+
+    def computed_tokens(self) -> int:
+        names = ("num_prefill_tokens", "num_decode_tokens")
+        return sum(getattr(self.sampler, name, 0) for name in names)
+
+    def poll(self) -> Any:
+        started = time.process_time()
+        completions = self.sampler.poll()
+        self.stopwatch.sample_s += time.process_time() - started
+        return completions
+
+
+def run(config: Config, prepare: Callable[[TrainState], None] = lambda state: None) -> None:
+    """Trains in a folder of its own that is deleted; `prepare` may change the state before."""
+    config.validate()
+    with tempfile.TemporaryDirectory() as folder:
+        state = build_state(config)
+        prepare(state)
+        training.transfer(state, version=0)
+        run_folder = RunFolder(config, Path(folder))
+        run_folder.start(0)
+        with StopRequest() as stop, Stopwatch(state) as stopwatch:
+            training.train(state, run_folder, stopwatch, stop)
+        run_folder.close()
