@@ -38,6 +38,9 @@ def cells(record: Mapping[str, Any]) -> dict[str, str]:
         "tokens/s": f"{tokens['sampled'] / max(seconds.get('sample', 0.0), 1e-9):,.0f}",
         "trained/s": f"{tokens['trained'] / max(seconds.get('learn', 0.0), 1e-9):,.0f}",
     }
+    if "least_sample" in seconds:  # how near sampling and learning come to what the device could do
+        shares = (seconds[f"least_{p}"] / max(seconds.get(p, 0.0), 1e-9) for p in ("sample", "learn"))
+        row["of limit"] = "/".join(f"{100 * share:.0f}" for share in shares) + " %"
     row["/".join(PHASES)] = "/".join(f"{100 * seconds.get(p, 0.0) / total:.0f}" for p in PHASES) + " %"
     return row
 

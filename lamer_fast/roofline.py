@@ -113,3 +113,24 @@ def training_seconds(shape: Shape, rates: Rates, trials: TrialBatch, epochs: int
     """Least time to train on `trials` once per epoch."""
     lengths = np.diff(trials.cu_seqlens)
     return epochs * training_flop(shape, lengths, int(trials.loss_mask.sum())) / rates.flops
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The physical limits of one model on one device."""
+
+    shape: Shape
+    rates: Rates
+
+    @classmethod
+    def of(cls, model: Any) -> "Limits":
+        """Measures the device of `model` for a fraction of a second."""
+        weight = model.get_output_embeddings().weight
+        return cls(shape_of(model), measure(weight.dtype, weight.device))
+
+    def least_seconds(self, trials: TrialBatch, epochs: int) -> dict[str, float]:
+        """What sampling `trials` and training on them would take at these limits."""
+        return {
+            "least_sample": sampling_seconds(self.shape, self.rates, trials),
+            "least_learn": training_seconds(self.shape, self.rates, trials, epochs),
+        }

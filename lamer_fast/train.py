@@ -25,6 +25,7 @@ from lamer_fast.recipe import to_flat
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_fast.roofline import Limits
 from lamer_fast.run_folder import RunFolder
 
 
@@ -154,6 +155,8 @@ def report(
         with clock.phase("eval"):
             record["eval"] = run_eval(state)
     record["seconds"] = clock.seconds | {"sample": clock.seconds["sample"] - clock.seconds.get("env", 0.0)}
+    if state.limits is not None:
+        record["seconds"] |= state.limits.least_seconds(trials, config.learn.epochs)
     return record
 
 
@@ -194,6 +197,7 @@ def run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = False) -
     checkpoint.load(state, folder.checkpoints)
     state.dump_dir = folder.path / "skipped"
     transfer(state, version=state.iteration)
+    state.limits = Limits.of(state.policy.model)
     folder.start(state.iteration)
     try:
         with StopRequest() as stop, Display(config.name, config.train.iterations) as display:

@@ -18,6 +18,7 @@ from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.policy import Policy, load_policy
 from lamer_fast.rollout.make_env import make_env
 from lamer_fast.rollout.samplers.protocol import Sampler
+from lamer_fast.roofline import Limits
 
 
 @dataclass
@@ -34,6 +35,7 @@ class TrainState:
     skipped: int = 0  # of the whole run
     best: dict[str, float] = field(default_factory=dict)  # {"iteration", "score"} of the best checkpoint
     dump_dir: Path | None = None  # where batches of skipped updates go
+    limits: Limits | None = None  # what the device allows at most, for the record of an iteration
 
     def note_skipped(self, minibatch: Minibatch) -> None:
         """Counts a non-finite update and keeps its batch for inspection."""

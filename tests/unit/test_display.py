@@ -16,7 +16,9 @@ RECORD = {
 def test_cells_are_rates_and_shares():
     row = cells(RECORD)
     assert row["success@2"] == "0.500" and row["tokens/s"] == "25" and row["trained/s"] == "40"
-    assert row["sample/env/learn/sync"] == "50/0/25/25 %"
+    assert row["sample/env/learn/sync"] == "50/0/25/25 %" and "of limit" not in row
+    limited = RECORD | {"seconds": RECORD["seconds"] | {"least_sample": 0.5, "least_learn": 0.4}}
+    assert cells(limited)["of limit"] == "25/40 %"
 
 
 def test_plain_lines_when_not_a_terminal(capsys):

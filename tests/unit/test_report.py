@@ -24,7 +24,9 @@ def run_folder(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     record = {
         "success_at": [0.2, 0.4], "return": 1.0, "entropy": 0.5, "mismatch": {"mean": 1e-7},
-        "seconds": {"sample": 1.0, "env": 0.1, "learn": 1.0, "sync": 0.0},
+        "seconds": {
+            "sample": 1.0, "env": 0.1, "learn": 1.0, "sync": 0.0, "least_sample": 0.1, "least_learn": 0.3,
+        },
     }  # fmt: skip
     lines = [json.dumps({"iteration": i} | record) for i in range(3)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
@@ -83,5 +85,5 @@ def test_in_a_browser(run_folder, tmp_path):
     ]  # fmt: skip
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     assert 'data-ready="true"' in dom and "data-evil" not in dom
-    assert dom.count("<polyline") == 2 + 1 + 1 + 1 + 4 + 4, "every curve is drawn"
+    assert dom.count("<polyline") == 2 + 1 + 1 + 1 + 2 + 4 + 4, "every curve is drawn"
     assert "mine at (2, 3)" in dom and "Episode 2" in dom and "before: trials with reflections" in dom
