@@ -19,8 +19,8 @@ class Phase(IntEnum):
 class TrialBatch:
     """Turns of a trial are contiguous and in time order; trials of a group need not be neighbours.
 
-    A REFLECT turn carries the index of the episode that FOLLOWS it, turn 0, reward 0. In context `episode` its
-    tokens stand in the sequence of the episode before it.
+    A REFLECT turn carries the index of the episode that FOLLOWS it, turn 0, reward 0. In context `episode`
+    its tokens stand in the sequence of the episode before it.
     """
 
     # token store: S sequences, one per trial, episode or turn according to the context mode
@@ -85,6 +85,6 @@ class TrialBatch:
 
 
 TURN_COLUMNS = (
-    "group", "trial", "episode", "turn", "phase", "rewards", "anchors", "valid", "done", "success", "truncated",
-    "sequence", "token_start", "token_end", "policy_version",
+    "group", "trial", "episode", "turn", "phase", "rewards", "anchors", "valid", "done", "success",
+    "truncated", "sequence", "token_start", "token_end", "policy_version",
 )  # fmt: skip
