@@ -141,24 +141,35 @@ def play(config: Any, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def report(out: Path) -> str:
-    """Markdown: per arm and seed success@k of trials and of attempts, and the paired gain over attempts."""
+    """Markdown: success@k of trials and attempts per arm and seed, differences paired by task, in points."""
     from lamer_fast.eval.success import estimate, pass_at, success_within
+
+    def points(values: np.ndarray) -> str:
+        e = estimate(100 * values)
+        return f"{e.mean:.1f} [{e.low:.1f}, {e.high:.1f}]"
 
     lines = [
         "| arm, seed | success@1 | @2 | @3 | attempts @1 | @2 | @3 | gain of trials over attempts | CPU s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
+    at_last: dict[tuple[str, int], np.ndarray] = {}  # success@K of each task, [tasks]
     for arm in ARMS:
         for path in sorted(out.glob(f"{arm}-*.json")):
             record = json.loads(path.read_text())
             trials, attempts = (np.array(record[key], bool) for key in ("trials", "attempts"))
             within = np.mean([success_within(t) for t in trials], axis=0)  # [tasks, K]
             passes = np.mean([pass_at(a) for a in attempts], axis=0)
-            gain = estimate((within[:, -1] - within[:, 0]) - (passes[:, -1] - passes[:, 0]))
+            at_last[arm, record["seed"]] = within[:, -1]
+            gain = points((within[:, -1] - within[:, 0]) - (passes[:, -1] - passes[:, 0]))
             cells = [f"{100 * x:.1f}" for x in (*within.mean(axis=0), *passes.mean(axis=0))]
-            points = f"{100 * gain.mean:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
             name = f"{arm}, {record['seed']}"
-            lines.append(f"| {name} | {' | '.join(cells)} | {points} | {record['train_cpu_seconds']:.0f} |")
+            lines.append(f"| {name} | {' | '.join(cells)} | {gain} | {record['train_cpu_seconds']:.0f} |")
+    lines += ["", "| seed | " + " | ".join(f"lamer - {arm}" for arm in ARMS if arm != "lamer") + " |"]
+    lines.append("|---" * len(ARMS) + "|")
+    for seed in sorted({seed for arm, seed in at_last if arm == "lamer"}):
+        others = [at_last.get((arm, seed)) for arm in ARMS if arm != "lamer"]
+        cells = ["" if x is None else points(at_last["lamer", seed] - x) for x in others]
+        lines.append(f"| {seed} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

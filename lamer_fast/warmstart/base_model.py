@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from lamer_fast.config import EnvConfig
@@ -28,5 +29,6 @@ def make_base_model(settings: WarmstartSettings, env: EnvConfig, max_tokens: int
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    transformers.utils.logging.disable_progress_bar()  # of the shards of one file
     torch.manual_seed(settings.seed)
     return Qwen3ForCausalLM(config).float(), tokenizer
