@@ -17,7 +17,12 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ["tests/kernels", "tests/gpu"]
-BENCHMARKS = [("bench_head.py", []), ("bench_credit.py", [])]
+BENCHMARKS = [
+    ("bench_head.py", []),
+    ("bench_credit.py", []),
+    ("bench_train.py", []),
+    ("bench_decode.py", []),
+]
 
 
 def main() -> int:

@@ -53,9 +53,10 @@ class Chatter:
     def __init__(self) -> None:
         self.num_envs = NUM_TRIALS
         self.texts = [""] * NUM_TRIALS
+        self.task = ""  # a prompt is its board alone
 
     def task_prompt(self) -> str:
-        return ""
+        return self.task
 
     def reset(self, seeds: Any, env_idx: Any = None) -> None:
         for i, seed in enumerate(seeds.tolist()):
@@ -117,6 +118,7 @@ def main(sampler: str, dtype: str, iterations: int) -> None:
         def prepare(state: Any) -> None:
             state.env = Chatter()
             state.agent = Agent(state.agent.renderer, state.env, config)
+            state.env.task = prompt_text(0)  # what the probe of a weight transfer scores
             state.sampler = ForcedLength(state.sampler)
 
         run(config, prepare)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lamer_fast.learn.packed_batch import PackedBatch
+from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.trunk import make_trunk
 from lamer_kernels import register_attention
 from tests.tiny import tiny_model
@@ -56,6 +57,15 @@ def test_equals_the_module(kind):
     module = error(hidden_and_gradients(lambda b: by_module(model, b), model, batch), truth)
     # both round to 8 bits at every layer, at different places
     assert error(hidden_and_gradients(make_trunk(model), model, batch), truth) < 1.5 * module
+
+
+def test_policy_without_trunk_gives_the_same_positions():
+    model, batch = tiny_model("qwen3"), packed()
+    model.set_attn_implementation(register_attention())
+    policy = Policy(model, None, torch.float32)
+    fused = policy.hidden(batch)
+    policy.trunk = None
+    torch.testing.assert_close(policy.hidden(batch), fused, rtol=1e-5, atol=1e-5)
 
 
 def test_nan_is_not_hidden():
