@@ -1,7 +1,7 @@
 """How near the matmul rate is an update (forward, backward, AdamW) of Qwen3 shapes on agent sequences?
 
-Random weights, packed sequences of 4,096 tokens; half of them, in turns of 64, are trained on. On a CPU it runs
-a tiny shape only: a smoke test.
+Random weights, packed sequences of 4,096 tokens; half of them, in turns of 64, are trained on. On a CPU a
+tiny shape only: a smoke test.
 """
 
 from __future__ import annotations
