@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-call"
 """The trunk on a CPU: a packed forward pass of Qwen2, Qwen3 and Llama decoders over the Hugging Face module's
-own parameters, half the time of the module's.
+own parameters.
 
 The parts between the matrix products are fused (`trunk_cpu.py`), rounding a bfloat16 once where the module
 rounds several times; behind the last attention only positions that predict a target are computed.
