@@ -14,7 +14,7 @@ from lamer_fast.display import duration
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m lamer_fast.demo", description=__doc__, allow_abbrev=False)
     parser.add_argument("--recipe", default="minesweeper-tiny")
-    parser.add_argument("--tasks", type=int, default=1024, help="held-out boards of each evaluation")
+    parser.add_argument("--tasks", type=int, default=None, help="held-out boards; default all, at most 2048")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options, overrides = parser.parse_known_args(argv)
     config = recipe.resolve(options.recipe, overrides)
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     from lamer_fast.eval.report import write_report
 
     started = time.monotonic()
-    print(f"1/3  the base model on {options.tasks} boards that training never sees", flush=True)
+    print("1/3  the base model on boards that training never sees", flush=True)
     before = evaluate_policy(config, split="test", tasks=options.tasks)
 
     print(f"\n2/3  {config.train.iterations} iterations of LaMer ({options.runs / config.name})", flush=True)
