@@ -1,11 +1,10 @@
 """The base model that ships is what docs/study.md says it is."""
 
-import numpy as np
 import pytest
 
 from lamer_fast import recipe
-from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.envs import num_tasks
+from lamer_fast.eval.success import play_boards, success_within
 from lamer_fast.learn.policy import SHIPPED_MODELS
 from lamer_fast.learn.state import build_state
 from lamer_fast.plan import check_prompts
@@ -32,15 +31,12 @@ def test_longest_trial_fits():
 
 @pytest.mark.long
 def test_base_model_plays_badly():
-    """On `valid`, at the temperature of training; docs/study.md has the figures."""
-    from lamer_fast.eval.success import evaluate
-
-    config = recipe.resolve("minesweeper-tiny")
+    """On 200 boards of `valid` at the temperature of training; the ranges are three standard errors about the
+    figures of docs/study.md."""
+    config = recipe.resolve("minesweeper-tiny", ["--train.num-threads", "1"])
     state = build_state(config)
-    assert isinstance(state.agent.renderer, ChatRenderer)
-    evaluation = evaluate(state.sampler, state.agent.renderer, config, split="valid", tasks=400)
-    assert len(eval_seeds(config.env, "valid", 400)) == evaluation.num_tasks == 400
-    first, *_, last = (e.mean for e in evaluation.trial)
-    assert np.isfinite(last)
-    assert 0.05 <= first <= 0.15
-    assert 0.33 <= last <= 0.47
+    seeds = eval_seeds(config.env, "valid", 200)
+    won = play_boards(state.sampler, state.agent.renderer, config, seeds, split="valid", seed=0)
+    first, _, third = success_within(won).mean(axis=0)
+    assert 0.05 <= first <= 0.18
+    assert 0.31 <= third <= 0.51
