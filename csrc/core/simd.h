@@ -14,6 +14,13 @@
 #define LAMER_X86 0
 #endif
 
+// Of functions that are called at several levels: each caller compiles them for its own.
+#if defined(__GNUC__)
+#define LAMER_ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define LAMER_ALWAYS_INLINE inline
+#endif
+
 namespace lamer {
 
 enum class Simd : int { kScalar, kAvx2, kAvx512 };

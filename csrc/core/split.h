@@ -8,6 +8,12 @@
 
 namespace lamer {
 
+// No board of the wanted kind within the stated number of tries.
+class GenerationError : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
 enum class Split : std::uint8_t { kNone, kTrain, kValid, kTest };
 
 inline Split ParseSplit(std::string_view name) {
@@ -23,14 +29,37 @@ constexpr const char* SplitName(Split split) {
   return kNames[static_cast<int>(split)];
 }
 
-// 80 / 10 / 10 by the high bits of the id: ids are hashes, so every bit is as good as another.
-constexpr Split SplitOf(std::uint64_t task) {
-  const std::uint64_t tenth = ((task >> 32) * 10) >> 32;
-  return tenth < 8 ? Split::kTrain : tenth == 8 ? Split::kValid : Split::kTest;
+// 0 to 9 by the high bits of the id: ids are hashes, so every bit is as good as another.
+constexpr std::uint64_t TenthOf(std::uint64_t task) { return ((task >> 32) * 10) >> 32; }
+
+// The tenths of a split: first .. end - 1.
+struct Tenths {
+  std::uint64_t first, end;
+};
+constexpr Tenths TenthsOf(Split split) {
+  constexpr Tenths kTenths[] = {{0, 10}, {0, 8}, {8, 9}, {9, 10}};
+  return kTenths[static_cast<int>(split)];
 }
 
 constexpr bool InSplit(std::uint64_t task, Split split) {
-  return split == Split::kNone || SplitOf(task) == split;
+  const Tenths tenths = TenthsOf(split);
+  return TenthOf(task) >= tenths.first && TenthOf(task) < tenths.end;
+}
+
+constexpr Split SplitOf(std::uint64_t task) {
+  return InSplit(task, Split::kTrain)   ? Split::kTrain
+         : InSplit(task, Split::kValid) ? Split::kValid
+                                        : Split::kTest;
+}
+
+// Candidates of one seed that lie outside of the split, in a row, before that is an error. Looked at every
+// kDrawsPerLook candidates.
+inline constexpr std::uint64_t kMaxDraws = 10'240, kDrawsPerLook = 1'024;
+
+[[noreturn]] inline void FailSplit(Split split, std::uint64_t seed) {
+  throw GenerationError("no board of split '" + std::string(SplitName(split)) + "' in " +
+                        std::to_string(kMaxDraws) + " draws of seed " + std::to_string(seed) +
+                        ": this configuration has too few tasks");
 }
 
 }  // namespace lamer

@@ -11,6 +11,9 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -139,8 +142,17 @@ class ThreadPool {
     static_cast<void>(state_.release());
     owner_ = getpid();
     state_ = std::make_unique<State>();
-    for (int i = 0; i + 1 < num_threads_; ++i) {
-      state_->threads.emplace_back([state = state_.get(), i] { state->Serve(static_cast<std::size_t>(i)); });
+    try {
+      for (int i = 0; i + 1 < num_threads_; ++i) {
+        state_->threads.emplace_back(
+            [state = state_.get(), i] { state->Serve(static_cast<std::size_t>(i)); });
+      }
+    } catch (const std::system_error&) {
+      const std::size_t num_started = state_->threads.size();
+      Stop();
+      state_.reset();
+      throw std::runtime_error("the system gave " + std::to_string(num_started) + " of " +
+                               std::to_string(num_threads_ - 1) + " threads");
     }
   }
 

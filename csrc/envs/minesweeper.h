@@ -12,7 +12,7 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "core/batch_env.h"
+#include "core/batch_config.h"
 #include "core/parse.h"
 #include "core/text.h"
 #include "envs/minesweeper_generator.h"
@@ -70,8 +70,12 @@ class MinesweeperOf {
   const mines::BoardConfig& config() const { return generator_.config(); }
   const mines::Grid<kWords>& grid() const { return generator_.grid(); }
 
-  void Generate(Board& board, std::uint64_t seed, std::uint64_t draw) const {
-    Start(board, generator_.Generate(seed, draw));
+  void Generate(Board& board, std::uint64_t seed, Split split = Split::kNone) const {
+    Start(board, generator_.Generate(seed, split));
+  }
+  void Generate(std::span<Board> boards, std::span<const std::uint64_t> seeds, Split split) const {
+    generator_.Generate(seeds, split,
+                        [&](std::size_t i, const mines::Level<kWords>& level) { Start(boards[i], level); });
   }
 
   // The board with these mines whose first cell is `first`: opened here, or the free cell for the agent's
@@ -199,22 +203,19 @@ class MinesweeperOf {
     return ParseCell(reply, strict, grid().height, grid().width, out);
   }
 
-  // Flags follow from the sets, and are not stored; a board never reset has no mines.
-  static constexpr std::size_t kRecordSize = 3 * sizeof(B) + 2;
+  // mines, opened, start, then moved and moved_from. Flags follow from the sets, and are not stored; a board
+  // never reset has no mines.
+  static constexpr std::size_t kRecordSize = 3 * sizeof(B) + sizeof(std::uint64_t);
   void Save(const Board& board, char* out) const {
+    const std::uint64_t rest = std::uint64_t{board.moved} | std::uint64_t{board.moved_from} << 8;
     std::memcpy(out, &board.mines, sizeof(B));
     std::memcpy(out + sizeof(B), &board.opened, sizeof(B));
     std::memcpy(out + 2 * sizeof(B), &board.start, sizeof(B));
-    out[3 * sizeof(B)] = static_cast<char>(board.moved);
-    out[3 * sizeof(B) + 1] = static_cast<char>(board.moved_from);
+    std::memcpy(out + 3 * sizeof(B), &rest, sizeof rest);
   }
 
   void Load(Board& board, const char* record) const {
-    std::memcpy(&board.mines, record, sizeof(B));
-    std::memcpy(&board.opened, record + sizeof(B), sizeof(B));
-    std::memcpy(&board.start, record + 2 * sizeof(B), sizeof(B));
-    board.moved = record[3 * sizeof(B)] != 0;
-    board.moved_from = static_cast<std::uint8_t>(record[3 * sizeof(B) + 1]);
+    Read(board, record);
     board.dead = (board.mines & board.opened).Any();
     board.success = board.mines.Any() && (board.mines ^ board.opened) == grid().cells;
     board.done = board.dead || board.success || board.mines.None();
@@ -223,18 +224,23 @@ class MinesweeperOf {
   void Check(const char* record) const {
     const auto fail = [](const char* what) { throw std::invalid_argument(std::string("snapshot: ") + what); };
     Board b;
-    Load(b, record);
+    const std::uint64_t rest = Read(b, record);
     const B none, outside = ~grid().cells;
     if (((b.mines | b.opened | b.start) & outside).Any()) fail("a cell is set outside the board");
-    if (record[3 * sizeof(B)] != 0 && record[3 * sizeof(B)] != 1) fail("a flag is neither 0 nor 1");
+    if ((rest & ~std::uint64_t{0xff01}) != 0) fail("a flag is neither 0 nor 1");
     if (b.mines.None()) {
       if (b.opened != none || b.start != none || b.moved) fail("open cells on a board that was never reset");
       return;
     }
-    if (b.mines.Count() != config().num_mines) fail("the number of mines differs from its configuration");
+    if (!b.mines.HasCount(config().num_mines)) fail("the number of mines differs from its configuration");
     const B hit = b.mines & b.opened, open = b.opened & ~b.mines;
     if (hit.AtLeastTwo()) fail("more than one mine is open");
-    if (mines::Cascade(grid(), b.mines, open) != open) fail("open cells do not agree with the mines");
+    const B blank = ~mines::Dilate(b.mines);
+    // Of open cells without a neighbouring mine all neighbours are open: then they are cascades.
+    const auto is_closed = [&](const B& set) {
+      return (mines::Dilate(set & blank) & grid().cells & ~set).None();
+    };
+    if (!is_closed(open)) fail("open cells do not agree with the mines");
     if (ByAgent()) {
       if (b.start.None() || b.start.AtLeastTwo()) fail("the free cell is not one cell");
       if ((b.mines & b.start).Any() != b.moved) fail("the free cell does not agree with the mines");
@@ -242,7 +248,7 @@ class MinesweeperOf {
         fail("a mine moved from no open cell");
     } else {
       if (b.moved) fail("a mine moved on a board whose first cell the environment opens");
-      if (b.start.None() || (b.start & ~open).Any() || mines::Cascade(grid(), b.mines, b.start) != b.start) {
+      if (b.start.None() || (b.start & ~open).Any() || !is_closed(b.start)) {
         fail("the cells opened at reset do not agree with the mines");
       }
     }
@@ -255,6 +261,18 @@ class MinesweeperOf {
   }
   mines::View<kWords> ViewOf(const Board& board) const {
     return {board.opened, mines::CountNeighbours(board.mines), config().num_mines};
+  }
+
+  // All but the flags; returns the record's last word.
+  static std::uint64_t Read(Board& board, const char* record) {
+    std::uint64_t rest;
+    std::memcpy(&board.mines, record, sizeof(B));
+    std::memcpy(&board.opened, record + sizeof(B), sizeof(B));
+    std::memcpy(&board.start, record + 2 * sizeof(B), sizeof(B));
+    std::memcpy(&rest, record + 3 * sizeof(B), sizeof rest);
+    board.moved = rest & 1;
+    board.moved_from = static_cast<std::uint8_t>(rest >> 8);
+    return rest;
   }
 
   void Start(Board& board, const mines::Level<kWords>& level) const {

@@ -39,6 +39,13 @@ struct Bits {
     for (int i = 0; i < kWords; ++i) n += std::popcount(word[i]);
     return n;
   }
+  // Whether it has exactly n >= 1 bits; few of them are quicker taken away than counted.
+  constexpr bool HasCount(int n) const {
+    if (kWords > 1 || n > 8) return Count() == n;
+    std::uint64_t left = word[0];
+    for (int i = 1; i < n; ++i) left &= left - 1;
+    return left != 0 && (left & (left - 1)) == 0;
+  }
   // Index of the lowest set bit; the set must not be empty.
   constexpr int First() const {
     int i = 0;

@@ -8,13 +8,8 @@
 #include <array>
 #include <cstdint>
 
+#include "core/simd.h"
 #include "envs/minesweeper_board.h"
-
-#if defined(__GNUC__)
-#define LAMER_ALWAYS_INLINE inline __attribute__((always_inline))
-#else
-#define LAMER_ALWAYS_INLINE inline
-#endif
 
 namespace lamer::mines {
 

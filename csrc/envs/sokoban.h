@@ -14,8 +14,11 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "core/batch_env.h"
+#include "core/batch_config.h"
+#include "core/parse.h"
+#include "core/split.h"
 #include "envs/sokoban_bits.h"
+#include "envs/sokoban_config.h"
 #include "envs/sokoban_levels.h"
 #include "envs/sokoban_room.h"
 #include "envs/sokoban_search.h"
@@ -27,27 +30,8 @@ class Sokoban {
  public:
   static constexpr int kNumActions = 5;
 
-  struct Rewards {
-    double step = -0.1;     // every action but -1
-    double on = 1.0;        // a box comes onto a target
-    double off = -1.0;      // a box leaves a target
-    double win = 10.0;      // all boxes stand on targets after the action
-    double dead = 0.0;      // the push after which the board cannot be solved (track_dead)
-    double invalid = -0.1;  // action -1
-  };
-
-  struct Config {
-    int height = 6, width = 6;  // with the border wall
-    int num_boxes = 2;
-    int min_moves = 5, max_moves = 21;  // window of the optimal solution length
-    bool track_dead = false;
-    bool end_on_dead = false;
-    Rewards rewards;
-    std::shared_ptr<const sokoban::LevelSet>
-        levels;  // instead of generated boards: seed i is level i modulo their number
-
-    void Validate() const;
-  };
+  using Config = SokobanConfig;
+  using Rewards = SokobanRewards;
 
   // The small fields of a board: one word, in memory as in a snapshot.
   struct Flags {
@@ -97,23 +81,12 @@ class Sokoban {
     return hash;
   }
 
-  void Generate(Board& board, std::uint64_t seed, std::uint64_t draw) const {
-    if (config_.levels) {
-      const auto& levels = config_.levels->levels;
-      return SetLevel(board, levels[(seed % levels.size() + draw % levels.size()) % levels.size()]);
+  void Generate(Board& board, std::uint64_t seed, Split split = Split::kNone) const {
+    for (std::uint64_t draw = 0; draw < kMaxDraws; ++draw) {
+      DrawCandidate(board, seed, draw);
+      if (split == Split::kNone || InSplit(Task(board), split)) return;
     }
-    const sokoban::RoomConfig room{config_.height, config_.width, config_.num_boxes, config_.min_moves,
-                                   config_.max_moves};
-    const auto level = sokoban::GenerateLevel(room, seed, draw);
-    if (!level) {
-      throw GenerationError("no " + std::to_string(config_.height) + "x" + std::to_string(config_.width) +
-                            " board of " + std::to_string(config_.num_boxes) + " boxes with an optimum of " +
-                            std::to_string(config_.min_moves) + " to " + std::to_string(config_.max_moves) +
-                            " moves in " + std::to_string(sokoban::kMaxRooms) + " rooms or " +
-                            std::to_string(sokoban::kMaxFronts) + " search fronts for seed " +
-                            std::to_string(seed));
-    }
-    SetLevel(board, *level);
+    FailSplit(split, seed);
   }
 
   void Restart(Board& board) const {
@@ -311,6 +284,25 @@ class Sokoban {
     return config;
   }
 
+  void DrawCandidate(Board& board, std::uint64_t seed, std::uint64_t draw) const {
+    if (config_.levels) {
+      const auto& levels = config_.levels->levels;
+      return SetLevel(board, levels[(seed % levels.size() + draw % levels.size()) % levels.size()]);
+    }
+    const sokoban::RoomConfig room{config_.height, config_.width, config_.num_boxes, config_.min_moves,
+                                   config_.max_moves};
+    const auto level = sokoban::GenerateLevel(room, seed, draw);
+    if (!level) {
+      throw GenerationError("no " + std::to_string(config_.height) + "x" + std::to_string(config_.width) +
+                            " board of " + std::to_string(config_.num_boxes) + " boxes with an optimum of " +
+                            std::to_string(config_.min_moves) + " to " + std::to_string(config_.max_moves) +
+                            " moves in " + std::to_string(sokoban::kMaxRooms) + " rooms or " +
+                            std::to_string(sokoban::kMaxFronts) + " search fronts for seed " +
+                            std::to_string(seed));
+    }
+    SetLevel(board, *level);
+  }
+
   static void SetLevel(Board& board, const sokoban::Level& level) {
     board.floor = level.floor;
     board.targets = level.targets;
@@ -344,28 +336,5 @@ class Sokoban {
   std::array<float, 32> rewards_;
   mutable sokoban::TableCache tables_;
 };
-
-inline void Sokoban::Config::Validate() const {
-  const auto range = [](const char* name, int value, int low, int high) {
-    if (value < low || value > high) {
-      throw std::invalid_argument(std::string(name) + " must be " + std::to_string(low) + " to " +
-                                  std::to_string(high) + ", got " + std::to_string(value));
-    }
-  };
-  range("height", height, 4, sokoban::kMaxInner + 2);
-  range("width", width, 4, sokoban::kMaxInner + 2);
-  range("num_boxes", num_boxes, 1, sokoban::kMaxBoxes);
-  range("min_moves", min_moves, 1, 1'000);
-  range("max_moves", max_moves, 1, 1'000);
-  if (min_moves > max_moves) {
-    throw std::invalid_argument("min_moves is " + std::to_string(min_moves) + ", above max_moves, " +
-                                std::to_string(max_moves));
-  }
-  if (end_on_dead && !track_dead) throw std::invalid_argument("end_on_dead is True, but track_dead is False");
-  if (rewards.dead != 0.0 && !track_dead) {
-    throw std::invalid_argument("reward dead is " + std::to_string(rewards.dead) +
-                                ", but track_dead is False");
-  }
-}
 
 }  // namespace lamer

@@ -100,6 +100,7 @@ inline LevelSet ReadLevels(const std::vector<std::string>& texts) {
   for (const std::string& text : texts) {
     std::vector<std::string_view> lines;
     std::string_view rest = text;
+    if (rest.starts_with("\xef\xbb\xbf")) rest.remove_prefix(3);  // byte order mark
     for (bool more = true; more;) {
       const std::size_t end = rest.find('\n');
       more = end != rest.npos;

@@ -27,9 +27,13 @@ class Countdown {
   explicit Countdown(const Config&) {}
   std::uint64_t Fingerprint() const { return 17; }
   int num_actions() const { return 2; }
-  void Generate(Board& board, std::uint64_t seed, std::uint64_t draw) const {
-    board.start = static_cast<std::int32_t>((seed + draw) % 3 + 3);
-    Restart(board);
+  void Generate(Board& board, std::uint64_t seed, Split split) const {
+    for (std::uint64_t draw = 0; draw < 3; ++draw) {
+      board.start = static_cast<std::int32_t>((seed + draw) % 3 + 3);
+      Restart(board);
+      if (InSplit(Task(board), split)) return;
+    }
+    FailSplit(split, seed);
   }
   void Restart(Board& board) const { board = {board.start, board.start, false, false, false}; }
   StepOut Step(Board& board, std::int32_t action) const {

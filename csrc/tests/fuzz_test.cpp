@@ -198,7 +198,7 @@ void FuzzLevels(std::uint64_t num_texts) {
     const Sokoban env(config);
     Sokoban::Board board;
     for (std::uint64_t level = 0; level < config.levels->levels.size(); ++level) {
-      env.Generate(board, level, 0);
+      env.Generate(board, level);
       std::vector<char> out(env.TextSize(Style::kNumbered));
       env.Render(board, Style::kNumbered, out.data());
       env.Task(board);

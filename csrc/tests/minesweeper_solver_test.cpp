@@ -71,8 +71,8 @@ void TestAgainstEnumeration(int height, int width, int num_mines, int num_boards
   for (int seed = 0; seed < num_boards; ++seed) {
     Minesweeper::Board board;
     MinesweeperLarge::Board large_board;
-    env.Generate(board, static_cast<std::uint64_t>(seed), 0);
-    large.Generate(large_board, static_cast<std::uint64_t>(seed), 0);
+    env.Generate(board, static_cast<std::uint64_t>(seed));
+    large.Generate(large_board, static_cast<std::uint64_t>(seed));
     Rng rng(static_cast<std::uint64_t>(seed), 5, 0);
     while (!board.done) {
       const Expected expected = Enumerate(slow::FromBoard(env, board));
@@ -101,7 +101,7 @@ void TestEnginesAgree(int side, int num_mines, int num_boards) {
   std::vector<double> p(static_cast<std::size_t>(side * side));
   for (int seed = 0; seed < num_boards; ++seed) {
     typename MinesweeperOf<kWords>::Board board;
-    env.Generate(board, static_cast<std::uint64_t>(seed), 0);
+    env.Generate(board, static_cast<std::uint64_t>(seed));
     while (!board.done) {
       if (!env.FindMineProbabilities(board, p)) break;
       double sum = 0.0;
@@ -143,9 +143,9 @@ void TestNoGuess(int side, int num_mines, int num_boards) {
   int accepted = 0;
   for (int seed = 0; seed < num_boards; ++seed) {
     Minesweeper::Board board;
-    no_guess.Generate(board, static_cast<std::uint64_t>(seed), 0);
+    no_guess.Generate(board, static_cast<std::uint64_t>(seed));
     CHECK(won_without_guess(board));
-    any.Generate(board, static_cast<std::uint64_t>(seed), 0);
+    any.Generate(board, static_cast<std::uint64_t>(seed));
     const bool needs_none = mines::NeedsNoGuess(any.grid(), {board.mines, board.start});
     CHECK(needs_none == mines::NeedsNoGuessPortable(any.grid(), mines::Level<1>{board.mines, board.start}));
     CHECK(needs_none == won_without_guess(board));
@@ -162,7 +162,7 @@ void TestEstimate() {
   const MinesweeperLarge env(config);
   for (std::uint64_t seed = 0; seed < 50; ++seed) {
     MinesweeperLarge::Board board;
-    env.Generate(board, seed, 0);
+    env.Generate(board, seed);
     for (int cell = 0; cell < 256; cell += 7) {
       if (!board.mines.Test(env.grid().bit_of[cell])) env.Step(board, cell);
     }

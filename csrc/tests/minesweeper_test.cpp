@@ -44,7 +44,7 @@ void TestPlay() {
       const MinesweeperOf<kWords> env(Config(height, width, num_mines));
       for (std::uint64_t seed = 0; seed < 20; ++seed) {
         typename MinesweeperOf<kWords>::Board board;
-        env.Generate(board, seed, 0);
+        env.Generate(board, seed);
         CHECK(!board.done);
         slow::Board expected = slow::FromBoard(env, board);
         CHECK(static_cast<int>(expected.mines.size()) == num_mines);
@@ -119,7 +119,7 @@ void TestTaskCounts() {
   const Minesweeper env(Config(4, 4, 2));
   Minesweeper::Board board;
   for (std::uint64_t seed = 0; seed < 20'000; ++seed) {
-    env.Generate(board, seed, 0);
+    env.Generate(board, seed);
     seen.insert(env.Task(board));
   }
   CHECK(seen.size() == *env.CountTasks(Split::kNone));
@@ -134,7 +134,7 @@ void TestUniform() {
   std::vector<int> before(9), after(9);
   for (std::uint64_t seed = 0; seed < kDraws; ++seed) {
     Minesweeper::Board board;
-    env.Generate(board, seed, 0);
+    env.Generate(board, seed);
     for (int cell : slow::Cells(env.grid(), board.mines)) ++before[cell];
     const std::uint64_t task = env.Task(board);
     const StepOut out = env.Step(board, 4);
@@ -172,7 +172,7 @@ void TestBadConfigs() {
   config.no_guess = true;
   const Minesweeper env(config);
   Minesweeper::Board board;
-  CHECK(Throws([&] { env.Generate(board, 0, 0); }));
+  CHECK(Throws([&] { env.Generate(board, 0); }));
 }
 
 // Snapshots of random play load to the same board; damaged ones are refused or load to a sound board.
@@ -186,7 +186,7 @@ void TestSnapshots(mines::FirstClick first_click, std::uint64_t num_steps) {
   std::vector<char> record(Env::kRecordSize), again(Env::kRecordSize);
   Rng rng(7, 3, 0);
   for (std::uint64_t step = 0; step < num_steps; ++step) {
-    if (board.done) env.Generate(board, rng.Next(), 0);
+    if (board.done) env.Generate(board, rng.Next());
     env.Step(board, static_cast<std::int32_t>(rng.Below(static_cast<std::uint32_t>(env.num_actions()))));
     if (step % 8 != 0) continue;
     env.Save(board, record.data());

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/batch_env.h"
 #include "tests/check.h"
 #include "tests/slow_sokoban.h"
 
@@ -32,7 +33,7 @@ void TestOptimum(int height, int width, int num_boxes, int num_boards) {
   const Sokoban env(config);
   Sokoban::Board board;
   for (int seed = 0; seed < num_boards; ++seed) {
-    env.Generate(board, static_cast<std::uint64_t>(seed), 0);
+    env.Generate(board, static_cast<std::uint64_t>(seed));
     const std::string text = Text(env, board);
     const int optimum = SlowSokoban(text).Solve();
     CHECK(optimum >= config.min_moves && optimum <= config.max_moves);
@@ -58,7 +59,7 @@ void TestPlay(int height, int width, int num_boxes, int num_boards) {
   const Sokoban env(config);
   Sokoban::Board board;
   for (int seed = 0; seed < num_boards; ++seed) {
-    env.Generate(board, static_cast<std::uint64_t>(seed), 1);
+    env.Generate(board, static_cast<std::uint64_t>(seed));
     SlowSokoban slow(Text(env, board));
     Rng rng(static_cast<std::uint64_t>(seed), 1, 0);
     for (int step = 0; step < 30 && !board.done; ++step) {
@@ -112,7 +113,7 @@ void TestSymmetries() {
   const Sokoban env(Config(7, 9, 3));
   Sokoban::Board board;
   for (std::uint64_t seed = 0; seed < 500; ++seed) {
-    env.Generate(board, seed, 0);
+    env.Generate(board, seed);
     const Level level{board.floor, board.targets, board.boxes, board.player};
     const std::uint64_t id = CanonicalId(level);
     CHECK(env.Task(board) == id);
@@ -162,7 +163,7 @@ void TestTexts() {
       config.min_moves = 1;
       const Sokoban env(config);
       Sokoban::Board board;
-      env.Generate(board, static_cast<std::uint64_t>(100 * height + width), 0);
+      env.Generate(board, static_cast<std::uint64_t>(100 * height + width));
       for (int left = env.Distance(board);; --left) {
         SetSimdLevel("scalar");
         const std::string compact = Text(env, board), numbered = Text(env, board, Style::kNumbered),
@@ -210,9 +211,9 @@ void TestLevels() {
   config.levels = std::make_shared<sokoban::LevelSet>(set);
   const Sokoban env(config);
   Sokoban::Board board;
-  env.Generate(board, 3, 0);
+  env.Generate(board, 3);
   CHECK(Text(env, board).starts_with("#########\n#PXO#####\n#########"));
-  env.Generate(board, 1, 0);
+  env.Generate(board, 1);
   CHECK(env.Distance(board) == SlowSokoban(Text(env, board)).Solve());
   CHECK(env.CountTasks(Split::kNone) == 3u);
   CHECK(LevelError("#####\n#@$.#\n#@  #\n#####") == "level 0: it has 2 players, expected 1");
@@ -238,7 +239,7 @@ void TestImpossibleWindow() {
   Sokoban::Board board;
   bool thrown = false;
   try {
-    env.Generate(board, 5, 0);
+    env.Generate(board, 5);
   } catch (const GenerationError&) {
     thrown = true;
   }

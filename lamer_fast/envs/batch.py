@@ -44,6 +44,15 @@ OPTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
 }
 
 
+_ARGUMENTS: dict[str, type | tuple[type, ...]] = {
+    "num_envs": int,
+    "num_threads": (int, type(None)),
+    "split": (str, type(None)),
+}
+# what decides how Sokoban boards are generated
+GENERATED = {"height", "width", "num_boxes", "min_moves", "max_moves"}
+
+
 class StepOut(NamedTuple):
     """One turn of B boards, up to k actions each."""
 
@@ -168,7 +177,7 @@ def make(
             Sokoban: height, width (6, up to 10, with the border wall), num_boxes (2, up to 4), min_moves (5)
             and max_moves (21): window of the optimal solution's length; track_dead, end_on_dead (False);
             levels: texts in XSB or Boxoban format to play instead of generated boards, seed s is level s
-            modulo their number.
+            modulo their number. Size, boxes and window are then those of the levels, and cannot be given.
             Minesweeper: height, width (6, up to 16), num_mines (3), first_click ("env" or "agent"), no_guess
             (False), max_tries.
 
@@ -177,7 +186,7 @@ def make(
     """
     if name not in OPTIONS:
         raise ValueError(f"name must be one of {tuple(OPTIONS)}, got {name!r}")
-    _check_options(name, config)
+    _check_options(name, {"num_envs": num_envs, "num_threads": num_threads, "split": split, **config})
     if style not in STYLES:
         raise ValueError(f"style must be one of {STYLES}, got {style!r}")
     if num_threads is None:
@@ -191,16 +200,23 @@ def make(
     return batch
 
 
-def _check_options(name: str, config: dict[str, Any]) -> None:
-    for option, value in config.items():
-        if option not in OPTIONS[name]:
+def _check_options(name: str, given: dict[str, Any]) -> None:
+    for option, value in given.items():
+        wanted = _ARGUMENTS.get(option) or OPTIONS[name].get(option)
+        if wanted is None:
             raise TypeError(f"{name} has no option {option!r}; its options are {', '.join(OPTIONS[name])}")
-        wanted = OPTIONS[name][option]
         if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
             names = " or ".join(
                 kind.__name__ for kind in (wanted if isinstance(wanted, tuple) else (wanted,))
             )
             raise TypeError(f"{option} must be {names}, got {value!r}")
+        if isinstance(value, int) and not -(2**31) <= value < 2**31:
+            raise ValueError(f"{option} must fit into 32 bits, got {value}")
+    for option in GENERATED & given.keys():
+        if given.get("levels") is not None:
+            raise ValueError(
+                f"{option}={given[option]!r} has no effect on given levels: leave one of them out"
+            )
 
 
 def _num_processors() -> int:
@@ -245,6 +261,8 @@ def iterate_tasks(name: str, split: str | None = None, **config: Any) -> Iterato
     """
     batch = make(name, 1024, num_threads=1, split=split, **config)
     count, exact = batch.num_tasks(num_draws=0)
+    if exact and count == 0:
+        return
     seen: set[int] = set()
     for first in range(0, 2**63, batch.num_envs):
         seeds = np.arange(first, first + batch.num_envs, dtype=np.uint64)

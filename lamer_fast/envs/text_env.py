@@ -13,6 +13,7 @@ from lamer_fast.envs.protocol import TurnOut
 from lamer_fast.envs.task_prompts import PROMPTS, minesweeper_prompt, sokoban_prompt
 
 MOVES = ("up", "down", "left", "right", "still")
+MAX_MOVES_PER_TURN = 1000
 
 
 def text_env(
@@ -42,8 +43,9 @@ def text_env(
         raise ValueError(f"prompt must be one of {PROMPTS}, got {prompt!r}")
     if moves_per_turn is None:
         moves_per_turn = 3 if name == "sokoban" else 1
-    if moves_per_turn < 1 or (name == "minesweeper" and moves_per_turn != 1):
-        expected = "1" if name == "minesweeper" else "at least 1"
+    most = 1 if name == "minesweeper" else MAX_MOVES_PER_TURN
+    if not isinstance(moves_per_turn, int) or not 1 <= moves_per_turn <= most:
+        expected = "1" if most == 1 else f"an int from 1 to {most}"
         raise ValueError(f"moves_per_turn of {name} must be {expected}, got {moves_per_turn}")
     if config.get("autoreset", "none") != "none":
         raise ValueError(f"autoreset must be 'none' here: done is absorbing; got {config['autoreset']!r}")
@@ -73,6 +75,8 @@ class NativeTextEnv:
         self.batch.restart(env_idx)
 
     def step(self, replies: Sequence[str], env_idx: NDArray[np.int64]) -> TurnOut:
+        if isinstance(replies, str):
+            raise TypeError(f"replies must be a sequence of texts, got one text, {replies[:40]!r}")
         if len(replies) != len(env_idx):
             raise ValueError(f"replies has {len(replies)} texts, env_idx names {len(env_idx)} boards")
         actions, lengths, valid = self.batch.parse(list(replies), max_actions=self.moves_per_turn)
@@ -119,9 +123,16 @@ class NativeTextEnv:
             noise: a number in [0, 1], or [B] of them.
             seeds: [B] uint64; same state, noise and seed: same reply.
         """
-        noise = np.broadcast_to(np.asarray(noise, np.float64), (len(env_idx),))
-        if not ((noise >= 0) & (noise <= 1)).all():
-            raise ValueError(f"noise must lie in [0, 1], got {noise[(noise < 0) | (noise > 1)][:4].tolist()}")
+        noise = np.asarray(noise, np.float64)
+        if noise.shape not in ((), (len(env_idx),)) or len(seeds) != len(env_idx):
+            raise ValueError(
+                f"noise has shape {noise.shape} and seeds {len(seeds)} values, "
+                f"env_idx names {len(env_idx)} boards"
+            )
+        noise = np.broadcast_to(noise, (len(env_idx),))
+        wrong = ~((noise >= 0) & (noise <= 1))
+        if wrong.any():
+            raise ValueError(f"noise must lie in [0, 1], got {noise[wrong][:4].tolist()}")
         before = self.batch.snapshot(env_idx)
         done = self.batch.flags(env_idx)[0]
         replies: list[list[int]] = [[0] if over else [] for over in done]

@@ -3,7 +3,7 @@
     import gymnasium
     import lamer_fast.envs.vector  # registers the names
 
-    envs = gymnasium.make_vec("lamer_fast/Sokoban-v0", num_envs=64, height=6, width=6, boxes=2)
+    envs = gymnasium.make_vec("lamer_fast/Sokoban-v0", num_envs=64, height=6, width=6, num_boxes=2)
 
 An observation is the board as a grid of symbols, [height, width] uint8: the characters of style `compact`.
 """

@@ -8,6 +8,7 @@ from lamer_fast.envs import distinct_seeds, make, num_tasks, text_env
 U64, I64, I32 = np.uint64, np.int64, np.int32
 GAMES = ["sokoban", "minesweeper"]
 TURN = np.zeros((4, 2), I32)
+CORRIDOR = "#####\n#@$.#\n#####"
 
 
 @pytest.fixture(params=GAMES)
@@ -107,14 +108,22 @@ def test_out_buffers(batch):
     ("args", "config", "error", "message"),
     [
         (("chess", 2), {}, ValueError, "'chess'"),
-        (("sokoban", 0), {}, ValueError, "num_envs must be >= 1, got 0"),
-        (("sokoban", 2), {"num_threads": 0}, ValueError, "num_threads must be >= 1, got 0"),
+        (("sokoban", 0), {}, ValueError, "num_envs must be 1 to 2147483647, got 0"),
+        (("sokoban", 2), {"num_threads": 0}, ValueError, "num_threads must be 1 to 1024, got 0"),
         (("sokoban", 2), {"split": "holdout"}, ValueError, "'holdout'"),
         (("sokoban", 2), {"style": "fancy"}, ValueError, "'fancy'"),
         (("sokoban", 2), {"boxes": 1}, TypeError, "no option 'boxes'"),
         (("minesweeper", 2), {"num_boxes": 1}, TypeError, "no option 'num_boxes'"),
         (("sokoban", 2), {"num_boxes": "2"}, TypeError, "num_boxes must be int, got '2'"),
         (("sokoban", 2), {"num_boxes": True}, TypeError, "num_boxes must be int, got True"),
+        (("sokoban", 2.5), {}, TypeError, "num_envs must be int, got 2.5"),
+        (("sokoban", 2**40), {}, ValueError, f"num_envs must fit into 32 bits, got {2**40}"),
+        (("sokoban", 2), {"num_threads": 2000}, ValueError, "num_threads must be 1 to 1024, got 2000"),
+        (("sokoban", 2), {"split": 3}, TypeError, "split must be str or NoneType, got 3"),
+        (("sokoban", 2), {"height": 2**40}, ValueError, f"height must fit into 32 bits, got {2**40}"),
+        (("sokoban", 2), {"levels": [CORRIDOR], "num_boxes": 1}, ValueError, "num_boxes=1 has no effect"),
+        (("sokoban", 2), {"rewards": {"win": "10"}}, TypeError, "reward win must be a number, got str"),
+        (("sokoban", 2), {"rewards": {"win": 1e300}}, ValueError, "finite float32, got 1e"),
         (("sokoban", 2), {"num_boxes": 5}, ValueError, "num_boxes.*5"),
         (("sokoban", 2), {"num_boxes": 0}, ValueError, "num_boxes.*0"),
         (("sokoban", 2), {"height": 11}, ValueError, "height.*11"),
@@ -124,7 +133,12 @@ def test_out_buffers(batch):
         (("sokoban", 2), {"autoreset": "always"}, ValueError, "'always'"),
         (("sokoban", 2), {"rewards": "dense"}, ValueError, "'dense'"),
         (("sokoban", 2), {"rewards": {"wins": 1.0}}, ValueError, "'wins'"),
-        (("sokoban", 2), {"rewards": {"win": float("nan")}}, ValueError, "win must be finite"),
+        (
+            ("sokoban", 2),
+            {"rewards": {"win": float("nan")}},
+            ValueError,
+            "win must be a finite float32, got nan",
+        ),
         (("minesweeper", 2), {"num_mines": 0}, ValueError, "0"),
         (("minesweeper", 2), {"num_mines": 35}, ValueError, "35"),
         (("minesweeper", 2), {"num_mines": 40}, ValueError, "40"),
@@ -156,7 +170,9 @@ def test_generation_that_cannot_succeed_ends_with_an_error(name, config):
 def test_text_env():
     for kwargs, message in (
         ({"prompt": "long"}, "'long'"),
-        ({"moves_per_turn": 0}, "at least 1, got 0"),
+        ({"moves_per_turn": 0}, "an int from 1 to 1000, got 0"),
+        ({"moves_per_turn": 1.5}, "an int from 1 to 1000, got 1.5"),
+        ({"moves_per_turn": 10**9}, "an int from 1 to 1000, got 1000000000"),
         ({"style": "fancy"}, "'fancy'"),
         ({"autoreset": "same"}, "must be 'none' here.*'same'"),
     ):
@@ -168,8 +184,17 @@ def test_text_env():
     env.reset(np.arange(2, dtype=U64))
     with pytest.raises(ValueError, match="replies has 1 texts, env_idx names 2 boards"):
         env.step(["up"], np.arange(2))
-    with pytest.raises(ValueError, match=r"\[0, 1\], got \[1.5\]"):
-        env.expert_replies(np.arange(2), np.array([0.5, 1.5]), np.arange(2, dtype=U64))
+    with pytest.raises(TypeError, match="got one text, 'up'"):
+        env.step("up", np.arange(2))
+    two = np.arange(2, dtype=U64)
+    for noise, seeds, message in (
+        (np.array([0.5, 1.5]), two, r"\[0, 1\], got \[1.5\]"),
+        (float("nan"), two, r"\[0, 1\], got \[nan, nan\]"),
+        (np.zeros(3), two, r"noise has shape \(3,\)"),
+        (0.5, two[:1], "seeds 1 values, env_idx names 2 boards"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            env.expert_replies(np.arange(2), noise, seeds)
 
 
 def test_tasks():

@@ -61,6 +61,44 @@ def test_dispatch_levels(key, level, simd):
     assert digest(key) == GOLDEN[key]
 
 
+LANES = [
+    (height, width, num_mines, config)
+    for height, width, num_mines in [
+        (6, 6, 3), (1, 3, 1), (3, 1, 1), (2, 2, 1), (4, 4, 2), (5, 5, 12), (5, 8, 20), (8, 3, 5), (6, 7, 39),
+        (7, 7, 9), (8, 8, 1), (8, 8, 10), (8, 8, 31), (8, 8, 32), (8, 8, 62),
+    ]
+    for config in ({}, {"split": "train"}, {"split": "test"}, {"first_click": "agent"}, {"no_guess": True})
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("height", "width", "num_mines", "config"), LANES)
+def test_minesweeper_boards_drawn_in_vectors(height, width, num_mines, config, simd):
+    """Many boards at once, few at once, one by one: the same boards, or the same error."""
+
+    def boards(level, count):
+        try:
+            _C.set_simd_level(level)
+        except ValueError as error:
+            pytest.skip(str(error))
+        batch = make(
+            "minesweeper", count, height=height, width=width, num_mines=num_mines, num_threads=1, **config
+        )
+        try:
+            batch.reset(np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        except ValueError as error:
+            assert "no board" in str(error)
+            return ["none"]
+        return [batch.snapshot(np.array([i])) for i in range(count)]
+
+    if config.get("no_guess") and (num_mines > 20 or height * width < 9):
+        pytest.skip("few boards need no guess")
+    expected = boards("scalar", 300)
+    for level in ("avx2", "avx512"):
+        for count in (300, 17, 8):
+            got = boards(level, count)
+            assert got == expected[: len(got)]
+
+
 @pytest.mark.parametrize(("name", "config"), CONFIGS.values(), ids=CONFIGS)
 def test_experts(name, config, simd):
     def expert(num_threads):

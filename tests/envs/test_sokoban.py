@@ -186,6 +186,9 @@ def test_level_files():
     assert boards[1].split("\n")[1] == "#PXO######"  # a smaller level is padded by wall
     tasks = batch.tasks()
     assert tasks[0] == tasks[2] != tasks[1]
+    windows = make("sokoban", 3, levels=["\ufeff" + text.replace("\n", "\r\n")])  # byte order mark, line ends
+    windows.reset(seeds(3))
+    assert windows.texts() == boards
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,22 @@ def test_the_splits_of_a_small_board_add_up():
     assert len(set(canonical(draw("minesweeper", config, None, 50_000)).tolist())) == sum(counts)
 
 
+def test_a_split_without_tasks_is_empty():
+    config = {"levels": ["#####\n#@$.#\n#####"]}
+    sizes = [num_tasks("sokoban", split, **config) for split in SPLITS]
+    assert sorted(sizes) == [(0, True), (0, True), (1, True)]
+    for split, (count, _) in zip(SPLITS, sizes, strict=True):
+        assert len(distinct_seeds("sokoban", split, **config)) == count
+        assert len(list(iterate_tasks("sokoban", split, **config))) == count
+
+
+@pytest.mark.long
+def test_the_rarest_task_is_found():
+    """Among 25,024 tasks some come once in 265,650 boards."""
+    config = {"height": 5, "width": 5, "num_mines": 4}
+    assert len(distinct_seeds("minesweeper", None, **config)) == num_tasks("minesweeper", **config)[0]
+
+
 def test_distinct_seeds_of_a_large_space():
     seeds = distinct_seeds("sokoban", "test", 500)
     batch = make("sokoban", 500, split="test")
