@@ -155,7 +155,7 @@ def attention(config: Config) -> str:
     from lamer_kernels.attention.implementations import IMPLEMENTATIONS, choose
 
     where = pick_device(config.train.device)
-    packages = {"flash_attn": "flash_attn", "xformers": "xformers", "sdpa": "torch", "torch": "torch"}
-    found = [name for name in IMPLEMENTATIONS if find_spec(packages[name])]
+    packages = {"flash_attn": "flash_attn", "xformers": "xformers", "blocked": "numba"}
+    found = [name for name in IMPLEMENTATIONS if find_spec(packages.get(name, "torch"))]
     used = choose(torch.zeros(0, 1, 8, dtype=compute_dtype(config.model, where), device=where))
     return f"packed sequences use {used}; found: {', '.join(found)}"
