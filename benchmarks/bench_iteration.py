@@ -181,4 +181,4 @@ CASES = {
 
 
 if __name__ == "__main__":
-    main(lambda case: CASES[case.name](case.rounds), [Case(name=name, rounds=3) for name in CASES])
+    main(lambda case: CASES[case.name](case.rounds), [Case(name=name, rounds=2) for name in CASES])

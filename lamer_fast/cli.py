@@ -18,7 +18,6 @@ COMMANDS = {
     "play": ("lamer_fast.play", "watch one trial in the terminal, or play it yourself"),
     "report": ("lamer_fast.eval.report", "write the report page of a run"),
     "doctor": ("lamer_fast.doctor", "say what this machine can run, and what is missing"),
-    "bench": ("lamer_fast.bench", "measure one training iteration"),
 }
 
 
