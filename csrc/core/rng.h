@@ -24,7 +24,12 @@ constexpr std::uint64_t NextSeed(std::uint64_t seed) { return HashCombine(0x6e65
 class Rng {
  public:
   constexpr Rng(std::uint64_t seed, std::uint64_t purpose, std::uint64_t attempt)
-      : state_(HashCombine(HashCombine(Mix64(purpose), seed), attempt)) {}
+      : state_(HashCombine(Key(seed, purpose), attempt)) {}
+
+  // What the streams of all attempts have in common.
+  static constexpr std::uint64_t Key(std::uint64_t seed, std::uint64_t purpose) {
+    return HashCombine(Mix64(purpose), seed);
+  }
 
   constexpr std::uint64_t Next() {
     state_ += 0x9e3779b97f4a7c15ULL;

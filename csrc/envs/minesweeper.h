@@ -138,7 +138,7 @@ class MinesweeperOf {
   std::size_t TextSize(Style style) const { return static_cast<std::size_t>(layout(style).size()); }
   std::size_t TextSize(const Board&, Style style) const { return TextSize(style); }
   char* Render(const Board& board, Style style, char* out) const {
-    layout(style).Render(mines::VisibleSymbols(board.mines, board.opened), out);
+    layout(style).Render(board.mines, board.opened, out);
     return out + layout(style).size();
   }
 

@@ -8,6 +8,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "core/simd.h"
+
 namespace lamer::mines {
 
 template <int kWords>
@@ -120,7 +122,7 @@ struct Bits {
 
 // The set and all 8 neighbours of its cells (not masked to the board).
 template <int kWords>
-constexpr Bits<kWords> Dilate(const Bits<kWords>& set) {
+LAMER_ALWAYS_INLINE constexpr Bits<kWords> Dilate(const Bits<kWords>& set) {
   const Bits<kWords> row = set | set.East() | set.West();
   return row | row.North() | row.South();
 }
@@ -136,7 +138,7 @@ struct Counts {
 };
 
 template <int kWords>
-constexpr Counts<kWords> CountNeighbours(const Bits<kWords>& set) {
+LAMER_ALWAYS_INLINE constexpr Counts<kWords> CountNeighbours(const Bits<kWords>& set) {
   using B = Bits<kWords>;
   const B east = set.East(), west = set.West();
   const B side1 = east ^ west, side2 = east & west;              // the two of the same row

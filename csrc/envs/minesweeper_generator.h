@@ -188,12 +188,11 @@ class Generator {
 
   template <typename Place>
   void GenerateInLanes(std::span<const std::uint64_t> seeds, Split split, Place&& place) const {
-    const LaneRules rules{grid_,          config_.num_mines, config_.first_click == FirstClick::kEnv,
-                          kPurpose,       TaskSalt(),        split != Split::kNone,
-                          TenthsOf(split)};
+    const LaneRules rules{grid_,      config_.num_mines,     config_.first_click == FirstClick::kEnv,
+                          TaskSalt(), split != Split::kNone, TenthsOf(split)};
     Lanes lanes;
     std::array<Progress, kNumLanes> progress;
-    std::array<std::size_t, kNumLanes> board;
+    std::array<std::size_t, kNumLanes> board;  // of each lane
     std::size_t next = 0, num_left = seeds.size();
     unsigned idle = 0;
     const auto start_next = [&](int lane) {
@@ -201,7 +200,7 @@ class Generator {
       lanes.candidate[lane] = 0;
       board[lane] = next;
       if (next < seeds.size()) {
-        lanes.seed[lane] = seeds[next++];
+        lanes.key[lane] = Rng::Key(seeds[next++], kPurpose);
       } else {
         idle |= 1u << lane;
       }
@@ -211,7 +210,7 @@ class Generator {
       unsigned drawn = DrawCandidates(rules, first, lanes) & ~idle;
       for (; drawn != 0; drawn &= drawn - 1) {
         const int lane = std::countr_zero(drawn);
-        const std::uint64_t seed = lanes.seed[lane];
+        const std::uint64_t seed = seeds[board[lane]];
         progress[lane].candidate = lanes.candidate[lane];
         Level<kWords> level{{{lanes.mines[lane]}}, {{lanes.start[lane]}}};
         std::uint64_t task = lanes.task[lane];

@@ -17,9 +17,10 @@ namespace lamer::mines {
 
 inline constexpr int kNumLanes = 16;
 
-// (seed, candidate) pairs and what they give.
+// Candidates of seeds, and what they give.
 struct alignas(64) Lanes {
-  std::uint64_t seed[kNumLanes] = {}, candidate[kNumLanes] = {};
+  std::uint64_t key[kNumLanes] = {};  // Rng::Key
+  std::uint64_t candidate[kNumLanes] = {};
   std::uint64_t mines[kNumLanes], start[kNumLanes], task[kNumLanes];
   std::uint64_t unsure[kNumLanes];  // not 0: a random number may have to be drawn again, which no lane does
 };
@@ -29,7 +30,7 @@ struct LaneRules {
   const Grid<1>& grid;
   int num_mines;
   bool by_env;  // the first cell is opened: its cascade is the start
-  std::uint64_t purpose, task_salt;
+  std::uint64_t task_salt;
   bool with_tasks;
   Tenths tenths;
 };

@@ -21,8 +21,10 @@ namespace lamer::mines {
 // Symbol numbers, bit-sliced: 0 to 8 an open cell with that number, 9 an opened mine, 15 a hidden cell.
 inline constexpr char kSymbols[17] = ".12345678*     ?";
 
+// Always inline, as CountNeighbours: sets that are handed over in memory cost more than all the arithmetic.
 template <int kWords>
-constexpr std::array<Bits<kWords>, 4> VisibleSymbols(const Bits<kWords>& mines, const Bits<kWords>& opened) {
+LAMER_ALWAYS_INLINE constexpr std::array<Bits<kWords>, 4> VisibleSymbols(const Bits<kWords>& mines,
+                                                                         const Bits<kWords>& opened) {
   const auto numbers = CountNeighbours(mines).plane;
   const Bits<kWords> hidden = ~opened, hit = opened & mines, number = opened & ~mines;
   return {(numbers[0] & number) | hidden | hit, (numbers[1] & number) | hidden,
@@ -64,13 +66,13 @@ class TextLayout {
   int size() const { return size_; }
 
   // Writes size() bytes.
-  void Render(const std::array<B, 4>& symbols, char* out) const {
+  void Render(const B& mines, const B& opened, char* out) const {
 #if LAMER_X86
     const Simd simd = ActiveSimd();
-    if (simd == Simd::kAvx512 && two_words_) return RenderAvx512(symbols, out);
-    if (simd >= Simd::kAvx2) return RenderAvx2(symbols, out);
+    if (simd == Simd::kAvx512 && two_words_) return RenderAvx512(mines, opened, out);
+    if (simd >= Simd::kAvx2) return RenderAvx2(mines, opened, out);
 #endif
-    RenderScalar(symbols, out);
+    RenderScalar(mines, opened, out);
   }
 
  private:
@@ -86,7 +88,8 @@ class TextLayout {
     int word = 0;
   };
 
-  void RenderScalar(const std::array<B, 4>& symbols, char* out) const {
+  void RenderScalar(const B& mines, const B& opened, char* out) const {
+    const auto symbols = VisibleSymbols(mines, opened);
     char symbol[B::kNumBits];
     for (int i = 0; i < B::kNumBits / 8; ++i) {
       const std::uint64_t codes = SpreadBits(symbols[0], i) | SpreadBits(symbols[1], i) << 1 |
@@ -110,8 +113,10 @@ class TextLayout {
   }
 
 #if LAMER_X86
-  __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi"))) void RenderAvx512(
-      const std::array<B, 4>& symbols, char* out) const {
+  __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi"))) void RenderAvx512(const B& mines,
+                                                                                    const B& opened,
+                                                                                    char* out) const {
+    const auto symbols = VisibleSymbols(mines, opened);
     // maskz: g++ 12 warns of its own header's undefined operand otherwise.
     const __m512i table =
         _mm512_maskz_broadcast_i32x4(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(kSymbols)));
@@ -139,7 +144,8 @@ class TextLayout {
     }
   }
 
-  __attribute__((target("avx2"))) void RenderAvx2(const std::array<B, 4>& symbols, char* out) const {
+  __attribute__((target("avx2"))) void RenderAvx2(const B& mines, const B& opened, char* out) const {
+    const auto symbols = VisibleSymbols(mines, opened);
     const __m256i table =
         _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kSymbols)));
     const __m256i own_bit = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201u));
