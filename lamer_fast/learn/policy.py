@@ -169,6 +169,9 @@ def load_policy(config: ModelConfig, device: torch.device) -> Policy:
         )
     except OSError as error:
         raise ValueError(f"model.path = {config.path!r} cannot be loaded: {error}") from None
+    if "gguf_file" in extra:  # read as plain numbers, trained and saved as such
+        del model.config.quantization_config
+        model.hf_quantizer = None
     check_head(model)
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -28,6 +28,7 @@ def test_two_iterations(tmp_path, sampler):
         record = json.loads(line)
         assert record["mismatch"]["max"] < 1e-2, "float32 on both sides"
         assert record["tokens"]["sampled"] > 0
+    assert (tmp_path / sampler / "model" / "model.safetensors").is_file()
     with gzip.open(tmp_path / sampler / "trials" / "000000.jsonl.gz", "rt") as f:
         trial = json.loads(f.readline())
     assert any(turn["phase"] == "reflect" and turn["reply"] for turn in trial["turns"])
