@@ -30,6 +30,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def read_trials(path: Path) -> list[dict[str, Any]]:
+    """Trials of trials/ITERATION.jsonl.gz, each with its iteration."""
+    return [{"iteration": int(path.name.split(".")[0])} | trial for trial in read_jsonl(path)]
+
+
 def read_run(run: Path) -> dict[str, Any]:
     """Everything that the page shows."""
     if not (run / "config.json").exists():
@@ -38,8 +43,8 @@ def read_run(run: Path) -> dict[str, Any]:
     metrics = read_jsonl(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []
     files = sorted((run / "trials").glob("*.jsonl.gz"))
     half = MAX_TRIALS // 2
-    trials = [t for f in (files[:1] if len(files) > 1 else []) for t in read_jsonl(f)][:half]
-    trials += [t for f in files[-1:] for t in read_jsonl(f)][:half]
+    trials = [t for f in (files[:1] if len(files) > 1 else []) for t in read_trials(f)][:half]
+    trials += [t for f in files[-1:] for t in read_trials(f)][:half]
     for trial in trials:
         for turn in trial["turns"]:
             turn["board"], turn["reply"] = printable(turn.get("board") or ""), printable(turn["reply"])

@@ -32,7 +32,7 @@ def run_folder(tmp_path):
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     turn = {"episode": 0, "turn": 0, "reward": 0.5, "valid": True, "done": True, "success": False}
     trial = {
-        "iteration": 2, "group": 0, "trial": 1, "task": 5, "seed": 6, "success_by_episode": [False, True],
+        "group": 0, "trial": 1, "task": 5, "seed": 6, "success_by_episode": [False, True],
         "turns": [
             turn | {"phase": "play", "board": EVIL, "reply": EVIL},
             turn | {"phase": "reflect", "episode": 1, "board": "", "reply": "mine at (2, 3)"},
@@ -87,3 +87,4 @@ def test_in_a_browser(run_folder, tmp_path):
     assert 'data-ready="true"' in dom and "data-evil" not in dom
     assert dom.count("<polyline") == 2 + 1 + 1 + 1 + 2 + 4 + 4, "every curve is drawn"
     assert "mine at (2, 3)" in dom and "Episode 2" in dom and "before: trials with reflections" in dom
+    assert "iteration 2, trial 1" in dom and "undefined" not in dom.split("</script>")[-1]
