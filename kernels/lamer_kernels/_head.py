@@ -11,6 +11,8 @@ from torch import Tensor
 
 HEAD_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 DEFAULT_WORKSPACE_BYTES = {"cuda": 1_250_000_000, "cpu": 64 << 20}
+SLAB_BYTES = 33 << 20
+CACHED_ELEMENTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,48 @@ def write_logits(out: Tensor, x: Tensor, targets: Tensor, head: Head) -> None:
         torch.mm(x.to(out.dtype), head.weight.T.to(out.dtype), out=out)
 
 
-def add_dweight(dweight: Tensor, dlogits: Tensor, x: Tensor) -> None:
-    """dweight [V, H] += dlogits.T @ x, accumulated in dweight's dtype (float32 under 16-bit operands)."""
-    if dweight.dtype is x.dtype:
-        dweight.addmm_(dlogits.T, x)
-    elif x.is_cuda:
-        torch.addmm(dweight, dlogits.T, x, out_dtype=dweight.dtype, out=dweight)
-    else:
-        block = max(1, (4 << 20) // x.shape[1])  # the 16-bit product of a block of V stays in the cache
-        for start in range(0, dweight.shape[0], block):
-            rows = slice(start, start + block)
-            dweight[rows] += dlogits[:, rows].T @ x
+def new_dweight(weight: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Zeros like ``weight`` [V, H] in ``dtype``, in slabs of rows where a CPU will have to cast them.
+
+    Each slab is a memory map of its own (glibc maps all above 32 MiB): it can be given back as soon as it is
+    cast, and the peak is that of ``dtype`` alone.
+    """
+    vocab, hidden = weight.shape
+    num_slabs = 1
+    if weight.dtype is not dtype and weight.device.type == "cpu":
+        num_slabs = max(1, vocab * hidden * dtype.itemsize // SLAB_BYTES)
+    sizes = [vocab // num_slabs + (i < vocab % num_slabs) for i in range(num_slabs)]
+    return [torch.zeros(n, hidden, dtype=dtype, device=weight.device) for n in sizes]
+
+
+def add_dweight(slabs: list[Tensor], dlogits: Tensor, x: Tensor) -> None:
+    """slabs [V, H] += dlogits.T @ x, accumulated in their dtype (float32 under 16-bit operands)."""
+    start = 0
+    for slab in slabs:
+        columns = dlogits[:, start : start + len(slab)]
+        start += len(slab)
+        if slab.dtype is x.dtype:
+            slab.addmm_(columns.T, x)
+        elif x.is_cuda:
+            torch.addmm(slab, columns.T, x, out_dtype=slab.dtype, out=slab)
+        else:
+            block = max(1, CACHED_ELEMENTS // x.shape[1])  # the 16-bit product of a block stays in the cache
+            for first in range(0, len(slab), block):
+                rows = slice(first, first + block)
+                slab[rows] += columns[:, rows].T @ x
+
+
+def finish_dweight(slabs: list[Tensor], dtype: torch.dtype) -> Tensor:
+    """[V, H] of ``dtype``; empties the list."""
+    if len(slabs) == 1:
+        return slabs.pop().to(dtype)
+    out = slabs[0].new_empty(sum(map(len, slabs)), slabs[0].shape[1], dtype=dtype)
+    start = 0
+    while slabs:
+        slab = slabs.pop(0)
+        out[start : start + len(slab)] = slab
+        start += len(slab)
+    return out
 
 
 def scatter_rows(rows: Tensor, token_idx: Tensor | None, num_tokens: int) -> Tensor:

@@ -84,6 +84,8 @@ def group_loop(scores, group, unit, include=None, baseline="mean", scale="none",
         mean = sum(weight[j] * scores[j] for j in mates) / n
         if n == 1:
             out[i] = scores[i] if singleton == "score" else 0.0
+        elif len({scores[j] for j in mates}) == 1:  # the contract, which a rounded mean would miss by 1e-16
+            out[i] = 0.0
         elif baseline == "mean":
             out[i] = scores[i] - mean
         else:

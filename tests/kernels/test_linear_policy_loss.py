@@ -283,13 +283,18 @@ def test_opcheck():
     args = (
         inputs.hidden.detach(),
         inputs.weight.detach(),
+        None,
         inputs.targets,
         inputs.old_logprobs,
         inputs.advantages,
     )
-    args += (None, None, None, None, inputs.options["token_idx"], None, None, dweight, None, 1.0, None)
-    args += ("clip", 0.2, 0.2, None, "k3", 0.0, 0.0, True, "host", 1 << 20, "cpu")
-    torch.library.opcheck(linear._linear_policy_loss, args)
+    args += (None, None, None, None, inputs.options["token_idx"], None, None)
+    options = (1.0, None, "clip", 0.2, 0.2, None, "k3", 0.0, 0.0)
+    for dweight_out, need_weight in ((dweight, False), (None, True)):
+        needs = (True, need_weight, False)
+        torch.library.opcheck(
+            linear._linear_policy_loss, (*args, dweight_out, *options, *needs, "host", 1 << 20, "cpu")
+        )
     loss = torch.tensor(1.0)
     torch.library.opcheck(
         linear.attach_gradients,

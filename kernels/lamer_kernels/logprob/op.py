@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._dispatch import resolve_backend
-from .._head import default_workspace_bytes, logits_dtype, make_head, scatter_rows
+from .._head import default_workspace_bytes, finish_dweight, logits_dtype, make_head, scatter_rows
 from .._head_checks import check_head
 from . import plans
 from .cpu import RowStats
@@ -237,14 +237,14 @@ def _linear_logprob_backward(
         targets,
         head,
         saved,
-        needs=(need_hidden, need_weight, need_bias),
+        needs=(need_hidden, weight if need_weight else None, need_bias),
         workspace_bytes=workspace_bytes,
         backend=backend,
     )
     none = hidden.new_empty
     return (
         none(0) if grads.x is None else scatter_rows(grads.x, token_idx, hidden.shape[0]),
-        none(0) if grads.weight is None else grads.weight.to(weight.dtype),
+        none(0) if grads.weight is None else finish_dweight(grads.weight, weight.dtype),
         none(0) if grads.bias is None or bias is None else grads.bias.to(bias.dtype),
     )
 

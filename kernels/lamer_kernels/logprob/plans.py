@@ -13,12 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._dispatch import HAS_NUMBA
 from .._head import (
     Head,
     accumulation_dtype,
     add_dweight,
     logits_dtype,
     max_chunk_tokens,
+    new_dweight,
     token_chunks,
     write_logits,
 )
@@ -26,12 +28,17 @@ from . import cpu
 from .cpu import RowStats, row_grads
 
 
-def row_passes(backend: str, dtype: torch.dtype) -> ModuleType:
-    if backend != "triton" or dtype is torch.float64:  # the Triton kernels compute in float32
-        return cpu
-    from . import launch
+def row_passes(backend: str, dtype: torch.dtype, head: Head) -> ModuleType:
+    if backend == "triton" and dtype is not torch.float64:  # the Triton kernels compute in float32
+        from . import launch
 
-    return launch
+        return launch
+    # numba_math.exp is good to 2e-6 at -60: enough for bfloat16, not for float32
+    if HAS_NUMBA and dtype is torch.bfloat16 and head.softcap is None and head.weight.device.type == "cpu":
+        from . import fused
+
+        return fused
+    return cpu
 
 
 class Forward(NamedTuple):
@@ -54,7 +61,7 @@ def forward(
     backend: str,
 ) -> Forward:
     """x: [L, H] the selected rows."""
-    passes = row_passes(backend, x.dtype)
+    passes = row_passes(backend, x.dtype, head)
     (num_tokens, hidden), vocab = x.shape, head.weight.shape[0]
     acc = accumulation_dtype(x.dtype)
     cached = plan == "cached"
@@ -115,7 +122,7 @@ def _write_units(
 
 class Gradients(NamedTuple):
     x: Tensor | None
-    weight: Tensor | None
+    weight: list[Tensor] | None
     bias: Tensor | None
 
 
@@ -126,14 +133,15 @@ def backward(
     head: Head,
     saved: Forward,
     *,
-    needs: tuple[bool, bool, bool],
+    needs: tuple[bool, Tensor | None, bool],
     workspace_bytes: int,
     backend: str,
 ) -> Gradients:
-    """Gradients of x [L, H], weight [V, H] and bias [V] (the last two in the accumulation dtype).
+    """Gradients of x [L, H], weight [V, H] (slabs) and bias [V], the last two in the accumulation dtype.
 
     Args:
         upstream: gradients [L] of logprobs, entropy and sum_sq; None is zero.
+        needs: a gradient of x; the parameter [V, H] that gets one; a gradient of bias.
     """
     acc = accumulation_dtype(x.dtype)
     if saved.units.numel():
@@ -148,11 +156,11 @@ def backward(
                 dx.addcmul_(grad.unsqueeze(1), unit.to(acc))
         return Gradients(dx.to(x.dtype), None, None)
 
-    passes = row_passes(backend, x.dtype)
+    passes = row_passes(backend, x.dtype, head)
     (num_tokens, _), (vocab, _) = x.shape, head.weight.shape
     grads = row_grads(saved.stats, *upstream)
     dx_rows = torch.empty_like(x) if needs[0] else None
-    dweight = head.weight.new_zeros(head.weight.shape, dtype=acc) if needs[1] else None
+    dweight = None if needs[1] is None else new_dweight(needs[1], acc)
     dbias = head.weight.new_zeros(vocab, dtype=acc) if needs[2] else None
     max_tokens = min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes, backend))
     buffer = x.new_empty(max_tokens, vocab, dtype=logits_dtype(x, backend))
@@ -178,7 +186,7 @@ def add_gradients(
     x: Tensor,
     weight: Tensor,
     dx: Tensor | None,
-    dweight: Tensor | None,
+    dweight: list[Tensor] | None,
     dbias: Tensor | None,
 ) -> None:
     """dx = dlogits @ weight; dweight += dlogits.T @ x; dbias += the column sums of dlogits."""

@@ -1,10 +1,8 @@
 """Loss and gradients of linear_policy_loss in one sweep over token chunks.
 
 A token's loss needs its log-prob and entropy only, so its row of logits can become its row of dlogits while
-it is at
-hand: 3 GEMMs. For gspo the ratio needs the whole segment first: all log-probs, then all gradients; 3 GEMMs if
-    the
-logits of all tokens fit the workspace, else 4.
+it is at hand: 3 GEMMs. For gspo the ratio needs the whole segment first: all log-probs, then all gradients;
+3 GEMMs if the logits of all tokens fit the workspace, else 4.
 """
 
 from typing import NamedTuple
@@ -26,10 +24,10 @@ from .terms import LossConfig, Terms, TokenData, policy_terms
 
 
 class Wanted(NamedTuple):
-    """Where gradients go; None computes none. ``x`` is written, the other two are added to."""
+    """Where gradients go; None computes none. ``x`` is written, ``weight`` (slabs) and ``bias`` added to."""
 
     x: Tensor | None
-    weight: Tensor | None
+    weight: list[Tensor] | None
     bias: Tensor | None
 
 
@@ -75,7 +73,7 @@ class _Sweep:
     ) -> None:
         self.x, self.targets, self.head, self.wanted = x, targets, head, wanted
         self.skip_idle_rows = skip_idle_rows
-        self.passes = row_passes(backend, x.dtype)
+        self.passes = row_passes(backend, x.dtype, head)
         self.fused_rows = None
         if self.passes.__name__.endswith("launch"):
             from .launch import policy_rows

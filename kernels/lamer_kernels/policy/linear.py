@@ -7,7 +7,14 @@ from torch import Tensor
 
 from .._checks import check_choice, check_tensor
 from .._dispatch import resolve_backend
-from .._head import accumulation_dtype, default_workspace_bytes, make_head, scatter_rows
+from .._head import (
+    accumulation_dtype,
+    default_workspace_bytes,
+    finish_dweight,
+    make_head,
+    new_dweight,
+    scatter_rows,
+)
 from .._head_checks import check_head
 from .checks import check_config, check_tokens
 from .forward import Wanted, forward
@@ -113,13 +120,10 @@ def linear_policy_loss(
     need_hidden = with_grad and hidden.requires_grad
     need_bias = with_grad and bias is not None and bias.requires_grad
     need_weight = with_grad and weight.requires_grad and dweight_out is None
-    dweight = dweight_out if with_grad else None
-    if need_weight:
-        dweight = torch.zeros(weight.shape, dtype=acc, device=weight.device)
-    dbias = torch.zeros(weight.shape[0], dtype=acc, device=weight.device) if need_bias else None
     out = _linear_policy_loss(
         hidden.detach(),
-        weight.detach() if weight_cast is None else weight_cast,
+        weight.detach(),
+        weight_cast,
         targets,
         tokens.old_logprobs,
         tokens.advantages,
@@ -130,8 +134,7 @@ def linear_policy_loss(
         token_idx,
         temperature if isinstance(temperature, Tensor) else None,
         None if bias is None else bias.detach(),
-        dweight,
-        dbias,
+        dweight_out if with_grad else None,
         1.0 if isinstance(temperature, Tensor) else float(temperature),
         softcap,
         loss,
@@ -142,11 +145,13 @@ def linear_policy_loss(
         kl_coef,
         entropy_coef,
         need_hidden,
+        need_weight,
+        need_bias,
         compact,
         default_workspace_bytes(hidden.device) if workspace_bytes is None else workspace_bytes,
         backend,
     )
-    total, *statistics, dhidden = out
+    total, *statistics, dhidden, dweight, dbias = out
     pairs = [(hidden, dhidden)] if need_hidden else []
     pairs += [(weight, dweight)] if need_weight else []
     pairs += [(bias, dbias)] if need_bias else []  # type: ignore[list-item]
@@ -155,10 +160,11 @@ def linear_policy_loss(
     return PolicyLoss(total, *statistics)
 
 
-@torch.library.custom_op("lamer_kernels::linear_policy_loss", mutates_args=("dweight", "dbias"))
+@torch.library.custom_op("lamer_kernels::linear_policy_loss", mutates_args=("dweight_out",))
 def _linear_policy_loss(
     hidden: Tensor,
     weight: Tensor,
+    weight_cast: Tensor | None,
     targets: Tensor,
     old_logprobs: Tensor | None,
     advantages: Tensor,
@@ -169,8 +175,7 @@ def _linear_policy_loss(
     token_idx: Tensor | None,
     temperatures: Tensor | None,
     bias: Tensor | None,
-    dweight: Tensor | None,
-    dbias: Tensor | None,
+    dweight_out: Tensor | None,
     temperature: float,
     softcap: float | None,
     loss: str,
@@ -181,11 +186,13 @@ def _linear_policy_loss(
     kl_coef: float,
     entropy_coef: float,
     need_hidden: bool,
+    need_weight: bool,
+    need_bias: bool,
     compact: str,
     workspace_bytes: int,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """loss [], logprobs, ratio, clipped, kl, entropy, kept [L], dhidden [T, H]; adds to dweight and dbias."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """loss [], logprobs, ratio, clipped, kl, entropy, kept [L], dhidden [T, H], dweight [V, H], dbias [V]."""
     acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
     config = LossConfig(loss, clip_low, clip_high, dual_clip, kl, kl_coef, entropy_coef)
     tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
@@ -199,9 +206,15 @@ def _linear_policy_loss(
         token_idx = idx if token_idx is None else token_idx[idx]
         if temperatures is not None:
             temperature_or_rows = temperatures[idx]
-    head = make_head(weight, bias, softcap, temperature_or_rows, hidden.dtype)
+    head = make_head(
+        weight if weight_cast is None else weight_cast, bias, softcap, temperature_or_rows, hidden.dtype
+    )
     x = hidden if token_idx is None else hidden[token_idx]
     dx = torch.empty_like(x) if need_hidden else None
+    dweight = None if dweight_out is None else [dweight_out]
+    if need_weight:
+        dweight = new_dweight(weight, acc)
+    dbias = torch.zeros(weight.shape[0], dtype=acc, device=weight.device) if need_bias else None
     done = forward(
         x,
         targets,
@@ -218,17 +231,20 @@ def _linear_policy_loss(
     if kept is not None:
         statistics = [s.new_zeros(num_tokens).index_copy_(0, idx, s) for s in statistics]
         kept = kept.to(hidden.device, non_blocking=True)
+    none = hidden.new_empty
     return (
         terms.loss.sum(dtype=torch.float64).to(acc),
         *statistics,
         torch.ones(num_tokens, dtype=torch.bool, device=hidden.device) if kept is None else kept,
-        hidden.new_empty(0) if dx is None else scatter_rows(dx, token_idx, hidden.shape[0]),
+        none(0) if dx is None else scatter_rows(dx, token_idx, hidden.shape[0]),
+        finish_dweight(dweight, weight.dtype) if need_weight and dweight else none(0),
+        none(0) if dbias is None or bias is None else dbias.to(bias.dtype),
     )  # type: ignore[return-value]
 
 
 @_linear_policy_loss.register_fake
-def _(hidden, weight, targets, *args):  # type: ignore[no-untyped-def]
-    need_hidden = args[-4]
+def _(hidden, weight, weight_cast, targets, *args):  # type: ignore[no-untyped-def]
+    bias, (need_hidden, need_weight, need_bias) = args[8], args[-6:-3]
     acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
     numbers = [hidden.new_empty(num_tokens, dtype=acc) for _ in range(4)]
     flags = [hidden.new_empty(num_tokens, dtype=torch.bool) for _ in range(2)]
@@ -241,6 +257,8 @@ def _(hidden, weight, targets, *args):  # type: ignore[no-untyped-def]
         numbers[3],
         flags[1],
         torch.empty_like(hidden) if need_hidden else hidden.new_empty(0),
+        torch.empty_like(weight) if need_weight else hidden.new_empty(0),
+        torch.empty_like(bias) if need_bias else hidden.new_empty(0),
     )
 
 
