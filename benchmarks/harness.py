@@ -354,16 +354,16 @@ def print_table(title: str, rows: Sequence[Row], *, header: bool) -> None:
         ratio = ""
         if i and row.p50 and ours:
             ratio = f"{ours / row.p50 if row.higher_is_better else row.p50 / ours:.3g}x"
-        spread = f"{_short(row.p20)}..{_short(row.p80)}" if row.repeats > 1 else ""
+        spread = f"{short(row.p20)}..{short(row.p80)}" if row.repeats > 1 else ""
         remark = row.note if row.check == "passed" else row.check
         if row.goal is not None and row.p50 is not None:
             met = row.p50 >= row.goal if row.higher_is_better else row.p50 <= row.goal
             remark = f"{'met' if met else f'MISSED by {abs(row.p50 / row.goal - 1):.0%}'} {remark}".strip()
-        shown = (title if i == 0 else "", row.provider, _short(row.p50), spread, row.unit, _short(row.goal))
+        shown = (title if i == 0 else "", row.provider, short(row.p50), spread, row.unit, short(row.goal))
         print(line.format(*shown, ratio, remark).rstrip(), flush=True)
 
 
-def _short(value: float | None) -> str:
+def short(value: float | None) -> str:
     """Three digits and an SI letter."""
     if value is None:
         return "-"

@@ -35,6 +35,14 @@ def test_the_number_of_small_tasks():
     assert exact and f"4x4 Minesweeper with 2 mines {count}" in PAGE
 
 
+def test_the_tables_are_those_of_the_records(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from tables import filled
+
+    page = (ROOT / "docs" / "performance.md").read_text()
+    assert "| sokoban step |" in page and filled(page) == page
+
+
 def test_importing_the_environments_needs_numpy_only():
     code = "import sys, lamer_fast.envs; sys.exit(bool({'gymnasium', 'torch', 'vllm'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

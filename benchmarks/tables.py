@@ -1,0 +1,69 @@
+"""Puts benchmark records into the documentation, so that no figure in it is typed by hand.
+
+    python benchmarks/tables.py docs/performance.md
+
+Between `<!-- table: benchmarks/results/DEVICE/NAME.json -->` and `<!-- end -->` the page gets the table of
+that record: a line for each case, our median against the goal, and how many times that of each peer it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from harness import ROOT, Row, short
+
+MARKERS = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(record: dict[str, Any]) -> str:
+    """Markdown of one record, with device, commit and date in its last line."""
+    lines = ["| | goal | measured | | ratio to peers |", "|---|---|---|---|---|"]
+    rows = [Row(**row) for row in record["rows"]]
+    for name, group in groupby(rows, key=lambda row: str(row.case.get("name", row.case))):
+        ours, *peers = group
+        lines.append(f"| {name} | {amount(ours.goal, ours)} | {amount(ours.p50, ours)} | {verdict(ours)} | ")
+        lines[-1] += f"{', '.join(filter(None, (against(ours, peer) for peer in peers)))} |"
+    commit, date = record["commit"], record["date"][:10]
+    return "\n".join([*lines, "", f"{record['device']}, commit {commit}, {date}."])
+
+
+def amount(value: float | None, row: Row) -> str:
+    if value is None:
+        return ""
+    return f"{short(value)}s" if row.unit == "s" else f"{short(value)} {row.unit}"
+
+
+def verdict(row: Row) -> str:
+    if row.p50 is None:
+        return row.check
+    if row.goal is None:
+        return ""
+    met = row.p50 >= row.goal if row.higher_is_better else row.p50 <= row.goal
+    return "met" if met else f"missed by {abs(row.p50 / row.goal - 1):.0%}"
+
+
+def against(ours: Row, peer: Row) -> str:
+    if not ours.p50 or not peer.p50:
+        return ""
+    if ours.unit == "x":  # a ratio itself
+        return f"{peer.provider} {peer.p50:.2f} x"
+    ratio = ours.p50 / peer.p50 if ours.higher_is_better else peer.p50 / ours.p50
+    digits = f"{float(f'{ratio:.2g}'):,.0f}" if ratio >= 10 else f"{ratio:.1f}"
+    return f"{peer.provider} {digits}x"
+
+
+def filled(page: str) -> str:
+    """The page with the tables of its records."""
+    read = lambda path: json.loads((ROOT / path).read_text())  # noqa: E731
+    return MARKERS.sub(lambda m: f"{m[1]}{table(read(m[2]))}\n{m[3]}", page)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        path = Path(name)
+        path.write_text(filled(path.read_text()))
