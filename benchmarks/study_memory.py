@@ -7,8 +7,8 @@ other     each reflection replaced by one that another trial of the same collect
 empty     each reflection replaced by "no mine"
 attempts  no memory at all: independent attempts
 
-In context `trial` the model also sees the final board of the failed episode; `other` and `empty` leave that as
-it is, so that what they lose is due to the written note alone.
+In context `trial` the model also sees the final board of the failed episode; `other` and `empty` leave that
+as it is, so that what they lose is due to the written note alone.
 """
 
 from __future__ import annotations
