@@ -219,7 +219,8 @@ class TrialScheduler:
             if t >= len(self._records):
                 continue
             row = self._table.num_turns[t] - 1
-            turn = {name: columns[name][t, row].item() for name in ("phase", "episode", "turn")}
+            turn = {"phase": Phase(columns["phase"][t, row]).name.lower()}
+            turn |= {name: columns[name][t, row].item() for name in ("episode", "turn")}
             turn |= {"board": self._shown[t], "reply": reply, "reward": columns["rewards"][t, row].item()}
             turn |= {name: columns[name][t, row].item() for name in ("valid", "done", "success")}
             self._records[t].append(turn)

@@ -217,7 +217,9 @@ def test_transcripts_tell_what_happened():
     assert record[0]["success_by_episode"] == [False, True]
     turns = record[0]["turns"]
     assert [(t["phase"], t["episode"], t["board"], t["reply"]) for t in turns] == [
-        (0, 0, "[e0 t0]", "reply 0"), (1, 1, "[e0 t1]", "reply 1"), (0, 1, "[e1 t0]", "reply 2"),
+        ("play", 0, "[e0 t0]", "reply 0"),
+        ("reflect", 1, "[e0 t1]", "reply 1"),
+        ("play", 1, "[e1 t0]", "reply 2"),
     ]  # fmt: skip
     assert turns[2]["reward"] == 10 and turns[2]["success"] and turns[0]["done"]
 
