@@ -24,12 +24,16 @@ def table(record: dict[str, Any]) -> str:
     """Markdown of one record, with device, commit and date in its last line."""
     lines = ["| | goal | measured | | ratio to peers |", "|---|---|---|---|---|"]
     rows = [Row(**row) for row in record["rows"]]
-    for name, group in groupby(rows, key=lambda row: str(row.case.get("name", row.case))):
+    for name, group in groupby(rows, key=title):
         ours, *peers = group
         lines.append(f"| {name} | {amount(ours.goal, ours)} | {amount(ours.p50, ours)} | {verdict(ours)} | ")
         lines[-1] += f"{', '.join(filter(None, (against(ours, peer) for peer in peers)))} |"
     commit, date = record["commit"], record["date"][:10]
     return "\n".join([*lines, "", f"{record['device']}, commit {commit}, {date}."])
+
+
+def title(row: Row) -> str:
+    return str(row.case.get("name") or ", ".join(f"{key} {value}" for key, value in row.case.items()))
 
 
 def amount(value: float | None, row: Row) -> str:
