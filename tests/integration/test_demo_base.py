@@ -10,6 +10,7 @@ from lamer_fast.learn.state import build_state
 from lamer_fast.plan import check_prompts
 from lamer_fast.rollout.make_env import eval_seeds, game_settings
 
+pytestmark = pytest.mark.long
 FOLDER = SHIPPED_MODELS / "minesweeper-tiny-base"
 
 

@@ -17,6 +17,8 @@ TO_TINY = [
     "--train.iterations", "2", "--train.num-threads", "1", "--name", "run",
 ]  # fmt: skip
 
+pytestmark = pytest.mark.long
+
 
 def records(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").open()]
