@@ -27,7 +27,9 @@ def table(record: dict[str, Any]) -> str:
     for name, group in groupby(rows, key=title):
         ours, *peers = group
         lines.append(f"| {name} | {amount(ours.goal, ours)} | {amount(ours.p50, ours)} | {verdict(ours)} | ")
-        lines[-1] += f"{', '.join(filter(None, (against(ours, peer) for peer in peers)))} |"
+        lines[-1] += (
+            f"{', '.join(filter(None, (against(ours, peer) for peer in peers if peer.unit == ours.unit)))} |"
+        )
     commit, date = record["commit"], record["date"][:10]
     return "\n".join([*lines, "", f"{record['device']}, commit {commit}, {date}."])
 
