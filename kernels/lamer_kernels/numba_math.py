@@ -12,10 +12,9 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-LANES = 16  # partial sums of a long sum, one vector register
+from ._numba import jit as jit
 
-# python's error model tests each divisor, which keeps a loop from being vectorised
-jit = numba.njit(nogil=True, cache=True, error_model="numpy")
+LANES = 16  # partial sums of a long sum, one vector register
 
 
 def as_numpy(x: torch.Tensor) -> NDArray:

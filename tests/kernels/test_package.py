@@ -1,5 +1,6 @@
 """lamer_kernels as a package: what importing it loads, what replaces numba, how backends resolve."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,30 @@ def test_backends_resolve_by_device(monkeypatch):
         resolve_backend("cpu", cuda)
     with pytest.raises(ValueError, match=r"backend must be one of .* got 'torch'"):
         resolve_backend("torch", cpu)
+
+
+def test_numba_without_a_folder_to_cache_in(tmp_path):
+    for package in ("kernels/lamer_kernels", "lamer_fast"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in {path.parent for path in tmp_path.rglob("*.py")}:
+        (folder / "__pycache__").touch()  # a file where numba would make its folder: read-only for root too
+    code = """
+import warnings
+warnings.simplefilter("error")
+warnings.filterwarnings("once", message="numba finds no folder", category=RuntimeWarning)
+import torch, numba, lamer_kernels as lk
+for module in ("anchors", "attention", "groups", "meta", "packing", "returns"):
+    __import__(f"lamer_kernels.{module}.cpu")
+import lamer_kernels.logprob.fused, lamer_fast.learn.trunk_cpu, lamer_fast.rollout.samplers.backend_cpu
+print(lk.__file__)
+scores, group = torch.tensor([0.0, 2.0, 5.0]), torch.tensor([0, 0, 1])
+print(lk.group_advantages(scores, group, backend="cpu").tolist())
+"""
+    said = subprocess.run(
+        [sys.executable, "-B", "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        env={"PYTHONPATH": f"kernels:{tmp_path}", "HOME": "/dev/null"},
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    where, advantages = said.stdout.splitlines()
+    assert Path(where).is_relative_to(tmp_path) and advantages == "[-1.0, 1.0, 0.0]"
+    assert said.stderr.count("set NUMBA_CACHE_DIR") == 1  # once, not once per function

@@ -1,7 +1,8 @@
 """Numba: exact ids by hashing, one small table per value of `a`, in cache while its rows are near."""
 
 import numpy as np
-from numba import njit
+
+from .._numba import njit
 
 
 def pair_ids(a: np.ndarray, num_a: int, b: np.ndarray) -> tuple[np.ndarray, int]:
@@ -17,7 +18,7 @@ def dense_ids(a: np.ndarray) -> tuple[np.ndarray, int]:
     return pair_ids(np.zeros(len(a), np.int32), 1, a)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def number_pairs(a, num_a, b, ids):
     num_rows = len(b)
     starts = np.zeros(num_a + 1, np.int64)

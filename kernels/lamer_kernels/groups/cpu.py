@@ -1,12 +1,12 @@
 """Numba: statistics of one group, float64 inside, and a driver that brings the rows of a group together."""
 
 import numpy as np
-from numba import njit
 
+from .._numba import njit
 from ..anchors.cpu import dense_ids, pair_ids
 
 
-@njit(cache=True, nogil=True)
+@njit
 def group_bracket(scores, include, unit, n, num_units, loo, scale, keep, eps, unit_rows, unit_mean, out):
     """Advantages of one group of n rows, save for the division by the batch's deviation.
 
@@ -56,7 +56,7 @@ def group_bracket(scores, include, unit, n, num_units, loo, scale, keep, eps, un
     return squares, units
 
 
-@njit(cache=True, nogil=True)
+@njit
 def divide_by_deviation(out, squares, num_units, eps):
     deviation = np.sqrt(squares / max(num_units - 1, 1)) + eps
     for i in range(len(out)):
@@ -64,7 +64,7 @@ def divide_by_deviation(out, squares, num_units, eps):
             out[i] /= deviation
 
 
-@njit(cache=True, nogil=True)
+@njit
 def group_starts(g, num_groups):
     """(rows ordered by group, [N+1] where each group starts in that order)."""
     starts = np.zeros(num_groups + 1, np.int64)
@@ -80,7 +80,7 @@ def group_starts(g, num_groups):
     return order, starts
 
 
-@njit(cache=True, nogil=True)
+@njit
 def group_advantages(scores, include, g, num_groups, unit, num_units, loo, scale, keep, eps, out):
     """g, unit: dense ids; unit is empty where a unit is a row."""
     order, starts = group_starts(g, num_groups)

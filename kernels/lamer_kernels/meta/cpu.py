@@ -1,14 +1,14 @@
 """Numba: the same definition, one group at a time, so that all between input and output stays in cache."""
 
 import numpy as np
-from numba import njit
 
+from .._numba import njit
 from ..anchors.cpu import number_pairs
 from ..groups.cpu import divide_by_deviation, group_bracket, group_starts
 from ..returns.cpu import trial_returns
 
 
-@njit(cache=True, nogil=True)
+@njit
 def name_trials(group, cu_trials, names):
     """names [M] = group of each trial; returns the first trial with turns of two groups, or -1."""
     for m in range(len(names)):
@@ -22,7 +22,7 @@ def name_trials(group, cu_trials, names):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@njit
 def step_bracket(
     returns, state, key, n, mask, loo, scale, eps, w,
     table, first, total, squares, count, ids, out,
@@ -74,7 +74,7 @@ def step_bracket(
             out[i] += squares[k] * (returns[i] - first[k] - total[k])
 
 
-@njit(cache=True, nogil=True)
+@njit
 def meta_advantages(
     rewards, phase, episode, group, cu_trials, anchors, valid,
     own_score, paper, gamma_step, gamma_traj, reflection_score, stats_unit, loo, scale, by_episode, w,

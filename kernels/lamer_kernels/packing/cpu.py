@@ -1,12 +1,13 @@
 """Numba: counting sort, and a tree of 64-bit words that finds the least room >= a length."""
 
 import numpy as np
-from numba import njit
+
+from .._numba import njit
 
 MAX_ROOM = 1 << 22  # tables of this many entries at most; above it the reference runs
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _lowest_bit(word):
     bit = word & (~word + np.uint64(1))
     n = 0
@@ -17,7 +18,7 @@ def _lowest_bit(word):
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _find(words, level_starts, num_levels, x):
     """Least set position >= x, or -1. Level 0: the bits; level k+1: a bit per non-empty word of level k."""
     for level in range(num_levels):
@@ -34,7 +35,7 @@ def _find(words, level_starts, num_levels, x):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@njit
 def pack(lengths, max_tokens, bins):
     num = len(lengths)
     slots = np.zeros(max_tokens + 2, np.int64)  # counting sort, longest first

@@ -1,9 +1,9 @@
 """Numba: one backward pass per trial, float64 inside."""
 
-from numba import njit
+from .._numba import njit
 
 
-@njit(cache=True, nogil=True)
+@njit
 def trial_returns(rewards, phase, episode, start, end, gamma_step, gamma_traj, paper, out, at):
     """Returns of the turns start:end of one trial, written from out[at] on.
 
@@ -25,14 +25,14 @@ def trial_returns(rewards, phase, episode, start, end, gamma_step, gamma_traj, p
         out[at + t - start] = g + future
 
 
-@njit(cache=True, nogil=True)
+@njit
 def cross_episode_returns(rewards, phase, episode, cu_trials, gamma_step, gamma_traj, paper, out):
     for m in range(len(cu_trials) - 1):
         start, end = cu_trials[m], cu_trials[m + 1]
         trial_returns(rewards, phase, episode, start, end, gamma_step, gamma_traj, paper, out, start)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def gae(
     rewards, values, phase, episode, cu_trials, gamma_step, gamma_traj, lambda_step, lambda_traj,
     advantages, returns,
