@@ -1,9 +1,10 @@
 // Replies of a model to actions: "<action>up, left</action>" and "<action>(2, 3)</action>". Any bytes are
-// accepted.
+// accepted. What stands before the last </think> is reasoning and is never read; an opening <think> alone
+// says nothing, since many templates write it into the prompt.
 //
 // Lenient, as the official projections read: the text between the first <action> and the last </action>; the
 // first move word of each comma-separated piece, or the first "(int, int)". Strict: one tag pair and nothing
-// else in it.
+// else in it. lamer_fast/envs/replies.py reads the same spans for texts.
 #pragma once
 
 #include <cstddef>
@@ -39,10 +40,17 @@ constexpr std::string_view Strip(std::string_view text) {
   return text;
 }
 
-inline constexpr std::string_view kOpen = "<action>", kClose = "</action>";
+inline constexpr std::string_view kOpen = "<action>", kClose = "</action>", kThought = "</think>";
+
+// The reply without its reasoning.
+constexpr std::string_view Answer(std::string_view reply) {
+  const std::size_t thought = reply.rfind(kThought);
+  return thought == reply.npos ? reply : reply.substr(thought + kThought.size());
+}
 
 // The text inside the tags, or false. Tags are matched as written, in lower case.
 constexpr bool TagContent(std::string_view reply, bool strict, std::string_view& content) {
+  reply = Answer(reply);
   const std::size_t open = reply.find(kOpen);
   const std::size_t close = reply.rfind(kClose);
   if (open == reply.npos || close == reply.npos || close < open + kOpen.size()) return false;

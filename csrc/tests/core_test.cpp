@@ -146,6 +146,13 @@ void TestParser() {
        {"", "up", "<action>", "</action>up<action>", "<action></action>", "<action>,</action>"}) {
     CHECK(moves(bad, false) == "invalid -1" && moves(bad, true) == "invalid -1");
   }
+  // Nothing before the last </think> counts.
+  CHECK(moves("<think>maybe <action>left</action></think><action>right</action>", true) == "3");
+  CHECK(moves("<action>left</action></think> <action>right</action>", false) == "3");
+  CHECK(moves("<think>a</think><think><action>up</action></think><action>down</action>", false) == "1");
+  CHECK(moves("<action>up</action></think>", false) == "invalid -1");
+  CHECK(moves("<action>up</think></action>", false) == "invalid -1");
+  CHECK(moves("<think><action>up</action>", false) == "0");
   const auto cell = [](std::string_view reply, bool strict) {
     std::int32_t out[1];
     const ParseOut parsed = ParseCell(reply, strict, 4, 6, out);
@@ -158,6 +165,7 @@ void TestParser() {
   CHECK(cell("<action>(-2, 1)</action>", false) == "-1");
   CHECK(cell("<action>(99999999999999999999, 1)</action>", false) == "-1");
   CHECK(cell("<action>(1 1)((1,2)</action>", false) == "1");
+  CHECK(cell("<think>try <action>(3,3)</action></think> <action>(1,2)</action>", true) == "1");
   CHECK(cell("<action>(a, 1)</action>", false) == "invalid -1" && cell("(1, 1)", false) == "invalid -1");
 }
 

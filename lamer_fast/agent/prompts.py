@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+from lamer_fast.envs.replies import action, answer
+
 REMARK = re.compile(r".*<remark>(.*?)</remark>", re.DOTALL)
 MAX_ACTION_CHARS = 200  # of a reply without action tag, where a history lists it
 
@@ -74,13 +75,14 @@ PROMPTS: dict[Literal["full", "compact"], Prompts] = {"full": FULL, "compact": C
 
 
 def action_text(reply: str) -> str:
-    """What a history lists of a reply: its action without the reasoning before it."""
-    match = ACTION.search(reply)
-    return match[1].strip() if match else reply.strip()[-MAX_ACTION_CHARS:]
+    """What a history lists of a reply: what the environment read in it, or the end of its answer."""
+    content = action(reply)
+    return answer(reply).strip()[-MAX_ACTION_CHARS:] if content is None else content.strip()
 
 
 def reflection_text(reply: str, prompts: Prompts, max_chars: int) -> tuple[str, bool]:
     """(what later prompts quote, whether the reply held a reflection); empty if it held none."""
+    reply = answer(reply)
     if prompts.tagged_reflection:
         match = REMARK.match(reply)
         text = match[1].strip() if match else ""

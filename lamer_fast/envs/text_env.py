@@ -57,9 +57,10 @@ def text_env(
 class NativeTextEnv:
     """Implements `TextBatchEnv` with all of its optional members; build it with `text_env`.
 
-    A reply is read leniently: the text between the first `<action>` and the last `</action>`, there the first
-    move word of each comma-separated piece, or the first "(row, column)". An unparsable reply is action -1:
-    the board stays, the reward is `invalid` of the reward set. A cell off the board is parsable, and -1 too.
+    A reply is read from behind its last `</think>` on, and leniently: the text between the first `<action>`
+    and the last `</action>`, there the first move word of each comma-separated piece, or the first
+    "(row, column)". An unparsable reply is action -1: the board stays, the reward is `invalid` of the reward
+    set. A cell off the board is parsable, and -1 too.
     """
 
     def __init__(self, batch: Batch, *, prompt: str, moves_per_turn: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.envs.protocol import TurnOut
+from lamer_fast.envs.replies import answer
 
 REPLY = re.compile(r"<action>\s*(\d{1,4})\s*</action>")
 
@@ -39,7 +40,7 @@ class NumberHunt:
 
     def step(self, replies: Sequence[str], env_idx: NDArray[np.int64]) -> TurnOut:
         was_solved = self.solved[env_idx]
-        guesses = [REPLY.search(reply) for reply in replies]
+        guesses = [REPLY.search(answer(reply)) for reply in replies]  # not what it thought aloud
         for i, guess in zip(env_idx, guesses, strict=True):
             if guess is None or self.solved[i]:
                 continue  # an unparsable reply changes nothing, a finished board ignores its reply
