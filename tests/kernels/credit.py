@@ -1,13 +1,11 @@
 """Inputs and plain loops of the credit tests; the loops are written from the equations, one row at a time."""
 
-import os
 from itertools import pairwise
 
 import numpy as np
 import torch
 
 BACKENDS = ["reference", "cpu"]
-INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def trial_of(episodes, reflect=True):

@@ -16,12 +16,9 @@ from lamer_kernels import (
 )
 from lamer_kernels.groups.op import group_op
 from lamer_kernels.returns.op import gae_op, returns_op
-from tests.kernels.credit import INTERPRETING, group_loop, make_trials, returns_loop, same_bits
+from tests.kernels.credit import group_loop, make_trials, returns_loop, same_bits
 
-pytestmark = [
-    pytest.mark.interpret,
-    pytest.mark.skipif(not INTERPRETING, reason="TRITON_INTERPRET=1 is not set"),
-]
+pytestmark = pytest.mark.interpret
 
 
 def turns(seed, dtype=np.float64, **sizes):

@@ -10,13 +10,17 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.fixture(scope="module")
-def harness():
-    spec = importlib.util.spec_from_file_location("harness", ROOT / "benchmarks" / "harness.py")
+def benchmark(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["harness"] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def harness():
+    return benchmark("harness")
 
 
 FAST = {"repeats": 3, "burst_s": 1e-4}
@@ -78,3 +82,9 @@ def test_a_dirty_tree_gets_no_record(harness, monkeypatch):
     monkeypatch.setattr(harness, "environment", lambda: {"dirty": True, "commit": "abc"})
     with pytest.raises(SystemExit, match="2"):
         harness.main(lambda case: [], [], argv=["--json"])
+
+
+def test_gpu_check_names_files_that_are_there():
+    check = benchmark("gpu_check")
+    assert all(any((ROOT / folder).glob("test_*.py")) for folder in check.TESTS)
+    assert all((ROOT / "benchmarks" / name).is_file() for name, _ in check.BENCHMARKS)
