@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from lamer_fast import recipe
+from lamer_fast.rollout.samplers.vllm_env import prepare_for
 
 # command -> (module with `run(argv) -> exit status`, help); a module is imported only when its command runs
 COMMANDS = {
@@ -53,6 +54,7 @@ def train_main(argv: Sequence[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
     options, overrides = parser.parse_known_args(argv)
     config = recipe.resolve(options.recipe, overrides)
+    prepare_for(config)
 
     from lamer_fast import train  # torch from here on
 

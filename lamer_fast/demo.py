@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lamer_fast import recipe
 from lamer_fast.display import duration
+from lamer_fast.rollout.samplers.vllm_env import prepare_for
 
 
 def main(argv: list[str]) -> int:
@@ -18,6 +19,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options, overrides = parser.parse_known_args(argv)
     config = recipe.resolve(options.recipe, overrides)
+    prepare_for(config)
 
     from lamer_fast import train
     from lamer_fast.eval.command import evaluate_policy, num_iterations, run_config, store, table

@@ -15,6 +15,7 @@ from lamer_fast import recipe
 from lamer_fast.config import Config
 from lamer_fast.display import printable
 from lamer_fast.rollout.make_env import eval_seeds, make_env
+from lamer_fast.rollout.samplers.vllm_env import prepare_for
 
 
 def run(argv: list[str]) -> int:
@@ -37,6 +38,7 @@ def run(argv: list[str]) -> int:
     is_run = (folder / "config.json").is_file()
     config = run_config(folder) if is_run else recipe.resolve(options.target)
     config = recipe.apply(config, recipe.parse_overrides(overrides))
+    prepare_for(config)
     if options.board < 0:
         raise ValueError(f"--board {options.board}: boards are numbered from 0")
     seeds = eval_seeds(config.env, "test", options.board + 1)

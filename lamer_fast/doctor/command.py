@@ -9,11 +9,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from lamer_fast import recipe
 from lamer_fast.config import Config
 from lamer_fast.display import duration, printable
+from lamer_fast.rollout.samplers.vllm_env import on_cpu, prepare_environment
 
 
 class Failed(Exception):
@@ -24,12 +27,16 @@ class Failed(Exception):
         self.advice = advice
 
 
+class Skipped(Exception):
+    """A check that has nothing to look at on this machine, and why."""
+
+
 @dataclass(frozen=True)
 class Result:
     check: str
-    ok: bool
+    status: Literal["pass", "skip", "fail"]
     found: str
-    advice: str  # empty when ok
+    advice: str  # empty unless the check failed
     seconds: float
 
 
@@ -40,25 +47,28 @@ def run(argv: list[str]) -> int:
     options, overrides = parser.parse_known_args(argv)
     config = recipe.resolve(options.recipe, overrides)
 
-    from lamer_fast.rollout.samplers.vllm_env import on_cpu, prepare_environment
-
-    prepare_environment(cpu=on_cpu(config))  # one check runs vLLM, if it is installed
+    if find_spec("vllm"):  # one check runs it
+        prepare_environment(cpu=on_cpu(config))
     started = time.monotonic()
     results = []
     for result in examine(config):
         results.append(result)
         if not options.json:
             print(line(result), flush=True)
-    wrong = [r for r in results if not r.ok]
+    ok = all(r.status != "fail" for r in results)
     if options.json:
-        content = {"recipe": options.recipe, "ok": not wrong, "checks": [asdict(r) for r in results]}
+        content = {"recipe": options.recipe, "ok": ok, "checks": [asdict(r) for r in results]}
         print(json.dumps(content, indent=1))
     else:
-        verdict = (
-            f"{len(wrong)} of {len(results)} checks failed" if wrong else f"all {len(results)} checks passed"
-        )
-        print(f"{verdict} in {duration(time.monotonic() - started)}")
-    return 1 if wrong else 0
+        print(f"{verdict(results)} in {duration(time.monotonic() - started)}")
+    return 0 if ok else 1
+
+
+def verdict(results: list[Result]) -> str:
+    """`13 passed, 1 skipped`, failures first."""
+    words = {"fail": "failed", "pass": "passed", "skip": "skipped"}
+    counts = {status: sum(r.status == status for r in results) for status in words}
+    return ", ".join(f"{n} {words[status]}" for status, n in counts.items() if n)
 
 
 def examine(config: Config) -> Iterator[Result]:
@@ -77,7 +87,7 @@ def examine(config: Config) -> Iterator[Result]:
             ("chat template", lambda: model.chat_template(small)),
             ("packed = padded", lambda: model.packed_is_padded(small)),
             ("sampler = trainer", lambda: model.sampler_is_trainer(small)),
-            ("vLLM = trainer", lambda: model.vllm_is_trainer(small)),
+            ("vLLM = trainer", lambda: model.vllm_is_trainer(small, config.rollout.sampler == "vllm")),
             ("lr = 0", lambda: learning.flat_at_zero_lr(small, Path(folder))),
             ("resume = no resume", lambda: learning.resume_is_no_resume(small, Path(folder))),
             ("memory", lambda: model.memory(config)),
@@ -89,18 +99,24 @@ def examine(config: Config) -> Iterator[Result]:
 
 def examine_one(name: str, check: Callable[[], str]) -> Result:
     started = time.monotonic()
+    status: Literal["pass", "skip", "fail"] = "pass"
+    advice = ""
     try:
-        found, advice, ok = check(), "", True
+        found = check()
+    except Skipped as skipped:
+        status, found = "skip", str(skipped)
     except Failed as failed:
-        found, advice, ok = str(failed), failed.advice, False
+        status, found, advice = "fail", str(failed), failed.advice
     except Exception as error:  # a check that cannot even run is a finding, and the others go on
-        found, advice, ok = f"{type(error).__name__}: {error}", "the message above names the cause", False
-    return Result(name, ok, printable(found), advice, round(time.monotonic() - started, 2))
+        status, found = "fail", f"{type(error).__name__}: {error}"
+        advice = "the message above names the cause"
+    return Result(name, status, printable(found), advice, round(time.monotonic() - started, 2))
 
 
 def line(result: Result) -> str:
-    text = f"{'pass' if result.ok else 'FAIL'}  {result.check:<19} {result.found}"
-    return text if result.ok else f"{text}\n      {'':<19} -> {result.advice}"
+    failed = result.status == "fail"
+    text = f"{'FAIL' if failed else result.status}  {result.check:<19} {result.found}"
+    return f"{text}\n      {'':<19} -> {result.advice}" if failed else text
 
 
 def shrink(config: Config) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from lamer_fast.config import Config
-from lamer_fast.doctor.command import Failed, shrink
+from lamer_fast.doctor.command import Failed, Skipped, shrink
 from lamer_fast.learn.packing import pack
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.state import TrainState, build_state, make_sampler
@@ -75,11 +76,15 @@ def sampler_is_trainer(config: Config) -> str:
     return transfers(config, state_of(config).sampler)
 
 
-def vllm_is_trainer(config: Config) -> str:
-    from importlib.util import find_spec
-
+def vllm_is_trainer(config: Config, needed: bool) -> str:
+    """`needed`: the recipe samples with vLLM."""
     if find_spec("vllm") is None:
-        return "vLLM is not installed, nothing to check"
+        if needed:
+            raise Failed(
+                "rollout.sampler = 'vllm', but vLLM is not installed",
+                "pip install 'lamer-fast[vllm]', or set rollout.sampler torch",
+            )
+        raise Skipped("vLLM is not installed, and this recipe does not need it")
     state = state_of(config)
     config = replace(config, rollout=replace(config.rollout, sampler="vllm"))
     return transfers(config, make_sampler(config, state.policy))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lamer_fast import recipe
 from lamer_fast.config import Config
+from lamer_fast.rollout.samplers.vllm_env import prepare_for
 
 if TYPE_CHECKING:
     from lamer_fast.eval.success import Evaluation
@@ -41,6 +42,7 @@ def run(argv: list[str]) -> int:
     folder = Path(options.target) if (Path(options.target) / "config.json").is_file() else None
     config = run_config(folder) if folder else recipe.resolve(options.target)
     config = recipe.apply(config, recipe.parse_overrides(overrides))
+    prepare_for(config)
     if options.label and not folder:
         raise ValueError(f"--label needs a run folder, {options.target!r} is a recipe")
 

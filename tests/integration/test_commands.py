@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lamer_fast import cli, play
+from lamer_fast.config import Config
 from lamer_fast.doctor import command as doctor
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -105,21 +106,39 @@ def test_wrong_arguments(model, run_folder, tmp_path, capsys):
     assert "holds no trained model yet" in error("eval", str(tmp_path))
 
 
+def without_vllm(monkeypatch):
+    """What a machine without it sees; a vLLM that is here is checked by tests/vllm."""
+    monkeypatch.setattr("lamer_fast.doctor.model.find_spec", lambda name: None)
+    monkeypatch.setattr("lamer_fast.doctor.command.find_spec", lambda name: None)
+
+
 def test_doctor_passes_and_its_json(model, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "lamer_fast.doctor.model.vllm_is_trainer", lambda config: "not here: tests/vllm does it"
-    )
+    without_vllm(monkeypatch)
     assert doctor.run(["minesweeper-tiny", "--json", *model, "--rollout.max-sequence-tokens", "2048"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["ok"] and len(result["checks"]) == 14 and all(c["ok"] for c in result["checks"])
+    status = {c["check"]: c["status"] for c in result["checks"]}
+    assert result["ok"] and len(status) == 14
+    assert {check for check, s in status.items() if s != "pass"} == {"vLLM = trainer"}
+    assert status["vLLM = trainer"] == "skip", "what was not checked has not passed"
 
 
 def test_doctor_says_what_is_wrong(model, capsys, monkeypatch):
     def broken(config):
         raise doctor.Failed("gap 1.0 nats", "do this")
 
+    without_vllm(monkeypatch)
     monkeypatch.setattr("lamer_fast.doctor.model.sampler_is_trainer", broken)
-    monkeypatch.setattr("lamer_fast.doctor.model.vllm_is_trainer", broken)
-    assert doctor.run(["minesweeper-tiny", *model, "--rollout.max-sequence-tokens", "2048"]) == 1
+    size = ["--rollout.max-sequence-tokens", "2048"]
+    assert doctor.run(["minesweeper-tiny", *model, *size]) == 1
     out = capsys.readouterr().out
-    assert "FAIL  sampler = trainer   gap 1.0 nats" in out and "-> do this" in out and "2 of 14" in out
+    assert "FAIL  sampler = trainer   gap 1.0 nats" in out and "-> do this" in out
+    assert "skip  vLLM = trainer      vLLM is not installed" in out
+    assert out.splitlines()[-1].startswith("1 failed, 12 passed, 1 skipped in ")
+
+
+def test_doctor_fails_where_the_recipe_needs_vllm_and_there_is_none(monkeypatch):
+    from lamer_fast.doctor.model import vllm_is_trainer
+
+    without_vllm(monkeypatch)
+    result = doctor.examine_one("vLLM = trainer", lambda: vllm_is_trainer(Config(), True))
+    assert result.status == "fail" and "lamer-fast[vllm]" in result.advice

@@ -1,8 +1,11 @@
 """Import rules and packaging guards of docs/architecture.md."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +28,42 @@ def test_envs_and_cli_need_no_torch():
     for module in ("lamer_fast.envs", "lamer_fast.cli"):
         heavy = imported_modules(f"import {module}") & {"torch", "vllm", "transformers", "gymnasium"}
         assert not heavy, f"importing {module} loads {heavy}"
+
+
+COMMANDS = {
+    "train": "from lamer_fast import cli; cli.main(['train', *sys.argv[1:]])",
+    "eval": "from lamer_fast import cli; cli.main(['eval', *sys.argv[1:]])",
+    "play": "from lamer_fast import cli; cli.main(['play', *sys.argv[1:]])",
+    "demo": "from lamer_fast import demo; demo.main(sys.argv[1:])",
+}
+STOP_AT_TORCH = """
+import os, sys
+class Stop:
+    def find_spec(self, name, *rest):
+        if name == "torch":
+            print(os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Stop())
+"""
+
+
+@pytest.mark.parametrize("sampler", ["vllm", "torch"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_vllm_finds_its_environment_before_torch_is_imported(command, sampler, tmp_path):
+    target = [] if command == "demo" else ["minesweeper-tiny"]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("VLLM_")}
+    env["PYTHONPATH"] = f"{ROOT}:{ROOT / 'kernels'}"
+    out = subprocess.run(
+        [sys.executable, "-c", STOP_AT_TORCH + COMMANDS[command], *target, "--rollout.sampler", sampler],
+        cwd=tmp_path, env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert out.stdout.split() == ["0" if sampler == "vllm" else "None"], out.stderr
+
+
+def test_vllm_has_not_shaped_this_process():
+    """Collecting all tests must neither switch torch.compile off nor import vLLM."""
+    assert "vllm" not in sys.modules and str(ROOT / "tests") not in sys.path
+    assert "VLLM_HOST_IP" not in os.environ and "TORCH_COMPILE_DISABLE" not in os.environ
 
 
 def test_only_one_file_knows_vllm():

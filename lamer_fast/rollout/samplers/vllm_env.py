@@ -1,5 +1,4 @@
-"""The process environment that vLLM reads at import. The one place where behaviour hangs on such
-variables."""
+"""The process environment that vLLM reads at import: the one place where behaviour hangs on variables."""
 
 import os
 from pathlib import Path
@@ -17,8 +16,14 @@ ON_CPU = {"TORCH_COMPILE_DISABLE": "1"}  # its first call would compile for half
 CPU_DEFAULTS = {"OMP_NUM_THREADS": "1"}  # spinning barriers of more threads cost a tenfold under load
 
 
+def prepare_for(config: Config) -> None:
+    """Every command calls this between resolving its configuration and importing torch."""
+    if config.rollout.sampler == "vllm":
+        prepare_environment(cpu=on_cpu(config))
+
+
 def prepare_environment(*, cpu: bool) -> None:
-    """Call before torch is imported, when the sampler is vLLM."""
+    """Call before torch is imported."""
     os.environ.update(ALWAYS | (ON_CPU if cpu else {}))
     for name, value in (DEFAULTS | (CPU_DEFAULTS if cpu else {})).items():
         os.environ.setdefault(name, value)
