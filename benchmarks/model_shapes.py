@@ -8,7 +8,7 @@ from lamer_kernels import register_attention
 
 # hidden, mlp, layers, heads, kv heads, head size, vocabulary; the head is tied
 SHAPES = {
-    "tiny": (128, 384, 4, 4, 2, 32, 512),
+    "tiny": (128, 384, 4, 4, 2, 32, 4096),
     "Qwen3-0.6B": (1024, 3072, 28, 16, 8, 128, 151_936),
     "Qwen3-1.7B": (2048, 6144, 28, 16, 8, 128, 151_936),
     "Qwen3-4B": (2560, 9728, 36, 32, 8, 128, 151_936),

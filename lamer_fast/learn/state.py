@@ -54,16 +54,19 @@ class TrainState:
         save_file({name: value.detach().cpu().clone() for name, value in tensors.items()}, path)
 
 
-def build_state(config: Config) -> TrainState:
+def build_state(config: Config, policy: Policy | None = None) -> TrainState:
     """Everything a run needs, at iteration 0. Sets torch's thread count when the configuration names one.
+
+    Args:
+        policy: instead of the one that model.path names.
 
     Raises:
         ValueError: the model cannot be loaded or bridged, the device is not there, the board is impossible.
     """
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)
-    device = pick_device(config.train.device)
-    policy = load_policy(config.model, device)
+    if policy is None:
+        policy = load_policy(config.model, pick_device(config.train.device))
     reference = None
     if config.algo.kl_coef > 0:
         reference = Policy(copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, frozen=True)

@@ -1,0 +1,111 @@
+"""How long is a whole training iteration of Qwen3 on this device, and how near its rates do the parts come?
+
+Random weights made on the device, the tokenizer of the shipped base model, Minesweeper: replies say nothing
+and do not stop, so that each has its full length. The first iteration warms up, the second is measured;
+seconds are the run's own record. On a CPU a tiny shape only: a smoke test.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import Case, Row, main, measured
+from model_shapes import DEVICE, NAMES, ON_GPU, make_model
+from transformers import AutoTokenizer
+
+from lamer_fast import recipe
+from lamer_fast.config import Config
+from lamer_fast.display import Display
+from lamer_fast.guard import StopRequest
+from lamer_fast.learn.policy import SHIPPED_MODELS, Policy
+from lamer_fast.learn.state import build_state
+from lamer_fast.roofline import Limits
+from lamer_fast.run_folder import RunFolder
+from lamer_fast.train import train, transfer
+
+SIZES = {"groups": 8, "trials_per_group": 8, "max_turns": 5, "max_reply_tokens": 48} if ON_GPU else {
+    "groups": 2, "trials_per_group": 4, "max_turns": 2, "max_reply_tokens": 6,
+}  # fmt: skip
+
+
+def settings(runs: Path) -> Config:
+    config = recipe.resolve("minesweeper-qwen3-4b")
+    return replace(
+        config,
+        name="whole",
+        rollout=replace(
+            config.rollout, **SIZES, max_reflection_tokens=64, context="trial", memory="both",
+            max_sequence_tokens=4096, cache_tokens=0,
+        ),
+        learn=replace(
+            config.learn, minibatches=2, optimizer="adamw", offload_optimizer="none",
+            max_microbatch_tokens=16_384,
+        ),
+        eval=replace(config.eval, every=0),
+        train=replace(config.train, iterations=2, save_every=1_000, device=DEVICE.type),
+    )  # fmt: skip
+
+
+def iterate(name: str, checkpointing: bool, runs: Path) -> tuple[dict[str, Any], float]:
+    """The record of the second iteration, and its seconds by the clock."""
+    config = settings(runs)
+    model = make_model(name)
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED_MODELS / "minesweeper-tiny-base")
+    state = build_state(config, Policy(model.train(), tokenizer, torch.bfloat16))
+    state.limits = Limits.of(model)
+    folder = RunFolder(config, runs)
+    folder.start(0)
+    transfer(state, version=0)
+    ended = []
+
+    class Watch(Display):
+        def update(self, record: dict[str, Any]) -> None:
+            ended.append(time.perf_counter())
+            super().update(record)
+
+    with StopRequest() as stop, Watch(config.name, config.train.iterations) as display:
+        train(state, folder, display, stop)
+    folder.close()
+    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    return json.loads(lines[-1]), ended[-1] - ended[-2]
+
+
+def bench(case: Case) -> list[Row]:
+    if ON_GPU:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        with tempfile.TemporaryDirectory() as runs:
+            record, seconds = iterate(case.model, case.checkpointing, Path(runs))
+    except torch.OutOfMemoryError as error:
+        return [measured(case.model, [], "iteration", "s", check=f"FAILED: {str(error)[:90]}")]
+    took, tokens = record["seconds"], record["tokens"]
+    good = record["counters"]["updates"] == 2 and record["grad_norm"] > 0
+    check = "passed" if good else f"FAILED: {record['counters']}, gradient norm {record['grad_norm']}"
+    sampled, stored = tokens["sampled"], tokens["sampled"] + tokens["prompt"]
+    values = [
+        (case.model, seconds, "iteration", "s", None),
+        (f"  {sampled:,} tokens sampled", sampled / took["sample"], "sample", "tokens/s", None),
+        (f"  {stored:,} tokens learnt from", stored / took["learn"], "learn", "tokens/s", None),
+        ("  updates, of the matmul rate", took["least_learn"] / took["learn"], "learn", "share", 0.45),
+        ("  sampling, of the memory rate", took["least_sample"] / took["sample"], "sample", "share", None),
+    ]
+    values += [(f"  {phase}", took[phase], phase, "s", None) for phase in ("sample", "env", "learn", "sync")]
+    rows = [
+        measured(label, [value], metric, unit, check=check, goal=goal)
+        for label, value, metric, unit, goal in values
+    ]
+    rows[0].peak_memory_bytes = torch.cuda.max_memory_allocated() if ON_GPU else None
+    return rows
+
+
+if __name__ == "__main__":
+    main(bench, [Case(model=name, checkpointing=name in ("Qwen3-1.7B", "Qwen3-4B")) for name in NAMES])

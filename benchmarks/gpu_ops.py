@@ -1,0 +1,160 @@
+"""Every Triton op once on the GPU, at small odd sizes, against its float64 reference.
+
+Small enough for a memory checker: `compute-sanitizer --error-exitcode 9 python benchmarks/gpu_ops.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from lamer_kernels import (
+    anchor_groups,
+    cross_episode_returns,
+    discounted_returns,
+    gae,
+    group_advantages,
+    linear_logprob,
+    linear_policy_loss,
+    meta_advantages,
+    varlen_attention,
+)
+from tests.kernels.credit import make_trials
+from tests.kernels.head import make_inputs, relative_error
+
+Tensors = tuple[torch.Tensor, ...]
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+
+
+def credit_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]:
+    """(name, dtype, call); `call("cuda")` and `call("reference")` are compared."""
+    for dtype in (np.float64, np.float32):
+        turns = make_trials(0, groups=5, trials=7, max_turns=37, dtype=dtype)
+        columns = [turns[name] for name in ("rewards", "phase", "episode", "cu_trials")]
+        kind = torch.from_numpy(columns[0]).dtype
+
+        def on(device: str, *arrays: np.ndarray) -> list[torch.Tensor]:
+            return [torch.from_numpy(x).to("cpu" if device == "reference" else device) for x in arrays]
+
+        def call(function, *arrays, **options):
+            def run(device: str) -> Tensors:
+                backend = "reference" if device == "reference" else "triton"
+                keywords = {
+                    k: on(device, v)[0] if isinstance(v, np.ndarray) else v for k, v in options.items()
+                }
+                out = function(*on(device, *arrays), **keywords, backend=backend)
+                return out if isinstance(out, tuple) else (out,)
+
+            return run
+
+        gammas = {"gamma_step": 0.9, "gamma_traj": 0.7}
+        for form in ("paper", "released"):
+            yield (
+                f"returns {form}",
+                kind,
+                call(cross_episode_returns, *columns, return_form=form, **gammas),
+            )
+        offsets = np.array([0, 0, 17, 33, len(columns[0])], np.int64)
+        yield "discounted returns", kind, call(discounted_returns, columns[0], offsets, gamma=0.5)
+        values = np.random.default_rng(0).standard_normal(len(columns[0])).astype(dtype)
+        yield (
+            "gae",
+            kind,
+            call(gae, columns[0], values, *columns[1:], **gammas, lambda_step=0.8, lambda_traj=0.5),
+        )
+        yield "groups", kind, call(group_advantages, columns[0], turns["group"], scale="std")
+        yield "anchors", kind, call(anchor_groups, turns["group"], turns["anchors"])
+        for estimator in ("gigpo", "grpo", "rloo", "reinforce++"):
+            yield (
+                f"meta {estimator}",
+                kind,
+                call(meta_advantages, columns[0], columns[1], columns[2], turns["group"], columns[3],
+                     anchors=turns["anchors"], valid=turns["valid"], estimator=estimator),
+            )  # fmt: skip
+
+
+def head_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]:
+    losses = {
+        "clip": {}, "clip, KL, entropy": {"kl_coef": 0.1, "entropy_coef": 0.01}, "cispo": {"loss": "cispo"},
+        "reinforce": {"loss": "reinforce"}, "gspo": {"loss": "gspo"},
+    }  # fmt: skip
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for vocab in (61, 8192 + 5):
+            made = make_inputs(V=vocab, bias=True, softcap=6.0, temperature="tokens")
+
+            def inputs(device: str, made=made, dtype=dtype):
+                return made.to(torch.float64) if device == "reference" else made.to(dtype, device)
+
+            def logprob(device: str, inputs=inputs) -> Tensors:
+                x = inputs(device)
+                backend = "reference" if device == "reference" else "triton"
+                out = linear_logprob(
+                    x.hidden, x.weight, x.targets, **x.options, entropy=True, backend=backend
+                )
+                loss = out.logprobs.sum() + out.entropy.sum()
+                return (out.logprobs, out.entropy, *torch.autograd.grad(loss, x.leaves()))
+
+            yield f"linear_logprob, V {vocab}", dtype, logprob
+            for name, options in losses.items():
+
+                def policy(device: str, inputs=inputs, options=options) -> Tensors:
+                    x = inputs(device)
+                    backend = "reference" if device == "reference" else "triton"
+                    extra = {"cu_segments": torch.tensor([0, 9, 23])} if "gspo" in options.values() else {}
+                    if "kl_coef" in options:
+                        extra["ref_logprobs"] = x.old_logprobs + 0.1
+                    extra = {k: v.to(x.hidden.device) for k, v in extra.items()}
+                    out = linear_policy_loss(
+                        x.hidden, x.weight, x.targets, x.old_logprobs, x.advantages,
+                        **x.options, **options, **extra, backend=backend,
+                    )  # fmt: skip
+                    return (out.loss, *torch.autograd.grad(out.loss, x.leaves()))
+
+                yield f"linear_policy_loss {name}, V {vocab}", dtype, policy
+
+
+def attention_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]:
+    g = torch.Generator().manual_seed(0)
+    lengths = [1, 130, 0, 65]
+    offsets = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        for heads, kv_heads, dim in ((4, 2, 64), (4, 4, 128)):
+            total = sum(lengths)
+            q, k, v = (torch.randn(total, n, dim, generator=g).to(dtype) for n in (heads, kv_heads, kv_heads))
+
+            def call(device: str, tensors=(q, k, v)) -> Tensors:
+                place = (
+                    {"device": "cpu", "dtype": torch.float64} if device == "reference" else {"device": device}
+                )
+                x = [t.to(**place).requires_grad_() for t in tensors]
+                out = varlen_attention(*x, offsets.to(x[0].device), max(lengths), True)
+                return (out, *torch.autograd.grad(out.square().sum(), x))
+
+            yield f"varlen_attention {heads}:{kv_heads}, D {dim}", dtype, call
+
+
+def main() -> int:
+    failed = 0
+    for name, dtype, call in (*credit_cases(), *head_cases(), *attention_cases()):
+        try:
+            ours, truth = call("cuda"), call("reference")
+            torch.cuda.synchronize()
+            error = max(relative_error(x.cpu(), y) for x, y in zip(ours, truth, strict=True))
+            good = error <= TOLERANCE[dtype]
+            text = f"{error:.1e} of {TOLERANCE[dtype]:.0e}"
+        except Exception as reason:
+            good, text = False, f"{type(reason).__name__}: {str(reason)[:300]}"
+        failed += not good
+        print(
+            f"{'pass' if good else 'FAIL'}  {name:<45} {str(dtype).removeprefix('torch.'):<9} {text}",
+            flush=True,
+        )
+    print(f"{failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
