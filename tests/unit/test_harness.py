@@ -87,6 +87,8 @@ def test_a_dirty_tree_gets_no_record(harness, monkeypatch):
 def test_gpu_check_names_files_that_are_there():
     check = benchmark("gpu_check")
     assert all(any(folder.glob("test_*.py")) for folder in check.TESTS)
-    scripts = [part for command in check.speed_steps(None).values() for part in command if part.endswith(".py")]
+    scripts = [
+        part for command in check.speed_steps(None).values() for part in command if part.endswith(".py")
+    ]
     assert len(scripts) == 1 + len(check.RECORDS)
     assert all(Path(script).is_file() for script in scripts)
