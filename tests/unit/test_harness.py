@@ -79,7 +79,7 @@ def test_record_and_exit_code(harness, tmp_path, monkeypatch, capsys):
 
 
 def test_a_dirty_tree_gets_no_record(harness, monkeypatch):
-    monkeypatch.setattr(harness, "environment", lambda: {"dirty": True, "commit": "abc"})
+    monkeypatch.setattr(harness, "environment", lambda commit: {"dirty": True, "commit": "abc"})
     with pytest.raises(SystemExit, match="2"):
         harness.main(lambda case: [], [], argv=["--json"])
 
