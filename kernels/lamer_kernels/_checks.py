@@ -1,17 +1,24 @@
-"""Checks at the border of every op: shapes, dtypes and devices always, values only where the op says so."""
+"""Checks of the tensors at the border of every op, and the conversions that lose nothing.
 
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any, TypeVar
+Shapes, dtypes and devices always; values where they can be read without waiting for a GPU.
+"""
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from ._numbers import check_choice as check_choice
+
 INT_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 FLOAT_DTYPES = (torch.float32, torch.float64)
+OFFSET_DTYPES = (torch.int64, torch.int32)
 
-F = TypeVar("F", bound=Callable[..., Any])
+_DTENSOR_WAYS = (
+    "A head that FSDP2 shards as a unit of its own: make it a lamer_kernels.LamerHead and call that, or call "
+    "head.unshard() before reading head.weight, or give weight.full_tensor(grad_placements=[Partial('avg')]); "
+    "a plain full_tensor() gives a wrong gradient. Data: x.to_local(), where it holds whole rows"
+)
 
 
 def check_tensor(
@@ -29,10 +36,13 @@ def check_tensor(
         like: a tensor whose device ``x`` must share.
     """
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor or a numpy array, got {type(x).__name__}")
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+    if type(x).__name__ == "DTensor":  # by name: torch.distributed is not imported for the sake of an error
+        raise ValueError(f"{name} must be a whole tensor of this rank, got a DTensor. {_DTENSOR_WAYS}")
+    if x.layout is not torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, got layout {x.layout}")
     if x.dtype not in dtypes:
-        wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise ValueError(f"{name} must be {wanted}, got {str(x.dtype).removeprefix('torch.')}")
+        raise ValueError(f"{name} must be {_names(dtypes)}, got {_names([x.dtype])}")
     if x.dim() != len(shape) or any(w is not None and w != n for w, n in zip(shape, x.shape, strict=True)):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"{name} must have shape ({wanted}), got {tuple(x.shape)}")
@@ -40,14 +50,14 @@ def check_tensor(
         raise ValueError(f"{name} must be on {like.device} as the other tensors, got {x.device}")
 
 
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}")
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
+def readable(x: Tensor) -> bool:
+    """Its values cost nothing to look at: on the CPU, not being traced, of no other kind than a plain tensor."""
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and type(x) is Tensor
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
 
 
 def check_offsets(name: str, offsets: Tensor, total: int) -> None:
@@ -59,28 +69,32 @@ def check_offsets(name: str, offsets: Tensor, total: int) -> None:
         raise ValueError(f"{name} must not fall, got {offsets.tolist()[:16]}")
 
 
-def accepts_numpy(function: F) -> F:
-    """Lets a tensor function take numpy arrays: all arrays must be numpy then, and the results are numpy."""
-
-    @wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        values = [*args, *kwargs.values()]
-        if not any(isinstance(value, np.ndarray) for value in values):
-            return function(*args, **kwargs)
-        if any(isinstance(value, Tensor) for value in values):
-            raise TypeError(f"{function.__name__}: give either numpy arrays or torch tensors, got both")
-        out = function(*map(_to_tensor, args), **{key: _to_tensor(value) for key, value in kwargs.items()})
-        return tuple(_to_numpy(x) for x in out) if isinstance(out, tuple) else _to_numpy(out)
-
-    return wrapper  # type: ignore[return-value]
+def check_cu(name: str, offsets: Tensor, total: int, *, like: Tensor, validate: bool) -> None:
+    """Offsets of ``total`` rows; their values where they can be read, or where ``validate`` asks for it."""
+    check_tensor(name, offsets, shape=(None,), dtypes=OFFSET_DTYPES, like=like)
+    if len(offsets) == 0:
+        raise ValueError(f"{name} must hold at least the offset 0, got shape (0,)")
+    if validate or readable(offsets):
+        check_offsets(name, offsets, total)
 
 
-def _to_tensor(value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    # from_numpy shares memory; it refuses negative strides and warns about read-only memory (memory maps)
-    return torch.from_numpy(np.require(value, requirements=["C", "W"]))
+def as_mask(name: str, x: Tensor, *, validate: bool = False) -> Tensor:
+    """A bool mask; integers of 0 and 1 count as one (read on the CPU, or where ``validate`` asks for it)."""
+    if not isinstance(x, Tensor) or x.dtype not in INT_DTYPES:
+        return x
+    if (validate or readable(x)) and not bool(((x == 0) | (x == 1)).all()):
+        low, high = (int(end) for end in x.aminmax())
+        raise ValueError(f"{name} must be bool, or integers 0 and 1, got {low} to {high}")
+    return x != 0
 
 
-def _to_numpy(value: Any) -> Any:
-    return value.numpy() if isinstance(value, Tensor) else value
+def as_floats(*xs: Tensor) -> tuple[Tensor, ...]:
+    """Integers count as float64, and so do then the others."""
+    if not any(isinstance(x, Tensor) and x.dtype in INT_DTYPES for x in xs):
+        return xs
+    known = (*FLOAT_DTYPES, *INT_DTYPES)
+    return tuple(x.double() if isinstance(x, Tensor) and x.dtype in known else x for x in xs)
+
+
+def _names(dtypes: Sequence[torch.dtype]) -> str:
+    return " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)

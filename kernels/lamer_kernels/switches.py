@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple, get_args
 
+from ._numbers import check_choice, check_number
+
 Estimator = Literal["gigpo", "grpo", "rloo", "reinforce++"]
 EpisodeCredit = Literal["cross", "own"]
 ReturnForm = Literal["paper", "released"]
@@ -57,17 +59,15 @@ def check_switches(
         ("scale", scale, (None, *get_args(Scale))),
         ("anchor_key", anchor_key, get_args(AnchorKey)),
     ):
-        if value not in choices:
-            raise ValueError(f"{name} must be one of {choices}, got {value!r}")
-    for name, number, high in (
-        ("gamma_step", gamma_step, 1.0),
-        ("gamma_traj", gamma_traj, 1.0),
-        ("w", w, float("inf")),
-        ("invalid_penalty", invalid_penalty, float("inf")),
-        ("eps", eps, float("inf")),
+        check_choice(name, value, choices)
+    for name, number, interval in (
+        ("gamma_step", gamma_step, "[0, 1]"),
+        ("gamma_traj", gamma_traj, "[0, 1]"),
+        ("w", w, "[0, inf)"),
+        ("invalid_penalty", invalid_penalty, "[0, inf)"),
+        ("eps", eps, "[0, inf)"),
     ):
-        if not 0.0 <= number <= high:
-            raise ValueError(f"{name} must lie in [0, {high}], got {number}")
+        check_number(name, number, interval)
 
     baseline = _OWN[estimator][0] if baseline is None else baseline
     scale = _OWN[estimator][1] if scale is None else scale

@@ -222,7 +222,7 @@ def test_empty_one_row_and_second_run(backend):
             "gamma_traj=0.9 has no effect with estimator 'grpo', episode_credit 'own'",
         ),
         ({"eps": 1e-3}, "eps=0.001 has no effect .* scale 'none'"),
-        ({"gamma_step": 1.01}, r"gamma_step must lie in \[0, 1.0\], got 1.01"),
+        ({"gamma_step": 1.01}, r"gamma_step must lie in \[0, 1\], got 1.01"),
         ({"w": -1.0}, "w must lie in"),
         ({"stats_unit": "row"}, "stats_unit must be one of"),
         ({"valid": np.zeros(3, bool)}, "valid must have shape"),

@@ -88,7 +88,7 @@ def test_edges_and_kinds():
     [
         ([3, 11, 4], 10, r"lengths\[1\] = 11 exceeds max_tokens = 10"),
         ([3, -1], 10, "lengths must not be negative, got -1 at 1"),
-        ([3], 0, "max_tokens must be at least 1, got 0"),
+        ([3], 0, r"max_tokens must lie in \[1, 2\*\*63\), got 0"),
     ],
 )
 def test_bad_input_is_named(lengths, max_tokens, message):

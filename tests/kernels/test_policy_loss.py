@@ -88,7 +88,11 @@ def test_token_weights():
             {"constant": 3.0},
             "constant goes with kind 'constant'",
         ),
-        (("constant", torch.ones(3, dtype=torch.bool)), {"constant": 0.0}, "constant must be > 0, got 0.0"),
+        (
+            ("constant", torch.ones(3, dtype=torch.bool)),
+            {"constant": 0.0},
+            r"constant must lie in \(0, inf\), got 0.0",
+        ),
         (
             ("sequence_mean", torch.ones(3, dtype=torch.bool)),
             {},

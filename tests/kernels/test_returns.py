@@ -193,7 +193,7 @@ def test_kind_layout_and_dtypes_of_inputs():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rewards": torch.zeros(9, dtype=torch.int64)}, "rewards must be float32 or float64, got int64"),
+        ({"rewards": torch.zeros(9, dtype=torch.bool)}, "rewards must be float32 or float64, got bool"),
         ({"rewards": torch.zeros(9, 1)}, r"rewards must have shape \(any\), got \(9, 1\)"),
         ({"phase": torch.zeros(8, dtype=torch.uint8)}, r"phase must have shape \(9\), got \(8,\)"),
         ({"episode": torch.zeros(9)}, "episode must be .* got float32"),
@@ -201,7 +201,7 @@ def test_kind_layout_and_dtypes_of_inputs():
         ({"cu_trials": torch.empty(0, dtype=torch.int64)}, "cu_trials must hold at least the offset 0"),
         ({"cu_trials": torch.tensor([0, 8])}, "cu_trials must run from 0 to 9, got 0 to 8"),
         ({"cu_trials": torch.tensor([0, 7, 5, 9])}, "cu_trials must not fall"),
-        ({"gamma_step": 1.5}, r"gamma_step must lie in \[0.0, 1.0\], got 1.5"),
+        ({"gamma_step": 1.5}, r"gamma_step must lie in \[0, 1\], got 1.5"),
         ({"gamma_traj": -0.1}, "gamma_traj must lie in"),
         ({"return_form": "Paper"}, "return_form must be one of .*'paper', 'released'.* got 'Paper'"),
         ({"backend": "cuda"}, "backend must be one of .* got 'cuda'"),

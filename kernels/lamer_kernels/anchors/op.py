@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from .._checks import INT_DTYPES, accepts_numpy, check_tensor
+from .._checks import INT_DTYPES, check_tensor
 from .._dispatch import Backend, resolve_backend
+from .._numpy import accepts_numpy
 from .reference import pair_ids_ref
 
 

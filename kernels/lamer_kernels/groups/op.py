@@ -5,8 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._checks import FLOAT_DTYPES, INT_DTYPES, accepts_numpy, check_choice, check_range, check_tensor
+from .._checks import FLOAT_DTYPES, INT_DTYPES, as_floats, as_mask, check_choice, check_tensor
 from .._dispatch import Backend, resolve_backend
+from .._numbers import check_number
+from .._numpy import accepts_numpy
 from .reference import group_advantages_ref
 
 STATS_UNITS = ("trial", "episode", "turn")
@@ -52,11 +54,11 @@ def group_advantages(
     ``singleton="score"`` keeps its raw score instead, as GRPO's and GiGPO's released code does.
 
     Args:
-        scores: [R] float32 or float64.
+        scores: [R] float32 or float64; integers count as float64.
         group: [R] integer, any values.
         trial: [R] integer, needed by ``stats_unit`` trial and episode.
         episode: [R] integer, needed by ``stats_unit`` episode; counts within its trial.
-        include: [R] bool. Rows that are not included enter no statistic and get 0.
+        include: [R] bool, or integers 0 and 1. Rows that are not included enter no statistic and get 0.
         eps: added to the deviation.
 
     Returns:
@@ -65,16 +67,18 @@ def group_advantages(
     Raises:
         ValueError, TypeError: a shape, dtype, device or switch is wrong; the message names it.
     """
+    (scores,) = as_floats(scores)
     check_tensor("scores", scores, shape=(None,), dtypes=FLOAT_DTYPES)
+    include = None if include is None else as_mask("include", include)
     for name, x, dtypes in (
         ("group", group, INT_DTYPES),
         ("trial", trial, INT_DTYPES),
         ("episode", episode, INT_DTYPES),
         ("include", include, (torch.bool,)),
     ):
-        if x is not None:
+        if x is not None or name == "group":
             check_tensor(name, x, shape=tuple(scores.shape), dtypes=dtypes, like=scores)
-    check_statistics(stats_unit, baseline, scale, eps)
+    eps = check_statistics(stats_unit, baseline, scale, eps)
     check_choice("singleton", singleton, ("zero", "score"))
     if stats_unit != "turn" and trial is None:
         raise ValueError(f"stats_unit {stats_unit!r} needs trial, got None")
@@ -87,11 +91,11 @@ def group_advantages(
     return out
 
 
-def check_statistics(stats_unit: str, baseline: str, scale: str, eps: float) -> None:
+def check_statistics(stats_unit: str, baseline: str, scale: str, eps: float) -> float:
     check_choice("stats_unit", stats_unit, STATS_UNITS)
     check_choice("baseline", baseline, BASELINES)
     check_choice("scale", scale, SCALES)
-    check_range("eps", eps, 0.0, float("inf"))
+    return check_number("eps", eps, "[0, inf)")
 
 
 @torch.library.custom_op("lamer_kernels::group_advantages", mutates_args=())

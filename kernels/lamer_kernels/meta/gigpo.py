@@ -4,8 +4,10 @@ from functools import partial
 
 from torch import Tensor
 
-from .._checks import accepts_numpy, check_choice, check_range, check_tensor
+from .._checks import FLOAT_DTYPES, as_floats, check_choice, check_tensor
 from .._dispatch import Backend
+from .._numbers import check_number
+from .._numpy import accepts_numpy
 from ..anchors import anchor_groups
 from ..groups import group_advantages
 from ..switches import Baseline, Scale, StatsUnit
@@ -34,7 +36,7 @@ def gigpo_advantages(
     A group of one unit, and a step group of one turn, give 0.
 
     Args:
-        scores: [R] float32 or float64, the episode's score on each of its turns.
+        scores: [R] float32 or float64 (integers count as float64), the episode's score on each of its turns.
         returns: [R] dtype of ``scores``, the return of each turn.
         group, trial, episode: [R] integer, as in ``group_advantages``.
         anchors: [R] int64, as in ``anchor_groups``.
@@ -44,7 +46,9 @@ def gigpo_advantages(
         [R] in the dtype of ``scores``. Not differentiable.
     """
     check_choice("scale", scale, ("none", "std"))
-    check_range("w", w, 0.0, float("inf"))
+    w = check_number("w", w, "[0, inf)")
+    scores, returns = as_floats(scores, returns)
+    check_tensor("scores", scores, shape=(None,), dtypes=FLOAT_DTYPES)
     check_tensor("returns", returns, shape=tuple(scores.shape), dtypes=(scores.dtype,), like=scores)
     step_group = anchor_groups(group, anchors, backend=backend)
     statistics = partial(group_advantages, baseline=baseline, scale=scale, eps=eps, backend=backend)

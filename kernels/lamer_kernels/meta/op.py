@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import INT_DTYPES, accepts_numpy, check_offsets, check_tensor
+from .._checks import INT_DTYPES, as_floats, as_mask, check_offsets, check_tensor
 from .._dispatch import Backend, resolve_backend
+from .._numpy import accepts_numpy
 from ..returns.op import check_turns
 from ..switches import (
     AnchorKey,
@@ -76,13 +77,13 @@ def meta_advantages(
     group of one single turn keeps its raw score, here it gets 0.
 
     Args:
-        rewards: [R] float32 or float64; turns of a trial contiguous, in time order; ignored on reflections.
+        rewards: [R] float32 or float64 (integers count as float64); turns of a trial contiguous, in time order; ignored on reflections.
         phase: [R] integer or bool, 0 = PLAY, 1 = REFLECT.
         episode: [R] integer, never falling inside a trial; a reflection carries that of the episode after it.
         group: [R] integer, any values; one value per trial.
         cu_trials: [M+1] int64 or int32 offsets of the trials.
         anchors: [R] int64 hash of the state before the turn; needed by gigpo, not used by the others.
-        valid: [R] bool, False where the reply could not be parsed. None: all are valid.
+        valid: [R] bool (or integers 0 and 1), False where the reply could not be parsed. None: all are valid.
         gamma_step, gamma_traj: in [0, 1]. w, invalid_penalty, eps: >= 0.
         validate: also check the values of ``cu_trials``, ``phase``, ``episode`` and ``group`` (synchronises).
 
@@ -93,6 +94,7 @@ def meta_advantages(
         ValueError, TypeError: a shape, dtype, device or switch is wrong, or a switch away from its default
             cannot act under the others (``switches.check_switches``); the message names it.
     """
+    (rewards,) = as_floats(rewards)
     check_turns(rewards, phase, episode, cu_trials, validate=validate)
     shape = tuple(rewards.shape)
     check_tensor("group", group, shape=shape, dtypes=INT_DTYPES, like=rewards)
@@ -106,6 +108,7 @@ def meta_advantages(
     elif estimator == "gigpo":
         raise ValueError("estimator 'gigpo' needs anchors, got None")
     if valid is not None:
+        valid = as_mask("valid", valid, validate=validate)
         check_tensor("valid", valid, shape=shape, dtypes=(torch.bool,), like=rewards)
     elif invalid_penalty != 0.5:
         raise ValueError(f"invalid_penalty={invalid_penalty} needs valid, got None")
@@ -113,8 +116,8 @@ def meta_advantages(
         _check_groups(group, cu_trials)
     out: Tensor = meta_op(
         rewards, phase, episode, group, cu_trials, anchors if estimator == "gigpo" else None, valid,
-        episode_credit == "own", return_form, gamma_step, gamma_traj, reflection_score, stats_unit,
-        *statistics, anchor_key == "board+episode", w, invalid_penalty, eps,
+        episode_credit == "own", return_form, float(gamma_step), float(gamma_traj), reflection_score, stats_unit,
+        *statistics, anchor_key == "board+episode", float(w), float(invalid_penalty), float(eps),
         resolve_backend(backend, rewards.device, cpu_needs_numba=True),
     )  # fmt: skip
     return out

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-from .._checks import INT_DTYPES, accepts_numpy, check_tensor
+from .._checks import INT_DTYPES, check_tensor
 from .._dispatch import Backend, resolve_backend
+from .._numbers import check_integer
+from .._numpy import accepts_numpy
 from .reference import pack_ref
 
 
@@ -27,8 +29,7 @@ def pack(lengths: Tensor, max_tokens: int, *, backend: Backend = "auto") -> Tens
         ValueError: a length is negative or exceeds ``max_tokens``; the message names both.
     """
     check_tensor("lengths", lengths, shape=(None,), dtypes=INT_DTYPES)
-    if max_tokens < 1:
-        raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
+    max_tokens = check_integer("max_tokens", max_tokens, 1)
     if backend == "triton":
         raise ValueError("pack plans on the host: backend must be 'auto', 'cpu' or 'reference', got 'triton'")
     out: Tensor = pack_op(

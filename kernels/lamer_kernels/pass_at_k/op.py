@@ -5,7 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._checks import accepts_numpy, check_choice
+from .._checks import as_mask, check_choice, check_tensor
+from .._numbers import check_integer
+from .._numpy import accepts_numpy
 from .reference import pass_at_k_episodes_ref, pass_at_k_trials_ref
 
 
@@ -35,7 +37,7 @@ def pass_at_k_advantages(
     and the others 0. All are unbiased; over trials with k = 1 both baselines are plain REINFORCE.
 
     Args:
-        success: [..., n] bool over trials; [..., G, K] bool over episodes, the G trials of one task together.
+        success: [..., n] bool (or integers 0 and 1) over trials; [..., G, K] bool over episodes, the G trials of one task together.
         k: 1 <= k <= n, or K.
 
     Returns:
@@ -43,15 +45,13 @@ def pass_at_k_advantages(
     """
     check_choice("over", over, ("trials", "episodes"))
     check_choice("baseline", baseline, ("leave_one_out", "none"))
-    if not isinstance(success, Tensor) or success.dtype != torch.bool:
-        raise ValueError(f"success must be a bool tensor, got {getattr(success, 'dtype', type(success))}")
+    success = as_mask("success", success)
+    shape = (None,) * getattr(success, "dim", int)()
+    check_tensor("success", success, shape=shape, dtypes=(torch.bool,))
     if success.dim() < (1 if over == "trials" else 2):
         wanted = "[..., n]" if over == "trials" else "[..., G, K]"
         raise ValueError(f"success must have shape {wanted} over {over}, got {tuple(success.shape)}")
-    if not 1 <= k <= success.shape[-1]:
-        raise ValueError(
-            f"k must lie in [1, {success.shape[-1]}] for success {tuple(success.shape)}, got {k}"
-        )
+    k = check_integer("k", k, 1, success.shape[-1])
     if over == "episodes" and baseline == "leave_one_out" and success.shape[-2] < 2:
         raise ValueError(f"leave_one_out needs at least 2 trials of a task, got {success.shape[-2]}")
     out: Tensor = pass_at_k_op(success, k, over, baseline)

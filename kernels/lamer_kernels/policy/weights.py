@@ -3,11 +3,14 @@
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_offsets, check_tensor
+from .._checks import as_mask, check_choice, check_cu, check_tensor
+from .._numbers import check_number
+from .._numpy import accepts_numpy
 
 KINDS = ("token_mean", "sequence_mean", "constant")
 
 
+@accepts_numpy
 def token_weights(
     kind: str,
     loss_mask: Tensor,
@@ -26,7 +29,7 @@ def token_weights(
     the local to the reduced denominator.
 
     Args:
-        loss_mask: [L] bool over the minibatch; a token outside gets weight exactly 0.
+        loss_mask: [L] bool, or integers 0 and 1, over the minibatch; a token outside gets weight exactly 0.
         cu_sequences: [S+1] int64 or int32, sequences (or turns) in L; needed by ``sequence_mean``.
         constant: the denominator of ``constant``.
 
@@ -34,11 +37,12 @@ def token_weights(
         [L] float32.
     """
     check_choice("kind", kind, KINDS)
+    loss_mask = as_mask("loss_mask", loss_mask, validate=validate)
     check_tensor("loss_mask", loss_mask, shape=(None,), dtypes=(torch.bool,))
     if (kind == "constant") != (constant is not None):
         raise ValueError(f"constant goes with kind 'constant' and only there, got kind {kind!r}, {constant=}")
-    if kind == "constant" and not (constant is not None and constant > 0):
-        raise ValueError(f"constant must be > 0, got {constant}")
+    if constant is not None:
+        constant = check_number("constant", constant, "(0, inf)")
     if (kind == "sequence_mean") != (cu_sequences is not None):
         raise ValueError(f"cu_sequences goes with kind 'sequence_mean' and only there, got kind {kind!r}")
 
@@ -49,11 +53,7 @@ def token_weights(
         weights = mask / constant
     else:
         assert cu_sequences is not None
-        check_tensor(
-            "cu_sequences", cu_sequences, shape=(None,), dtypes=(torch.int64, torch.int32), like=loss_mask
-        )
-        if validate:
-            check_offsets("cu_sequences", cu_sequences, loss_mask.shape[0])
+        check_cu("cu_sequences", cu_sequences, loss_mask.shape[0], like=loss_mask, validate=validate)
         lengths = cu_sequences.long().diff()
         counts = torch.segment_reduce(mask, "sum", lengths=lengths, unsafe=True, initial=0)
         denominators = (counts * (counts > 0).sum()).clamp(min=1)

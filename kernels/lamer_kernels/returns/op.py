@@ -9,13 +9,15 @@ from torch import Tensor
 from .._checks import (
     FLOAT_DTYPES,
     INT_DTYPES,
-    accepts_numpy,
+    as_floats,
     check_choice,
+    check_cu,
     check_offsets,
-    check_range,
     check_tensor,
 )
 from .._dispatch import Backend, resolve_backend
+from .._numbers import check_number
+from .._numpy import accepts_numpy
 from .reference import PLAY, cross_episode_returns_ref, gae_ref
 
 RETURN_FORMS = ("paper", "released")
@@ -46,7 +48,7 @@ def cross_episode_returns(
     ``gamma_traj`` acts once at each boundary between episodes. Not differentiable: a backward pass raises.
 
     Args:
-        rewards: [R] float32 or float64; turns of a trial contiguous, in time order; ignored on reflections.
+        rewards: [R] float32 or float64 (integers count as float64); turns of a trial contiguous, in time order; ignored on reflections.
         phase: [R] integer or bool, 0 = PLAY, 1 = REFLECT.
         episode: [R] integer. A reflection carries the index of the episode that follows it.
         cu_trials: [M+1] int64 or int32, ``cu_trials[m]:cu_trials[m+1]`` are the turns of trial m.
@@ -59,8 +61,9 @@ def cross_episode_returns(
     Raises:
         ValueError, TypeError: a shape, dtype, device or switch is wrong; the message names it.
     """
+    (rewards,) = as_floats(rewards)
     check_turns(rewards, phase, episode, cu_trials, validate=validate)
-    check_discounts(gamma_step=gamma_step, gamma_traj=gamma_traj)
+    gamma_step, gamma_traj = check_discounts(gamma_step=gamma_step, gamma_traj=gamma_traj)
     check_choice("return_form", return_form, RETURN_FORMS)
     resolved = resolve_backend(backend, rewards.device, cpu_needs_numba=True)
     out: Tensor = returns_op(
@@ -76,17 +79,18 @@ def discounted_returns(
     """``R_t = r_t + gamma * R_(t+1)`` inside each sequence, R = 0 past its end.
 
     Args:
-        rewards: [R] float32 or float64, one row per turn (or token).
+        rewards: [R] float32 or float64 (integers count as float64), one row per turn (or token).
         cu_seqlens: [S+1] int64 or int32 offsets of the sequences.
         gamma: in [0, 1].
 
     Returns:
         [R] in the dtype of ``rewards``, computed in float64.
     """
+    (rewards,) = as_floats(rewards)
     check_tensor("rewards", rewards, shape=(None,), dtypes=FLOAT_DTYPES)
     same = torch.zeros(rewards.shape, dtype=torch.uint8, device=rewards.device)
     check_turns(rewards, same, same, cu_seqlens, validate=validate, offsets_name="cu_seqlens")
-    check_discounts(gamma=gamma)
+    (gamma,) = check_discounts(gamma=gamma)
     resolved = resolve_backend(backend, rewards.device, cpu_needs_numba=True)
     out: Tensor = returns_op(rewards, same, same, cu_seqlens, gamma, 0.0, "released", resolved)
     return out
@@ -125,9 +129,10 @@ def gae(
     Returns:
         (advantages, returns), each [R] in the dtype of ``rewards``, computed in float64.
     """
+    rewards, values = as_floats(rewards, values)
     check_turns(rewards, phase, episode, cu_trials, validate=validate)
     check_tensor("values", values, shape=tuple(rewards.shape), dtypes=(rewards.dtype,), like=rewards)
-    check_discounts(
+    gamma_step, gamma_traj, lambda_step, lambda_traj = check_discounts(
         gamma_step=gamma_step, gamma_traj=gamma_traj, lambda_step=lambda_step, lambda_traj=lambda_traj
     )
     resolved = resolve_backend(backend, rewards.device, cpu_needs_numba=True)
@@ -150,11 +155,8 @@ def check_turns(
     shape = tuple(rewards.shape)
     check_tensor("phase", phase, shape=shape, dtypes=(*INT_DTYPES, torch.bool), like=rewards)
     check_tensor("episode", episode, shape=shape, dtypes=INT_DTYPES, like=rewards)
-    check_tensor(offsets_name, cu_trials, shape=(None,), dtypes=(torch.int64, torch.int32), like=rewards)
-    if len(cu_trials) == 0:
-        raise ValueError(f"{offsets_name} must hold at least the offset 0, got shape (0,)")
+    check_cu(offsets_name, cu_trials, len(rewards), like=rewards, validate=validate)
     if validate:
-        check_offsets(offsets_name, cu_trials, len(rewards))
         _check_order(phase, episode, cu_trials)
 
 
@@ -178,9 +180,8 @@ def _check_order(phase: Tensor, episode: Tensor, cu_trials: Tensor) -> None:
         )
 
 
-def check_discounts(**discounts: float) -> None:
-    for name, value in discounts.items():
-        check_range(name, value, 0.0, 1.0)
+def check_discounts(**discounts: float) -> list[float]:
+    return [check_number(name, value, "[0, 1]") for name, value in discounts.items()]
 
 
 @torch.library.custom_op("lamer_kernels::cross_episode_returns", mutates_args=())

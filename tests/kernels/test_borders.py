@@ -1,0 +1,203 @@
+"""What a stranger may hand to an op: the right result, or an error of ours that names the argument."""
+
+import traceback
+
+import numpy as np
+import pytest
+import torch
+
+import lamer_kernels
+from tests.kernels.calls import CALLS, CREDIT, call, each_call
+
+CALL_IDS = [f"{op}-{backend}" for op, backend in each_call(CALLS)]
+each = pytest.mark.parametrize(("op", "backend"), each_call(CALLS), ids=CALL_IDS)
+
+
+def test_every_op_is_called():
+    elsewhere = {
+        "varlen_attention",
+        "register_attention",
+        "linear_logprob",
+        "linear_policy_loss",
+        "policy_loss",
+    }
+    assert set(CALLS) == set(lamer_kernels.__all__) - elsewhere
+
+
+def refused(error, names):
+    """An error that this package raised on purpose and that names the argument (or one that it disagrees with)."""
+    assert isinstance(error, ValueError | TypeError), repr(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    assert "lamer_kernels" in last.filename and last.line.startswith("raise"), f"{last}: {error!r}"
+    assert any(name in str(error) for name in names), f"{names} not named: {error!r}"
+
+
+def right_or_refused(op, backend, name, stranger, truth):
+    """truth: the results that the stranger must give if it is taken; None: it may not be."""
+    try:
+        got = call(op, backend, **{name: stranger})
+    except Exception as error:
+        refused(error, [name, *CALLS[op][0]])
+        return
+    assert truth is not None, f"{op} took {name} = {stranger!r}"
+    for a, b in zip(got, truth, strict=True):
+        torch.testing.assert_close(a, b, check_dtype=False, rtol=1e-6, atol=1e-6)
+
+
+KINDS = [
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64,
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool,
+]  # fmt: skip
+
+
+@each
+def test_every_dtype_of_every_tensor(op, backend):
+    truth = call(op, backend)
+    for name, make in CALLS[op][0].items():
+        for dtype in KINDS:
+            stranger = make().to(dtype)
+            if bool((stranger.to(make().dtype) == make()).all()):  # else it is another input
+                right_or_refused(op, backend, name, stranger, truth)
+
+
+MEANT = {  # the same values in another dress
+    "every other": lambda x: torch.stack([x, x], -1)[..., 0],
+    "read-only view": lambda x: x.detach(),
+    "requires_grad": lambda x: x.requires_grad_() if x.is_floating_point() else x,
+    "subclass": lambda x: x.as_subclass(type("Mine", (torch.Tensor,), {})),
+}
+MEANINGLESS = {
+    "list": lambda x: x.tolist(),
+    "None": lambda x: None,
+    "str": lambda x: "abc",
+    "number": lambda x: 3,
+    "0-d": lambda x: x.flatten()[0],
+    "one row more": lambda x: torch.cat([x, x[-1:]]),
+    "one row less": lambda x: x[:-1],
+    "one dimension more": lambda x: x[None],
+    "meta": lambda x: x.to("meta"),
+    "sparse": lambda x: x.to_sparse(),
+    "complex": lambda x: x.to(torch.complex64),
+}
+
+
+@each
+def test_values_in_another_dress(op, backend):
+    truth = call(op, backend)
+    for name, make in CALLS[op][0].items():
+        for dress in MEANT.values():
+            right_or_refused(op, backend, name, dress(make()), truth)
+
+
+# what does mean something: optional arguments, empty trials at the end, batches; pack counts on the host
+ONES = ("one row more", "one row less", "one dimension more", "meta")
+MEANS = {
+    "valid": ["None"], "include": ["None"], "cu_trials": ONES[:1], "cu_seqlens": ONES[:1],
+    "cu_sequences": ONES[:1], "success": ONES, "lengths": ("meta", *ONES[:2]),
+}  # fmt: skip
+
+
+@each
+def test_what_means_nothing_is_refused(op, backend):
+    for name, make in CALLS[op][0].items():
+        for what, change in MEANINGLESS.items():
+            if what not in MEANS.get(name, ()):
+                right_or_refused(op, backend, name, change(make()), None)
+
+
+@each
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, "meta"], ids=str)
+def test_defaults_of_the_process_change_nothing(op, backend, default):
+    arguments = {name: make() for name, make in CALLS[op][0].items()}
+    truth = call(op, backend, **arguments)
+    before = torch.get_default_dtype()
+    try:
+        if isinstance(default, str):
+            torch.set_default_device(default)
+        else:
+            torch.set_default_dtype(default)
+        got = call(op, backend, **arguments)
+    finally:
+        torch.set_default_dtype(before)
+        torch.set_default_device(None)
+    for x, y in zip(got, truth, strict=True):
+        assert x.dtype == y.dtype and x.device == y.device and torch.equal(x, y)
+
+
+NUMBERS = [
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    -1,
+    -0.5,
+    0,
+    1,
+    2,
+    0.5,
+    1e30,
+    "x",
+    None,
+    True,
+    torch.tensor(0.5),
+]
+
+
+@each
+def test_numbers_and_names(op, backend):
+    """Whatever is not refused is the number it says it is: the same in numpy's types."""
+    for name, good in CALLS[op][1].items():
+        if isinstance(good, str):
+            for stranger in ("", "Mean", 1, torch.zeros(2)):
+                right_or_refused(op, backend, name, stranger, None)
+            continue
+        kind, same = (np.float32, np.float32(good)) if isinstance(good, float) else (np.int32, np.int32(good))
+        assert kind(good) == good
+        right_or_refused(op, backend, name, same, call(op, backend))
+        for stranger in NUMBERS:
+            means = (
+                isinstance(stranger, float | int) and not isinstance(stranger, bool) and np.isfinite(stranger)
+            )
+            try:
+                got = call(op, backend, **{name: stranger})
+            except Exception as error:
+                refused(error, [name])
+                continue
+            assert means, f"{op} took {name} = {stranger!r}"
+            assert all(bool(x.isfinite().all()) for x in got), f"{op} with {name} = {stranger!r}: {got}"
+
+
+STRANGE_ARRAYS = {
+    "masked": (lambda x: np.ma.masked_array(x, np.arange(len(x)) == 1), "masked array"),
+    "strings": (lambda x: np.array([f"uid-{v}" for v in x]), "np.unique"),
+    "objects": (lambda x: x.astype(object), "np.unique"),
+    "dates": (lambda x: x.astype("datetime64[s]"), "datetime64"),
+    "long double": (lambda x: x.astype(np.longdouble), "float128"),
+    "records": (lambda x: x.astype([("a", np.float64)]), "integers, bool or float"),
+}
+
+
+def arrays(op):
+    return {name: make().numpy() for name, make in CALLS[op][0].items()}
+
+
+@pytest.mark.parametrize("op", CREDIT)
+def test_numpy_arrays(op):
+    truth = [x.numpy() for x in call(op, None)]
+    good = arrays(op)
+    same = {
+        "numpy": lambda x: x,
+        "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+        "backwards": lambda x: x[::-1].copy()[::-1],
+        "read-only": lambda x: np.frombuffer(x.tobytes(), x.dtype),
+    }
+    for dress in same.values():
+        for x, y in zip(call(op, None, **{name: dress(x) for name, x in good.items()}), truth, strict=True):
+            np.testing.assert_array_equal(x, y)
+    for name, x in good.items():
+        for change, said in STRANGE_ARRAYS.values():
+            with pytest.raises(TypeError, match=f"{name} .*{said}"):
+                call(op, None, **good | {name: change(x)})
+    with pytest.raises(TypeError, match=r"trial .*np\.unique\(trial"):  # a column of uids beside tensors
+        lamer_kernels.group_advantages(
+            torch.zeros(2), torch.zeros(2).long(), trial=np.array(["a", "b"], object)
+        )
