@@ -16,14 +16,14 @@ OFFSET_DTYPES = (torch.int64, torch.int32)
 
 _DTENSOR_WAYS = (
     "A head that FSDP2 shards as a unit of its own: make it a lamer_kernels.LamerHead and call that, or call "
-    "head.unshard() before reading head.weight, or give weight.full_tensor(grad_placements=[Partial('avg')]); "
-    "a plain full_tensor() gives a wrong gradient. Data: x.to_local(), where it holds whole rows"
+    "head.unshard() before reading head.weight, or give weight.full_tensor(grad_placements=[Partial('avg')]) "
+    "(a plain full_tensor() gives a wrong gradient). Data: x.to_local(), where it holds whole rows"
 )
 
 
 def check_tensor(
     name: str,
-    x: Tensor,
+    x: object,
     *,
     shape: tuple[int | None, ...],
     dtypes: Sequence[torch.dtype],
@@ -51,7 +51,7 @@ def check_tensor(
 
 
 def readable(x: Tensor) -> bool:
-    """Its values cost nothing to look at: on the CPU, not being traced, of no other kind than a plain tensor."""
+    """Its values cost nothing to look at: a plain tensor on the CPU, not being traced."""
     return (
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"

@@ -38,8 +38,8 @@ def accepts_numpy(function: F) -> F:
 def _check_array(name: str, x: np.ndarray[Any, Any]) -> None:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} is a masked array, whose mask would be lost: fill it, and say by the op's own mask which "
-            "rows count"
+            f"{name} is a masked array, whose mask would be lost: fill it, and say by the op's own mask "
+            "which rows count"
         )
     if x.dtype.kind in "OUS":
         raise TypeError(
@@ -53,7 +53,7 @@ def _check_array(name: str, x: np.ndarray[Any, Any]) -> None:
 def _to_tensor(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         return value
-    # from_numpy shares memory; it refuses negative strides, a foreign byte order, and warns about read-only memory
+    # from_numpy shares memory; it refuses negative strides and foreign byte order, warns of read-only memory
     native = value.astype(value.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(np.require(native, requirements=["C", "W"]))
 

@@ -25,7 +25,7 @@ def test_every_op_is_called():
 
 
 def refused(error, names):
-    """An error that this package raised on purpose and that names the argument (or one that it disagrees with)."""
+    """An error that this package raised on purpose and that names one of the arguments."""
     assert isinstance(error, ValueError | TypeError), repr(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     assert "lamer_kernels" in last.filename and last.line.startswith("raise"), f"{last}: {error!r}"

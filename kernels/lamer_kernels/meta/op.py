@@ -77,7 +77,8 @@ def meta_advantages(
     group of one single turn keeps its raw score, here it gets 0.
 
     Args:
-        rewards: [R] float32 or float64 (integers count as float64); turns of a trial contiguous, in time order; ignored on reflections.
+        rewards: [R] float32 or float64 (integers count as float64); turns of a trial contiguous, in time
+            order; ignored on reflections.
         phase: [R] integer or bool, 0 = PLAY, 1 = REFLECT.
         episode: [R] integer, never falling inside a trial; a reflection carries that of the episode after it.
         group: [R] integer, any values; one value per trial.
@@ -116,8 +117,8 @@ def meta_advantages(
         _check_groups(group, cu_trials)
     out: Tensor = meta_op(
         rewards, phase, episode, group, cu_trials, anchors if estimator == "gigpo" else None, valid,
-        episode_credit == "own", return_form, float(gamma_step), float(gamma_traj), reflection_score, stats_unit,
-        *statistics, anchor_key == "board+episode", float(w), float(invalid_penalty), float(eps),
+        episode_credit == "own", return_form, float(gamma_step), float(gamma_traj), reflection_score,
+        stats_unit, *statistics, anchor_key == "board+episode", float(w), float(invalid_penalty), float(eps),
         resolve_backend(backend, rewards.device, cpu_needs_numba=True),
     )  # fmt: skip
     return out

@@ -37,7 +37,8 @@ def pass_at_k_advantages(
     and the others 0. All are unbiased; over trials with k = 1 both baselines are plain REINFORCE.
 
     Args:
-        success: [..., n] bool (or integers 0 and 1) over trials; [..., G, K] bool over episodes, the G trials of one task together.
+        success: [..., n] over trials; [..., G, K] over episodes, the G trials of one task together; bool, or
+            integers 0 and 1.
         k: 1 <= k <= n, or K.
 
     Returns:

@@ -48,7 +48,8 @@ def cross_episode_returns(
     ``gamma_traj`` acts once at each boundary between episodes. Not differentiable: a backward pass raises.
 
     Args:
-        rewards: [R] float32 or float64 (integers count as float64); turns of a trial contiguous, in time order; ignored on reflections.
+        rewards: [R] float32 or float64 (integers count as float64); turns of a trial contiguous, in time
+            order; ignored on reflections.
         phase: [R] integer or bool, 0 = PLAY, 1 = REFLECT.
         episode: [R] integer. A reflection carries the index of the episode that follows it.
         cu_trials: [M+1] int64 or int32, ``cu_trials[m]:cu_trials[m+1]`` are the turns of trial m.
