@@ -95,9 +95,7 @@ def check_prompts(config: Config, agent: Agent, env: TextBatchEnv) -> list[str]:
             f"a sequence can reach {bounds.sequence} tokens if every reply is as long as allowed, "
             f"rollout.max_sequence_tokens is {r.max_sequence_tokens}: longer trials end as truncated"
         )
-    if agent.renderer.strips_thinking:
-        notes.append("the chat template strips earlier thinking from a history; here it stays as sampled")
-    return notes
+    return notes + list(agent.renderer.notes)
 
 
 @dataclass(frozen=True)

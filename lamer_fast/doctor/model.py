@@ -34,8 +34,8 @@ def state_of(config: Config) -> TrainState:
 def chat_template(config: Config) -> str:
     renderer = state_of(config).agent.renderer
     start, bridge = len(renderer.start("board")), len(renderer.bridge("board"))
-    note = "; earlier thinking stays in the history" if renderer.strips_thinking else ""
-    return f"{start} ids to the first reply, {bridge} between replies, ends with {renderer.stop_ids}{note}"
+    found = f"{start} ids to the first reply, {bridge} between replies, ends with {renderer.stop_ids}"
+    return "; ".join((found, *renderer.notes))
 
 
 def collect(state: TrainState, sampler: Any = None) -> TrialBatch:

@@ -1,0 +1,234 @@
+"""A chat template, taken apart: what it writes around each message, and what it does to a message.
+
+A conversation only ever grows at its end, and what the model sampled is kept as ids. So two texts are all
+that is needed of a template: the START (everything up to the first generation prompt) and the BRIDGE (from a
+sampled end token to the next generation prompt). Both are found by rendering a probe conversation and are
+compared with a longer one; a template that writes earlier messages differently as the conversation grows
+cannot be bridged, and one that changes the text of a user beyond its outer white space cannot be followed.
+
+Earlier replies are the one deviation: they stay as they were sampled where a template would trim them, or cut
+out their thinking. `notes` says so. docs/models.md lists the families of templates and what becomes of each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+# Probe messages: plain letters, so that no template escapes, strips or splits them.
+USERS, REPLIES, THOUGHT = ("Quark", "Lepton", "Boson"), ("Ganymede", "Callisto"), "Muon"
+PADDED = ("\n \tQuark\t \n", " \n\tQuark\t\n ")  # tell every way of trimming from every other
+ODD = "a  b\n\n\nc\\n <b>&amp; \"q\" 'r' {{ s }} {% t %} é"
+TAGS = ("think", "thinking", "thought", "reasoning", "seed:think")
+THINKING = (*((f"<{tag}>", f"</{tag}>") for tag in TAGS), ("[THINK]", "[/THINK]"))
+# What a template that writes the date is given: the same on every day, as everything else in a run.
+DAY, OTHER_DAY = datetime(2024, 7, 26), datetime(1999, 12, 31)
+
+
+@dataclass(frozen=True)
+class Template:
+    head: str  # before the first text of a user
+    tail: str  # between that text and the reply
+    end: str  # the token that ends a reply
+    before: str  # between that token and the next text of a user
+    after: str  # between that text and the reply
+    trim: tuple[str, str | None]  # what it does to a user's text: a method of str and its argument
+    strips_thinking: bool  # it would cut the thinking out of earlier replies
+    opens_thinking: bool  # the generation prompt opens a thinking block that the reply has to close
+    notes: tuple[str, ...]  # what its user should know
+
+    def trimmed(self, text: str) -> str:
+        method, characters = self.trim
+        trimmed: str = getattr(text, method)(characters)
+        return trimmed
+
+
+def take_apart(tokenizer: Any, eos_ids: Sequence[int] = ()) -> Template:
+    """Raises ValueError with the reason when the tokenizer has no template or one that cannot be bridged.
+
+    Args:
+        eos_ids: what the tokenizer and the model name as the end of a text.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(f"the tokenizer {_name(tokenizer)} has no chat template")
+    first = _render(tokenizer, USERS[:1])
+    if first != _render(tokenizer, USERS[:1]):
+        raise _unbridgeable(tokenizer, "it writes the same conversation differently each time")
+    _check_once(tokenizer, first, USERS[:1])
+    head, tail = first.split(USERS[0])
+
+    second = _render(tokenizer, USERS[:2], REPLIES[:1])
+    _check_once(tokenizer, second, (*USERS[:2], REPLIES[0]))
+    history, _, rest = second.partition(REPLIES[0])
+    between, found, after = rest.partition(USERS[1])
+    if not found or not history.startswith(head + USERS[0]):
+        raise _unbridgeable(tokenizer, "earlier messages are written differently once others follow")
+    past_tail = history[len(head) + len(USERS[0]) :]
+    added = _added_by_asking(tokenizer, tail, past_tail)
+    if after != tail and not after.startswith(past_tail):
+        raise _unbridgeable(tokenizer, f"later generation prompts are {after!r}, the first is {tail!r}")
+
+    middle = between + USERS[1] + past_tail
+    expected = head + USERS[0] + past_tail + REPLIES[0] + middle + REPLIES[1] + between + USERS[2] + after
+    third = _render(tokenizer, USERS, REPLIES)
+    if third != expected:
+        raise _unbridgeable(tokenizer, f"a third turn gives {third!r}, expected {expected!r}")
+
+    gap, end, before = _split_end_token(tokenizer, head, between, eos_ids)
+    start_of_second = history + REPLIES[0] + between
+    trim = _trim(tokenizer, head, tail, start_of_second, after)
+    strips_thinking = bool(added.strip()) or _cuts_thoughts(tokenizer)
+    opens_thinking = tail.rfind("<think>") > tail.rfind("</think>")
+    as_sampled = past_tail != tail or bool(gap) or _trims_replies(tokenizer)
+    return Template(
+        head, tail, end, before, after, trim, strips_thinking, opens_thinking,
+        notes=tuple(_notes(tokenizer, before + after, strips_thinking, opens_thinking, as_sampled)),
+    )  # fmt: skip
+
+
+def added_tokens(tokenizer: Any) -> dict[str, int]:
+    """Text -> id of every token that the tokenizer matches as a whole, special or not."""
+    added = {str(token): int(i) for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items()}
+    return added | {token: int(tokenizer.convert_tokens_to_ids(token)) for token in special_tokens(tokenizer)}
+
+
+def special_tokens(tokenizer: Any) -> set[str]:
+    """Texts of the special tokens: those that the tokenizer names, and those that its file marks so."""
+    decoder = getattr(tokenizer, "added_tokens_decoder", {})
+    marked = {str(token) for token in decoder.values() if getattr(token, "special", False)}
+    return marked | set(tokenizer.all_special_tokens)
+
+
+def control_tokens(tokenizer: Any, written: str) -> dict[str, int]:
+    """Text -> id of the tokens that no message may make: special ones, and all that the template writes.
+
+    The tag of a thinking block is none, since a prompt may well ask for such a block and no turn ends with
+    it; nor is the token for characters that the vocabulary lacks.
+    """
+    special = special_tokens(tokenizer)
+    tags = {tag for pair in THINKING for tag in pair}
+    return {
+        token: i
+        for token, i in added_tokens(tokenizer).items()
+        if (token in special or token in written) and token not in tags and token != tokenizer.unk_token
+    }
+
+
+def _render(tokenizer: Any, users: Sequence[str], replies: Sequence[str] = (), day: datetime = DAY) -> str:
+    messages = []
+    for user, reply in zip(users, [*replies, None], strict=True):
+        messages.append({"role": "user", "content": user})
+        if reply is not None:
+            messages.append({"role": "assistant", "content": reply})
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+                strftime_now=day.strftime,
+            )
+        )
+    except Exception as error:
+        why = " ".join(str(error).split())
+        raise _unbridgeable(tokenizer, f"it fails on {len(messages)} messages: {why}") from error
+
+
+def _check_once(tokenizer: Any, rendered: str, texts: Sequence[str]) -> None:
+    for text in texts:
+        if rendered.count(text) != 1:
+            raise _unbridgeable(tokenizer, f"it writes a message {rendered.count(text)} times, not once")
+
+
+def _added_by_asking(tokenizer: Any, tail: str, past_tail: str) -> str:
+    """What a generation prompt has and the same place in a history has not: a thinking block, or nothing."""
+    if tail.startswith(past_tail):
+        return tail[len(past_tail) :]
+    if past_tail.startswith(tail) and past_tail[len(tail) :].isspace():
+        return ""  # the reply itself begins with white space
+    raise _unbridgeable(
+        tokenizer, f"a reply follows {past_tail!r} in a history but {tail!r} when it is asked for"
+    )
+
+
+def _split_end_token(tokenizer: Any, head: str, between: str, eos_ids: Sequence[int]) -> tuple[str, str, str]:
+    """(white space, the token that ends a reply, the text after it)."""
+    text, tokens = between.lstrip(), added_tokens(tokenizer)
+    end = max((token for token in tokens if token and text.startswith(token)), key=len, default="")
+    before = text[len(end) :]
+    # the token that begins a user's turn ends a reply only if the model was made to stop there
+    begins_turn = head.endswith(end + before) and not _has_control(tokenizer, before)
+    if not end or (begins_turn and tokens[end] not in eos_ids):
+        raise _unbridgeable(
+            tokenizer, f"a reply must end with a token of its own, it is followed by {between!r}"
+        )
+    return between[: len(between) - len(text)], end, before
+
+
+def _trim(tokenizer: Any, head: str, tail: str, start_of_second: str, after: str) -> tuple[str, str | None]:
+    """How the template trims a user's text, first and later ones alike."""
+
+    def written(text: str) -> list[str]:
+        first = _render(tokenizer, [text])
+        second = _render(tokenizer, [USERS[0], text], REPLIES[:1])
+        ends = ((first, head, tail), (second, start_of_second, after))
+        if not all(whole.startswith(start) and whole.endswith(end) for whole, start, end in ends):
+            raise _unbridgeable(tokenizer, f"it writes something else around the text {text!r}")
+        return [whole[len(start) : len(whole) - len(end)] for whole, start, end in ends]
+
+    images = [(text, image) for text in PADDED for image in written(text)]
+    ways = [("removeprefix", "")]  # the text as it is
+    ways += [(way, characters) for characters in (None, "\n", " ") for way in ("strip", "lstrip", "rstrip")]
+    fitting = [(w, c) for w, c in ways if all(getattr(text, w)(c) == image for text, image in images)]
+    changed = [(text, image) for text, image in images if not fitting]
+    changed += [(ODD, image) for image in written(ODD) if image != ODD]
+    if changed:
+        text, image = changed[0]
+        raise _unbridgeable(tokenizer, f"it changes the text of a user: {text!r} becomes {image!r}")
+    return fitting[0]
+
+
+def _cuts_thoughts(tokenizer: Any) -> bool:
+    for opening, closing in THINKING:
+        reply = f"{opening}\n{THOUGHT}\n{closing}\n\n{REPLIES[0]}"
+        if THOUGHT not in _render(tokenizer, USERS[:2], [reply]):
+            return True
+    return False
+
+
+def _trims_replies(tokenizer: Any) -> bool:
+    padded = f"\n {REPLIES[0]} \n"
+    return padded not in _render(tokenizer, USERS[:2], [padded])
+
+
+def _notes(
+    tokenizer: Any, bridge: str, strips_thinking: bool, opens_thinking: bool, as_sampled: bool
+) -> list[str]:
+    notes = []
+    if strips_thinking:
+        notes.append("the chat template strips earlier thinking from a history; here it stays as sampled")
+    elif as_sampled:
+        notes.append("the chat template trims earlier replies or pads them; here they stay as sampled")
+    if opens_thinking:
+        notes.append("the generation prompt opens a thinking block: a reply counts from its </think> on")
+    if _render(tokenizer, USERS[:1]) != _render(tokenizer, USERS[:1], day=OTHER_DAY):
+        notes.append(f"the chat template writes the date; here it is always {DAY:%d %b %Y}")
+    if not _has_control(tokenizer, bridge):
+        notes.append(
+            f"the chat template marks whose turn it is by plain text, {bridge.strip()!r}, which the text of "
+            "an environment or a quoted reply can spell out too"
+        )
+    return notes
+
+
+def _has_control(tokenizer: Any, text: str) -> bool:
+    return any(token in text for token in control_tokens(tokenizer, text))
+
+
+def _unbridgeable(tokenizer: Any, why: str) -> ValueError:
+    return ValueError(f"the chat template of {_name(tokenizer)} cannot be continued turn by turn: {why}")
+
+
+def _name(tokenizer: Any) -> str:
+    return repr(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
