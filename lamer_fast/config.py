@@ -1,9 +1,10 @@
 """Every setting of the trainer, its default, and what must hold between them. No torch here."""
 
 import re
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
+from lamer_fast.schema import Range, check_ranges
 from lamer_kernels.switches import check_switches
 
 
@@ -11,19 +12,19 @@ from lamer_kernels.switches import check_switches
 class EnvConfig:
     name: Literal["minesweeper", "sokoban"] = "minesweeper"
     """Which native game."""
-    height: int = 6
+    height: Annotated[int, Range(3, 64)] = 6
     """Rows of the board, walls included."""
-    width: int = 6
+    width: Annotated[int, Range(3, 64)] = 6
     """Columns of the board, walls included."""
-    num_mines: int = 3
+    num_mines: Annotated[int, Range(1, 256)] = 3
     """Minesweeper: mines on the board."""
-    num_boxes: int = 2
+    num_boxes: Annotated[int, Range(1, 4)] = 2
     """Sokoban: boxes on the board."""
-    min_moves: int = 5
+    min_moves: Annotated[int, Range(1, 1000)] = 5
     """Sokoban: shortest allowed optimal solution, in moves."""
-    max_moves: int = 21
+    max_moves: Annotated[int, Range(1, 1000)] = 21
     """Sokoban: longest allowed optimal solution, in moves."""
-    moves_per_turn: int = 3
+    moves_per_turn: Annotated[int, Range(1, 64)] = 3
     """Sokoban: moves that one reply may hold."""
     rewards: Literal["lamer", "sparse"] = "lamer"
     """Reward set: the official shaped rewards, or 10 for success and 0 otherwise."""
@@ -47,13 +48,13 @@ class ModelConfig:
 class RolloutConfig:
     sampler: Literal["torch", "vllm"] = "torch"
     """Who samples: the embedded sampler, or vLLM."""
-    groups: int = 16
+    groups: Annotated[int, Range(1)] = 16
     """N, boards drawn per iteration."""
-    trials_per_group: int = 8
+    trials_per_group: Annotated[int, Range(1)] = 8
     """G, trials on each board."""
-    episodes: int = 3
+    episodes: Annotated[int, Range(1, 32_767)] = 3
     """K, episodes of a trial at most; a trial ends at its first success."""
-    max_turns: int = 7
+    max_turns: Annotated[int, Range(1, 32_767)] = 7
     """PLAY turns of an episode at most."""
     reflect: bool = True
     """Ask for a reflection between a failed episode and the next."""
@@ -61,31 +62,31 @@ class RolloutConfig:
     """What a sequence is: a whole append-only trial, one episode, or one turn with a fresh prompt."""
     memory: Literal["both", "reflection", "history", "none"] = "both"
     """What the model sees of earlier episodes; context `trial` shows both by construction."""
-    history_turns: int = 7
+    history_turns: Annotated[int, Range(0)] = 7
     """Context `turn`: earlier turns listed in a prompt."""
-    history_boards: int = 2
+    history_boards: Annotated[int, Range(0)] = 2
     """Context `turn`: of those, the latest whose board is shown in full."""
-    max_reply_tokens: int = 1024
+    max_reply_tokens: Annotated[int, Range(1)] = 1024
     """Limit of a PLAY reply."""
-    max_reflection_tokens: int = 1024
+    max_reflection_tokens: Annotated[int, Range(1)] = 1024
     """Limit of a reflection."""
-    max_reflection_chars: int = 2000
+    max_reflection_chars: Annotated[int, Range(1)] = 2000
     """A reflection is cut to this many characters where a later prompt quotes it."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(1e-3, 100)] = 1.0
     """Sampling temperature; the policy that is trained is the tempered one."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Range(0, 1)] = 1.0
     """Evaluation only: training refuses anything but 1, since the importance ratios would be wrong."""
-    top_k: int = 0
+    top_k: Annotated[int, Range(0)] = 0
     """Evaluation only, as top_p; 0 is off."""
-    max_sequence_tokens: int = 4096
+    max_sequence_tokens: Annotated[int, Range(2)] = 4096
     """Longest sequence of the sampler; a trial that would exceed it ends as truncated."""
-    cache_tokens: int = 0
+    cache_tokens: Annotated[int, Range(0)] = 0
     """KV cache of the sampler in tokens; 0 sizes it for one iteration."""
-    prefill_tokens: int = 8192
+    prefill_tokens: Annotated[int, Range(1)] = 8192
     """vLLM: prompt tokens computed in one engine step at most."""
     sleep_during_updates: bool = False
     """vLLM on a GPU: free its weights and KV memory while the policy is updated."""
-    max_in_flight: int = 1024
+    max_in_flight: Annotated[int, Range(1)] = 1024
     """Requests decoded together at most."""
 
 
@@ -97,9 +98,9 @@ class AlgoConfig:
     """Whether returns flow from later episodes to earlier ones."""
     return_form: Literal["paper", "released"] = "paper"
     """Which of the two published forms of the cross-episode return."""
-    gamma_step: float = 0.95
+    gamma_step: Annotated[float, Range(0, 1)] = 0.95
     """Discount per turn inside an episode."""
-    gamma_traj: float = 0.6
+    gamma_traj: Annotated[float, Range(0, 1)] = 0.6
     """Discount per episode inside a trial."""
     reflection_score: Literal["next_return", "zero", "exclude"] = "next_return"
     """What a reflection scores in the episode bracket."""
@@ -111,9 +112,9 @@ class AlgoConfig:
     """Divide by the standard deviation; None is the estimator's own (grpo and reinforce++: std)."""
     anchor_key: Literal["board", "board+episode"] = "board"
     """Which turns share a step group."""
-    step_weight: float = 1.0
+    step_weight: Annotated[float, Range(0)] = 1.0
     """w, weight of the step bracket of gigpo."""
-    invalid_penalty: float = 0.5
+    invalid_penalty: Annotated[float, Range(0)] = 0.5
     """Taken from the score of a turn whose reply could not be parsed."""
     old_logprobs: Literal["recompute", "sampler"] = "recompute"
     """Whose log-probabilities are the denominator of the ratio."""
@@ -121,19 +122,19 @@ class AlgoConfig:
     """Surrogate of the policy loss."""
     aggregation: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
     """How token losses become one number, over a whole minibatch."""
-    clip_low: float = 0.2
+    clip_low: Annotated[float, Range(0, 1)] = 0.2
     """Lower clip range of the ratio."""
-    clip_high: float = 0.2
+    clip_high: Annotated[float, Range(0)] = 0.2
     """Upper clip range of the ratio."""
-    dual_clip: float = 3.0
+    dual_clip: Annotated[float, Range(0)] = 3.0
     """Bound of the ratio for negative advantages; 0 is off."""
     kl: Literal["k1", "k2", "k3"] = "k3"
     """Estimator of the divergence from the frozen reference."""
-    kl_coef: float = 0.0
+    kl_coef: Annotated[float, Range(0)] = 0.0
     """Weight of that divergence; above 0 a frozen copy of the first policy is kept."""
-    entropy_coef: float = 0.001
+    entropy_coef: Annotated[float, Range(0)] = 0.001
     """Weight of the entropy bonus."""
-    importance_cap: float = 0.0
+    importance_cap: Annotated[float, Range(0)] = 0.0
     """Truncated importance sampling between sampler and trainer: cap of the weight; 0 is off."""
 
     def credit_switches(self) -> dict[str, Any]:
@@ -147,25 +148,25 @@ class AlgoConfig:
 
 @dataclass(frozen=True)
 class LearnConfig:
-    minibatches: int = 2
+    minibatches: Annotated[int, Range(1)] = 2
     """Updates made from one collection per epoch."""
-    epochs: int = 1
+    epochs: Annotated[int, Range(1)] = 1
     """Passes over one collection."""
-    max_microbatch_tokens: int = 32_768
+    max_microbatch_tokens: Annotated[int, Range(2)] = 32_768
     """Token budget of one forward pass."""
-    lr: float = 1e-6
+    lr: Annotated[float, Range(0, 1)] = 1e-6
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up."""
-    warmup_updates: int = 0
+    warmup_updates: Annotated[int, Range(0)] = 0
     """Updates of linear warm-up."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Range(0, 1)] = 0.01
     """AdamW."""
-    beta1: float = 0.9
+    beta1: Annotated[float, Range(0, 0.999_999)] = 0.9
     """AdamW."""
-    beta2: float = 0.999
+    beta2: Annotated[float, Range(0, 0.999_999_9)] = 0.999
     """AdamW."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Annotated[float, Range(1e-6)] = 1.0
     """Gradients are clipped to this global norm."""
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     """adamw_8bit needs bitsandbytes and a GPU."""
@@ -175,35 +176,35 @@ class LearnConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    every: int = 0
+    every: Annotated[int, Range(0)] = 0
     """Iterations between evaluations on `split`; 0 is never."""
     split: Literal["valid", "test"] = "valid"
     """Boards of the evaluations during training; `test` is for the end."""
-    tasks: int = 256
+    tasks: Annotated[int, Range(1)] = 256
     """Distinct boards of such an evaluation."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(1e-3, 100)] = 1.0
     """Sampling temperature of evaluations."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    iterations: int = 300
+    iterations: Annotated[int, Range(1)] = 300
     """Collections of trials, each followed by its updates."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Of boards, sampling and shuffling."""
-    num_threads: int = 0
+    num_threads: Annotated[int, Range(0, 1024)] = 0
     """CPU threads of the model; 0 leaves torch's own choice."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` is cuda when there is one."""
-    save_every: int = 10
+    save_every: Annotated[int, Range(1)] = 10
     """Iterations between checkpoints; the last iteration always saves."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Annotated[int, Range(1)] = 2
     """Latest checkpoints kept, besides the best."""
-    max_skipped_updates: int = 10
+    max_skipped_updates: Annotated[int, Range(1)] = 10
     """Non-finite updates in a row that stop the run."""
-    watchdog_s: float = 1800.0
+    watchdog_s: Annotated[float, Range(1, 1e6)] = 1800.0
     """A phase longer than this prints a stack dump and stops the run."""
-    trials_logged: int = 32
+    trials_logged: Annotated[int, Range(0)] = 32
     """Trials of an iteration written to trials/*.jsonl.gz."""
     wandb: bool = False
     """Log to Weights & Biases as well, if installed."""
@@ -221,21 +222,13 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
-    def num_keys(self) -> int:
-        sections = [getattr(self, f.name) for f in fields(self)]
-        return 1 + sum(len(fields(s)) for s in sections if hasattr(s, "__dataclass_fields__"))
-
     def validate(self) -> None:
         """Raises ValueError naming the value out of range, or the two values that contradict each other."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(
                 f"name = {self.name!r}, must be letters, digits, '.', '_', '-' (a folder name, no path)"
             )
-        for key, (low, high) in _RANGES.items():
-            section, name = key.split(".")
-            value: float = getattr(getattr(self, section), name)
-            if not low <= value <= high:  # also catches nan
-                raise ValueError(f"{key} = {value}, must be in [{low}, {high}]")
+        check_ranges(self)
         self._validate_rollout()
         self._validate_algo()
         self._validate_learn()
@@ -310,31 +303,6 @@ class Config:
             for key in ("learn.optimizer", "learn.offload_optimizer"):
                 if _get(self, key) in ("adamw_8bit", "rollout"):
                     _contradict(self, key, "train.device", "it saves memory of a GPU")
-
-
-_INF = float("inf")
-_RANGES: dict[str, tuple[float, float]] = {
-    "env.height": (3, 64), "env.width": (3, 64), "env.moves_per_turn": (1, 64),
-    "rollout.groups": (1, _INF), "rollout.trials_per_group": (1, _INF), "rollout.episodes": (1, 32_767),
-    "rollout.max_turns": (1, 32_767), "rollout.history_turns": (0, _INF), "rollout.history_boards": (0, _INF),
-    "rollout.max_reply_tokens": (1, _INF), "rollout.max_reflection_tokens": (1, _INF),
-    "rollout.max_reflection_chars": (1, _INF), "rollout.temperature": (1e-3, 100.0),
-    "rollout.max_sequence_tokens": (2, _INF), "rollout.cache_tokens": (0, _INF),
-    "rollout.prefill_tokens": (1, _INF),
-    "rollout.max_in_flight": (1, _INF),
-    "algo.gamma_step": (0.0, 1.0), "algo.gamma_traj": (0.0, 1.0), "algo.step_weight": (0.0, _INF),
-    "algo.invalid_penalty": (0.0, _INF), "algo.clip_low": (0.0, 1.0), "algo.clip_high": (0.0, _INF),
-    "algo.dual_clip": (0.0, _INF), "algo.kl_coef": (0.0, _INF), "algo.entropy_coef": (0.0, _INF),
-    "algo.importance_cap": (0.0, _INF),
-    "learn.minibatches": (1, _INF), "learn.epochs": (1, _INF), "learn.max_microbatch_tokens": (2, _INF),
-    "learn.lr": (0.0, 1.0), "learn.warmup_updates": (0, _INF), "learn.weight_decay": (0.0, 1.0),
-    "learn.beta1": (0.0, 0.999_999), "learn.beta2": (0.0, 0.999_999_9), "learn.max_grad_norm": (1e-6, _INF),
-    "eval.every": (0, _INF), "eval.tasks": (1, _INF), "eval.temperature": (1e-3, 100.0),
-    "train.iterations": (1, _INF), "train.seed": (0, 2**63 - 1), "train.num_threads": (0, 1024),
-    "train.save_every": (1, _INF), "train.keep_checkpoints": (1, _INF),
-    "train.max_skipped_updates": (1, _INF),
-    "train.watchdog_s": (1.0, 1e6), "train.trials_logged": (0, _INF),
-}  # fmt: skip
 
 
 def _get(config: Config, key: str) -> object:

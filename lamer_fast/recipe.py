@@ -1,16 +1,23 @@
-"""Recipe file + dotted overrides -> validated Config. A recipe holds only what differs from the defaults."""
+"""Recipe file + dotted overrides -> validated Config. A recipe holds only what differs from the defaults.
+
+The same functions read the settings of a warm start: any dataclass of settings will do (`lamer_fast.schema`).
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
-import types
-from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
+from lamer_fast import __version__
 from lamer_fast.config import Config
+from lamer_fast.schema import settings_of, to_flat
+
+Settings = TypeVar("Settings")
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -25,9 +32,7 @@ def resolve(recipe: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ValueError: no such recipe, unknown key (with the nearest name), wrong type, contradictory values.
     """
-    values = load_recipe(recipe)
-    values.update(parse_overrides(overrides))
-    config = apply(Config(name=Path(recipe).stem), values)
+    config = merge(Config(name=Path(recipe).stem), recipe_file(recipe), overrides)
     config.validate()
     return config
 
@@ -36,16 +41,41 @@ def names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def load_recipe(recipe: str) -> dict[str, Any]:
-    """Dotted key -> value, as written in the file."""
-    path = Path(recipe) if recipe.endswith(".toml") else RECIPES / f"{recipe}.toml"
+def recipe_file(recipe: str) -> Path:
+    return toml_file(recipe, {name: RECIPES / f"{name}.toml" for name in names()}, "recipe")
+
+
+def toml_file(source: str, shipped: Mapping[str, Path], what: str) -> Path:
+    """The file of a shipped name, or `source` itself where it is a path (with a folder, or `.toml`)."""
+    if source in shipped:
+        return shipped[source]
+    path = Path(source)
+    if not source.endswith(".toml") and "/" not in source:
+        known = ", ".join(sorted(shipped))
+        raise ValueError(f"no {what} {source!r}{nearest(source, shipped)}; a TOML file, or one of: {known}")
     if not path.is_file():
-        raise ValueError(f"no recipe {recipe!r}{_nearest(recipe, names())}; there are: {', '.join(names())}")
+        found = "is a folder, expected a TOML file" if path.is_dir() else "no such file"
+        raise ValueError(f"{what} {source!r}: {found}; there are: {', '.join(sorted(shipped))}")
+    return path
+
+
+def merge(config: Settings, path: Path, overrides: Sequence[str]) -> Settings:
+    """The values of a TOML file put into `config`, then those of a command line; not validated."""
     try:
-        with path.open("rb") as file:
-            return _flatten(tomllib.load(file))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from None
+        config = apply(config, read_toml(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return apply(config, parse_overrides(overrides))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Dotted key -> value, as written in the file."""
+    try:
+        return _flatten(tomllib.loads(path.read_text(encoding="utf-8")))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected a TOML file, found bytes that are no text ({error.reason})") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"not valid TOML: {error}") from None
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -65,43 +95,55 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def apply(config: Config, values: dict[str, Any]) -> Config:
-    """The configuration with `values` (dotted key -> typed value or string) put in; not validated."""
-    types_ = key_types()
+def apply(config: Settings, values: Mapping[str, Any]) -> Settings:
+    """`config` with `values` (dotted key -> typed value or string) put in; not validated."""
+    settings = settings_of(type(config))
     for key, value in values.items():
-        if key not in types_:
-            raise ValueError(f"unknown key {key!r}{_nearest(key, list(types_))}")
-        section, _, name = key.rpartition(".")
-        typed = _convert(key, value, types_[key])
-        if section:
-            config = replace(config, **{section: replace(getattr(config, section), **{name: typed})})
-        else:
-            config = replace(config, **{name: typed})
+        if key not in settings:
+            raise ValueError(f"unknown key {key!r}{nearest(key, settings)}")
+        config = _put(config, key.split("."), settings[key].convert(value))
     return config
 
 
-def key_types() -> dict[str, Any]:
-    """Dotted key -> annotation, of every setting there is."""
-    result: dict[str, Any] = {}
-    for name, annotation in get_type_hints(Config).items():
-        if is_dataclass(annotation):
-            for inner, inner_annotation in get_type_hints(annotation).items():
-                result[f"{name}.{inner}"] = inner_annotation
-        else:
-            result[name] = annotation
-    return result
+def to_json(config: Config) -> str:
+    """What a run's config.json holds: every setting, and the version that wrote it."""
+    return json.dumps({"version": __version__} | to_flat(config), indent=1)
 
 
-def to_flat(config: Config) -> dict[str, Any]:
-    """Dotted key -> value; `apply(Config(), to_flat(config)) == config`."""
-    result: dict[str, Any] = {}
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if is_dataclass(value):
-            result.update({f"{f.name}.{g.name}": getattr(value, g.name) for g in fields(value)})
-        else:
-            result[f.name] = value
-    return result
+def read_config(path: Path) -> Config:
+    """The configuration in a run's config.json; settings that it does not know yet have their defaults.
+
+    Raises:
+        ValueError: the file is damaged or is no run's, with its name.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged, expected the settings of a run as JSON: {error}") from None
+    if not isinstance(values, dict) or "name" not in values:
+        raise ValueError(f"{path} is not of a run: expected the settings of a run, found other JSON")
+    values.pop("version", None)
+    try:
+        return apply(Config(), values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`, did you mean ...?`; a bare or misplaced name finds its dotted key too."""
+    choices = list(choices)
+    tail = word.rpartition(".")[2]
+    found = [c for c in choices if c.rpartition(".")[2] == tail][:1]
+    found = found or difflib.get_close_matches(word, choices, 1)
+    if not found:
+        by_tail = {c.rpartition(".")[2]: c for c in choices}
+        found = [by_tail[t] for t in difflib.get_close_matches(tail, list(by_tail), 1)]
+    return f", did you mean {found[0]!r}?" if found else ""
+
+
+def _put(config: Any, names: list[str], value: Any) -> Any:
+    name, *rest = names
+    return replace(config, **{name: _put(getattr(config, name), rest, value) if rest else value})
 
 
 def _flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -112,49 +154,3 @@ def _flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _nearest(word: str, choices: list[str]) -> str:
-    """`, did you mean ...?`; a bare or misplaced name finds its dotted key too."""
-    tail = word.rpartition(".")[2]
-    found = [c for c in choices if c.rpartition(".")[2] == tail][:1] or difflib.get_close_matches(
-        word, choices, 1
-    )
-    if not found:
-        by_tail = {c.rpartition(".")[2]: c for c in choices}
-        found = [by_tail[t] for t in difflib.get_close_matches(tail, list(by_tail), 1)]
-    return f", did you mean {found[0]!r}?" if found else ""
-
-
-def _convert(key: str, value: Any, annotation: Any) -> Any:
-    """`value` (a TOML value, or a string of the command line) as the field's type, or ValueError."""
-    if get_origin(annotation) in (Union, types.UnionType):  # only `X | None` occurs
-        if value is None:  # a default, read back from config.json
-            return None
-        (annotation,) = (a for a in get_args(annotation) if a is not type(None))
-    if get_origin(annotation) is Literal:
-        if value not in get_args(annotation):
-            choices = ", ".join(get_args(annotation))
-            raise ValueError(f"{key} = {value!r}, must be one of: {choices}")
-        return value
-    typed: Any = None
-    if annotation is bool:
-        typed = {"true": True, "false": False}.get(str(value).lower())
-    elif annotation is int and not isinstance(value, bool):
-        typed = _number(int, value.replace("_", "") if isinstance(value, str) else value)
-    elif annotation is float and not isinstance(value, bool):
-        typed = _number(float, value)
-    elif annotation is str and isinstance(value, str):
-        typed = value
-    if typed is None:
-        raise ValueError(f"{key} = {value!r}, must be {annotation.__name__}")
-    return typed
-
-
-def _number(kind: type, value: Any) -> Any:
-    if kind is int and isinstance(value, float):
-        return None
-    try:
-        return kind(value)
-    except (TypeError, ValueError):
-        return None

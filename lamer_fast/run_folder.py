@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lamer_fast.config import Config
-from lamer_fast.recipe import to_flat
+from lamer_fast.recipe import read_config, to_flat, to_json
 
 # settings that may change when a run goes on: none of them alters what has been computed
 FREE_KEYS = frozenset(
@@ -38,7 +38,7 @@ class RunFolder:
             self._check_is_run()
             self._check_same_config()
         (self.path / "trials").mkdir(parents=True, exist_ok=True)
-        _replace(self.path / "config.json", json.dumps(to_flat(config), indent=1))
+        _replace(self.path / "config.json", to_json(config))
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
         self.board: Any = None
@@ -94,14 +94,14 @@ class RunFolder:
         if not (self.path / "metrics.jsonl").is_file():
             return  # nothing has been computed yet
         try:
-            saved = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is damaged ({error}); take another --name or --overwrite") from None
+            saved = to_flat(read_config(path))
+        except ValueError as error:
+            raise ValueError(f"{error}; take another --name or --overwrite") from None
         free = FREE_KEYS - ({"train.iterations"} if self.config.learn.schedule == "cosine" else set())
         for key, value in to_flat(self.config).items():
-            if key not in free and saved.get(key) != value:
+            if key not in free and saved[key] != value:
                 raise ValueError(
-                    f"{self.path} holds a run with {key} = {saved.get(key)!r}, now it is {value!r}; "
+                    f"{self.path} holds a run with {key} = {saved[key]!r}, now it is {value!r}; "
                     "take another --name, or --overwrite to discard that run"
                 )
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +56,10 @@ def run(argv: list[str]) -> int:
 
 def run_config(folder: Path) -> Config:
     """The configuration of a run with its trained model (runs/NAME/model) as the model."""
-    values = json.loads((folder / "config.json").read_text())
-    model = folder / "model"
+    config, model = recipe.read_config(folder / "config.json"), folder / "model"
     if not (model / "config.json").is_file():
         raise ValueError(f"{folder} holds no trained model yet: {model} is missing")
-    return recipe.apply(Config(), values | {"model.path": str(model)})
+    return replace(config, model=replace(config.model, path=str(model)))
 
 
 def evaluate_policy(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lamer_fast import cli, play
+from lamer_fast import cli, play, recipe
 from lamer_fast.config import Config
 from lamer_fast.doctor import command as doctor
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -103,6 +103,8 @@ def test_wrong_arguments(model, run_folder, tmp_path, capsys):
     assert "did you mean 'env.num_mines'" in error("eval", "minesweeper-tiny", "--env.num-mine", "3")
     assert "numbered from 0" in error("play", "minesweeper-tiny", "--board", "-1")
     (tmp_path / "config.json").write_text("{}")
+    assert f"{tmp_path}/config.json is not of a run" in error("eval", str(tmp_path))
+    (tmp_path / "config.json").write_text(recipe.to_json(recipe.resolve("minesweeper-tiny")))
     assert "holds no trained model yet" in error("eval", str(tmp_path))
 
 

@@ -1,9 +1,16 @@
 """Configuration: contradictions are refused by name; recipes and overrides resolve to typed values."""
 
+import json
+import math
+import re
+
 import pytest
 
+import lamer_fast
 from lamer_fast import recipe
 from lamer_fast.config import Config
+from lamer_fast.schema import docs_of, settings_of
+from lamer_fast.warmstart.settings import WarmstartSettings
 
 
 def resolve(*overrides: str) -> Config:
@@ -65,7 +72,7 @@ def test_contradictions_name_both_values(overrides, names):
 
 def test_defaults_are_valid_and_few():
     Config().validate()
-    assert Config().num_keys() == len(recipe.key_types()) <= 120
+    assert len(settings_of(Config)) <= 120
 
 
 @pytest.mark.parametrize("name", recipe.names())
@@ -73,7 +80,7 @@ def test_shipped_recipes_resolve_and_hold_only_differences(name):
     config = recipe.resolve(name)
     assert config.name == name
     defaults = recipe.to_flat(Config())
-    same = {k: v for k, v in recipe.load_recipe(name).items() if defaults[k] == v}
+    same = {k: v for k, v in recipe.read_toml(recipe.recipe_file(name)).items() if defaults[k] == v}
     said_for_the_reader = {"env.name", "rollout.groups", "rollout.trials_per_group", "rollout.episodes"}
     said_for_the_reader |= {
         "env.style",
@@ -127,16 +134,111 @@ def test_bad_overrides(overrides, message):
     assert message in str(error.value)
 
 
-def test_bad_recipes(tmp_path):
-    with pytest.raises(ValueError, match="did you mean 'minesweeper-tiny'"):
-        recipe.resolve("minesweper-tiny")
+ALL = [(cls, key) for cls in (Config, WarmstartSettings) for key in settings_of(cls)]
+NUMBERS = [(cls, key) for cls, key in ALL if settings_of(cls)[key].kind in (int, float)]
+
+
+def refusal(cls, key, value):
+    """The message with which a value is refused, whichever check it is that finds it."""
+    with pytest.raises(ValueError) as error:
+        recipe.apply(cls(), {key: value}).validate()
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("cls", "key"), NUMBERS)
+def test_every_number_is_finite_and_in_a_range(cls, key):
+    setting = settings_of(cls)[key]
+    assert setting.range is not None, "a number without a range"
+    low, high = setting.range.low, setting.range.high
+    outside = [low - 1] + ([] if high is None else [high + 1])
+    if setting.kind is float:
+        outside += [math.nan, math.inf, -math.inf, "nan", "inf", "1e999"]
+    else:
+        outside += [2**63, -(2**63) - 1, 10**400]
+    for value in outside:
+        assert refusal(cls, key, value).startswith(f"{key} = ")
+
+
+@pytest.mark.parametrize(("cls", "key"), ALL)
+def test_every_setting_refuses_other_types_and_says_what_it_is(cls, key):
+    kind = settings_of(cls)[key].kind
+    wrong = [[], {}, [1], "", b"x"] if kind is not str else [[], {}, [1], 3, True, 2.5, b"x", "a\0b", "a\nb"]
+    wrong += {int: [True, 2.0, 2.5, "2.5"], float: [True], bool: [2, "yes"]}.get(kind, [])
+    for value in wrong:
+        assert refusal(cls, key, value).startswith(f"{key} = ")
+
+
+@pytest.mark.parametrize("cls", [Config, WarmstartSettings])
+def test_every_setting_is_documented(cls):
+    docs = docs_of(cls)
+    assert docs.keys() == settings_of(cls).keys() and all(docs.values())
+
+
+def test_a_missing_recipe_is_told_by_name_or_by_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for source, message in (
+        ("minesweper-tiny", "no recipe 'minesweper-tiny', did you mean 'minesweeper-tiny'?"),
+        ("my.toml", "recipe 'my.toml': no such file"),
+        ("../recipes/minesweeper-tiny", "recipe '../recipes/minesweeper-tiny': no such file"),
+        (str(tmp_path), "is a folder, expected a TOML file"),
+        ("", "no recipe ''"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            recipe.resolve(source)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[algo\n", "not valid TOML"),
+        (b"[]\n", "not valid TOML"),
+        (b"\x93NUMPY\x01", "expected a TOML file, found bytes that are no text"),
+        (b"[rollout]\ngroups = true\n", "rollout.groups = True, must be int"),
+        (b"[rollout]\ngroups = [1, 2]\n", "rollout.groups = [1, 2], must be int"),
+        (b"[[rollout]]\ngroups = 1\n", "unknown key 'rollout'"),
+        (b"rollout = 3\n", "unknown key 'rollout'"),
+        (b"[rollout.groups]\nx = 1\n", "unknown key 'rollout.groups.x'"),
+        (b"name = 2026-01-01\n", "must be str"),
+        (b"[rollout]\ngruops = 1\n", "unknown key 'rollout.gruops', did you mean 'rollout.groups'?"),
+    ],
+)
+def test_a_bad_recipe_is_told_with_its_file(tmp_path, content, message):
     path = tmp_path / "broken.toml"
-    path.write_text("[algo\n")
-    with pytest.raises(ValueError, match=r"broken\.toml is not valid TOML"):
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
         recipe.resolve(str(path))
-    path.write_text("[rollout]\ngroups = true\n")
-    with pytest.raises(ValueError, match=r"rollout\.groups = True, must be int"):
-        recipe.resolve(str(path))
+    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[]", "is not of a run"),
+        (b"3", "is not of a run"),
+        (b'{"architectures": ["Qwen3ForCausalLM"]}', "is not of a run"),
+        (b'{"name": "r", "rollout.groups', "is damaged, expected the settings of a run as JSON"),
+        (b"\xff\xfe", "is damaged"),
+        (b'{"name": "r", "rollout.groups": "many"}', "rollout.groups = 'many', must be int"),
+        (b'{"name": "r", "rollout.grps": 3}', "unknown key 'rollout.grps'"),
+    ],
+)
+def test_a_bad_run_configuration_is_told_with_its_file(tmp_path, content, message):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        recipe.read_config(path)
+    assert str(path) in str(error.value) and message in str(error.value)
+
+
+def test_a_run_records_its_settings_and_the_version(tmp_path):
+    config = recipe.resolve("minesweeper-qwen3-4b")
+    path = tmp_path / "config.json"
+    path.write_text(recipe.to_json(config))
+    assert json.loads(path.read_text())["version"] == lamer_fast.__version__
+    assert recipe.read_config(path) == config
+    older = {key: value for key, value in json.loads(path.read_text()).items() if key != "eval.tasks"}
+    path.write_text(json.dumps(older))
+    assert recipe.read_config(path).eval.tasks == Config().eval.tasks, "a setting it does not know yet"
 
 
 def test_flat_form_round_trips():
