@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from lamer_fast import recipe
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
+from lamer_fast.text import printable
 
 # command -> (module with `run(argv) -> exit status`, help); a module is imported only when its command runs
 COMMANDS = {
@@ -21,8 +23,13 @@ COMMANDS = {
     "doctor": ("lamer_fast.doctor", "say what this machine can run, and what is missing"),
 }
 
+MAX_ERROR = 4000  # characters; it may quote a file, a model or an environment
+
 
 def main(argv: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a text of any language on a terminal of any
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
@@ -36,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return train_main(rest)
         return int(import_module(COMMANDS[command][0]).run(rest) or 0)
     except (ValueError, FileNotFoundError) as error:  # what the user can mend; all else keeps its traceback
-        print(f"lamer-fast {command}: {error}", file=sys.stderr)
+        print(f"lamer-fast {command}: {printable(str(error), MAX_ERROR)}", file=sys.stderr)
         return 2
 
 

@@ -13,9 +13,11 @@ import numpy as np
 
 from lamer_fast import recipe
 from lamer_fast.config import Config
-from lamer_fast.display import printable
 from lamer_fast.rollout.make_env import eval_seeds, make_env
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
+from lamer_fast.text import printable
+
+MAX_TEXT = 5_000  # characters shown of one board or reply
 
 
 def run(argv: list[str]) -> int:
@@ -74,12 +76,12 @@ def show(trial: dict[str, Any], pause: float = 0.0) -> None:
     episode = -1
     for turn in trial["turns"]:
         if turn["phase"] == "reflect":
-            print(f"\nreflection: {printable(turn['reply'])}", flush=True)
+            print(f"\nreflection: {shown(turn['reply'])}", flush=True)
         else:
             if turn["episode"] != episode:
                 episode = turn["episode"]
                 print(f"\n=== episode {episode + 1} ===")
-            print(f"\n{printable(turn['board'])}\n> {printable(turn['reply'])}", flush=True)
+            print(f"\n{shown(turn['board'])}\n> {shown(turn['reply'])}", flush=True)
             if turn["done"]:
                 print("won" if turn["success"] else "lost", flush=True)
         time.sleep(pause)
@@ -87,16 +89,20 @@ def show(trial: dict[str, Any], pause: float = 0.0) -> None:
     print(f"\n{'solved' if solved else 'not solved'} in {episode + 1} episodes")
 
 
+def shown(text: str) -> str:
+    return printable(text, MAX_TEXT)
+
+
 def play(config: Config, board: Any, read: Callable[[str], str]) -> int:
     """You are the policy: same boards, same replies, same limits."""
     env = make_env(config.env, 1, split="test")
     env.reset(board)
     index = np.zeros(1, np.int64)
-    print(env.task_prompt())
+    print(shown(env.task_prompt()))
     for episode in range(config.rollout.episodes):
         print(f"\n=== episode {episode + 1} of {config.rollout.episodes} ===")
         for _ in range(config.rollout.max_turns):
-            print("\n" + env.observe(index)[0])
+            print("\n" + shown(env.observe(index)[0]))
             try:
                 reply = read("> ")
             except (EOFError, KeyboardInterrupt):
@@ -106,7 +112,7 @@ def play(config: Config, board: Any, read: Callable[[str], str]) -> int:
             if not out.valid[0]:
                 print("(this reply could not be read and does nothing)")
             if out.done[0]:
-                print("\n" + env.observe(index)[0])
+                print("\n" + shown(env.observe(index)[0]))
                 break
         if out.success[0]:
             print(f"\nsolved in episode {episode + 1}")

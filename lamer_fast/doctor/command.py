@@ -15,8 +15,10 @@ from typing import Literal
 
 from lamer_fast import recipe
 from lamer_fast.config import Config
-from lamer_fast.display import duration, printable
 from lamer_fast.rollout.samplers.vllm_env import on_cpu, prepare_environment
+from lamer_fast.text import duration, printable
+
+MAX_FOUND = 2000  # characters; an error may quote anything
 
 
 class Failed(Exception):
@@ -110,7 +112,7 @@ def examine_one(name: str, check: Callable[[], str]) -> Result:
     except Exception as error:  # a check that cannot even run is a finding, and the others go on
         status, found = "fail", f"{type(error).__name__}: {error}"
         advice = "the message above names the cause"
-    return Result(name, status, printable(found), advice, round(time.monotonic() - started, 2))
+    return Result(name, status, printable(found, MAX_FOUND), advice, round(time.monotonic() - started, 2))
 
 
 def line(result: Result) -> str:

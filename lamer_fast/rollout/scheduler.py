@@ -26,6 +26,7 @@ from lamer_fast.rollout.samplers.sampling import mix
 from lamer_fast.rollout.sequence import Sequence
 from lamer_fast.rollout.trial_batch import Phase, TrialBatch
 from lamer_fast.rollout.turn_table import TurnTable
+from lamer_fast.text import shortest
 
 Trials = NDArray[np.int64]
 
@@ -221,7 +222,7 @@ class TrialScheduler:
             row = self._table.num_turns[t] - 1
             turn = {"phase": Phase(columns["phase"][t, row]).name.lower()}
             turn |= {name: columns[name][t, row].item() for name in ("episode", "turn")}
-            turn |= {"board": self._shown[t], "reply": reply, "reward": columns["rewards"][t, row].item()}
+            turn |= {"board": self._shown[t], "reply": reply, "reward": shortest(columns["rewards"][t, row])}
             turn |= {name: columns[name][t, row].item() for name in ("valid", "done", "success")}
             self._records[t].append(turn)
 
