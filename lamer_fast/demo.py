@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from lamer_fast import recipe
-from lamer_fast.display import duration
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
+from lamer_fast.text import duration
 
 
 def main(argv: list[str]) -> int:

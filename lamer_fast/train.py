@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.config import Config
 from lamer_fast.display import Display
+from lamer_fast.eval.report import read_jsonl
 from lamer_fast.guard import Clock, StopRequest
 from lamer_fast.learn import checkpoint
 from lamer_fast.learn.credit import assign_credit, lone_turns
@@ -48,7 +49,11 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         with clock.phase("sync"), display.phase("sync"):
             transfer(state, version=iteration + 1)
         state.iteration = iteration + 1
-        record = report(iteration, trials, advantages, minibatches, stats, state, clock)
+        evaluation = None
+        if config.eval.every and state.iteration % config.eval.every == 0:
+            with clock.phase("eval"), display.phase("eval"):
+                evaluation = run_eval(state)
+        record = report(iteration, trials, advantages, minibatches, stats, state, clock, evaluation)
         folder.write_metrics(record)
         folder.write_trials(iteration, transcripts)
         display.update(record)
@@ -118,8 +123,9 @@ def report(
     stats: LearnStats,
     state: TrainState,
     clock: Clock,
+    evaluation: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """The record of metrics.jsonl; evaluates first when that is due."""
+    """The record of metrics.jsonl."""
     config = state.config
     sampled = int(trials.loss_mask.sum())
     lone = lone_turns(trials, config.algo)
@@ -151,16 +157,16 @@ def report(
             "updates_skipped": stats.skipped,
         },
     }
-    if config.eval.every and (iteration + 1) % config.eval.every == 0:
-        with clock.phase("eval"):
-            record["eval"] = run_eval(state)
+    if evaluation is not None:
+        record["eval"] = evaluation
     record["seconds"] = clock.seconds | {"sample": clock.seconds["sample"] - clock.seconds.get("env", 0.0)}
     if state.limits is not None:
         record["seconds"] |= state.limits.least_seconds(trials, config.learn.epochs)
     return record
 
 
-def run_eval(state: TrainState) -> dict[str, list[float]]:
+def run_eval(state: TrainState) -> dict[str, Any]:
+    """success@1..K with 95 % intervals, of trials and of independent attempts, on held-out boards."""
     from lamer_fast.eval.success import evaluate
 
     config, sampler = state.config, state.sampler
@@ -175,9 +181,15 @@ def run_eval(state: TrainState) -> dict[str, list[float]]:
         tasks=config.eval.tasks,
         seed=config.train.seed,
     )
+    trial, independent = evaluation.trial, evaluation.independent
     return {
-        "success_at": [e.mean for e in evaluation.trial],
-        "independent": [e.mean for e in evaluation.independent],
+        "tasks": evaluation.num_tasks,
+        "success_at": [e.mean for e in trial],
+        "success_low": [e.low for e in trial],
+        "success_high": [e.high for e in trial],
+        "independent": [e.mean for e in independent],
+        "independent_low": [e.low for e in independent],
+        "independent_high": [e.high for e in independent],
     }
 
 
@@ -200,7 +212,8 @@ def run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = False) -
     state.limits = Limits.of(state.policy.model)
     folder.start(state.iteration)
     try:
-        with StopRequest() as stop, Display(config.name, config.train.iterations) as display:
+        display = Display(config.name, config.train.iterations, earlier=read_jsonl(folder.metrics))
+        with StopRequest() as stop, display:
             train(state, folder, display, stop)
         save_model(state, folder.path / "model")
     finally:

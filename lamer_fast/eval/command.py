@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamer_fast import recipe
 from lamer_fast.config import Config
+from lamer_fast.display import Progress
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run_config(folder: Path) -> Config:
 def evaluate_policy(
     config: Config, *, split: str, tasks: int | None, seed: int = 0, state: Any = None
 ) -> Evaluation:
-    """Builds model and sampler (or takes those of `state`) and plays; progress on a terminal's last line."""
+    """Builds model and sampler (or takes those of `state`) and plays; says how far it is."""
     from lamer_fast.eval.success import evaluate
     from lamer_fast.learn.state import build_state
     from lamer_fast.rollout.make_env import eval_seeds
@@ -74,13 +74,8 @@ def evaluate_policy(
     state = state or build_state(config)
     return evaluate(
         state.sampler, state.agent.renderer, config, split=split, tasks=tasks, seed=seed,
-        progress=show_progress if sys.stdout.isatty() else None,
+        progress=Progress("trials and attempts played"),
     )  # fmt: skip
-
-
-def show_progress(done: int, total: int) -> None:
-    end = "\n" if done == total else ""
-    print(f"\r{done}/{total} trials and attempts played", end=end, flush=True)
 
 
 def table(evaluations: dict[str, Evaluation]) -> str:

@@ -41,9 +41,15 @@ def test_qwen3_4b_recipes_run_with_a_tiny_model(tmp_path, tiny_folder, game, twi
 
 @pytest.mark.long
 def test_what_a_run_leaves_behind(tmp_path, tiny_folder):
-    assert train_main(recipe_file(tmp_path, tiny_folder), tmp_path, "--name", "run") == 0
+    recipe = recipe_file(tmp_path, tiny_folder, eval__every=3, eval__tasks=8)
+    assert train_main(recipe, tmp_path, "--name", "run") == 0
     run = tmp_path / "run"
     assert [r["iteration"] for r in records(run)] == list(range(6))
+    evaluated = {r["iteration"]: r["eval"] for r in records(run) if "eval" in r}
+    assert list(evaluated) == [2, 5] and evaluated[5]["tasks"] == 8
+    for name, means in (("success", "success_at"), ("independent", "independent")):
+        low, high = (evaluated[5][f"{name}_{end}"] for end in ("low", "high"))
+        assert all(a <= b <= c for a, b, c in zip(low, evaluated[5][means], high, strict=True))
     assert {p.name for p in (run / "checkpoints").iterdir()} <= {"000002", "000004", "000006"}
     assert len(list((run / "checkpoints").iterdir())) in (2, 3)  # the last two and the best
     assert list((run / "tensorboard").iterdir())
@@ -53,6 +59,7 @@ def test_what_a_run_leaves_behind(tmp_path, tiny_folder):
         trial = json.loads(next(file))
     assert {"group", "trial", "task", "seed", "success_by_episode", "turns"} <= trial.keys()
     assert {"phase", "episode", "turn", "board", "reply", "reward", "valid"} <= trial["turns"][0].keys()
+    assert {turn["reward"] for turn in trial["turns"]} <= {-1.0, -0.1, 0.0, 0.5, 2.0, 10.0}, "no float32 noise"
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -60,7 +67,7 @@ def test_what_a_run_leaves_behind(tmp_path, tiny_folder):
     assert model(torch.tensor([tokenizer("abc")["input_ids"]])).logits.isfinite().all()
 
     # the same run again has nothing to do; with another setting it is refused, and starts anew when told to
-    assert train_main(recipe_file(tmp_path, tiny_folder), tmp_path, "--name", "run") == 0
+    assert train_main(recipe, tmp_path, "--name", "run") == 0
     assert len(records(run)) == 6
     other = recipe_file(tmp_path, tiny_folder, algo__gamma_traj=0.5, train__iterations=1)
     assert train_main(other, tmp_path, "--name", "run") == 2

@@ -1,46 +1,160 @@
+"""The panel at every width and height of a terminal, and the lines where there is none."""
+
 import io
+import re
+import sys
 
-from lamer_fast.display import Display, cells, duration, printable
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
+from lamer_fast.display import Display, live_terminal
+from lamer_fast.display_table import bar, evaluation, training
+
+EVALUATED = {
+    "tasks": 40, "success_at": [0.1, 0.25, 0.5], "success_low": [0.0, 0.14, 0.35],
+    "success_high": [0.25, 0.4, 0.65], "independent": [0.1, 0.2, 0.3], "independent_low": [0.0, 0.1, 0.2],
+    "independent_high": [0.2, 0.3, 0.4],
+}  # fmt: skip
 RECORD = {
-    "iteration": 4,
-    "success_at": [0.25, 0.5],
-    "return": 3.25,
-    "entropy": 1.5,
+    "iteration": 4, "success_at": [0.25, 0.4, 0.5], "return": 3.25, "entropy": 1.5,
     "mismatch": {"mean": 1e-7, "max": 1e-6, "k3": 0.0, "ess": 1.0},
     "tokens": {"prompt": 100, "sampled": 50, "trained": 40},
-    "seconds": {"sample": 2.0, "env": 0.0, "learn": 1.0, "sync": 1.0},
-}
+    "seconds": {
+        "sample": 2.0, "env": 0.0, "learn": 1.0, "sync": 1.0, "least_sample": 0.5, "least_learn": 0.4,
+    },
+}  # fmt: skip
 
 
-def test_cells_are_rates_and_shares():
-    row = cells(RECORD)
-    assert row["success@2"] == "0.500" and row["tokens/s"] == "25" and row["trained/s"] == "40"
-    assert row["sample/env/learn/sync"] == "50/0/25/25 %" and "of limit" not in row
-    limited = RECORD | {"seconds": RECORD["seconds"] | {"least_sample": 0.5, "least_learn": 0.4}}
-    assert cells(limited)["of limit"] == "25/40 %"
+def make(records=(RECORD,), name="run", iterations=60, **options):
+    display = Display(name, iterations, live=False, **options)
+    for record in records:
+        display._keep(record)
+    return display
 
 
-def test_plain_lines_when_not_a_terminal(capsys):
-    with Display("run", 6, terminal=False) as display, display.phase("sample"):
-        display.update(RECORD)
-    out = capsys.readouterr().out
-    assert out.startswith("iteration 4  success@1 0.250") and out.count("\n") == 1
+def words(record):
+    return [column.words() for column in training(record)]
 
 
-def test_live_table_renders():
-    display = Display("run", 6, terminal=True)
-    display.update(RECORD)
-    from rich.console import Console
-
-    console = Console(width=160, record=True, file=io.StringIO())
-    console.print(display.render())
-    assert "iteration 5/6" in console.export_text()
+def test_numbers_have_units():
+    shown = words(RECORD)
+    assert "success@2 40.0 %" in shown and "sampled 25 tokens/s" in shown and "trained 40 tokens/s" in shown
+    assert "mismatch 1.0e-07 nats" in shown and "entropy 1.500 nats" in shown
+    assert "sample/env/learn/sync 50/0/25/25 % of time" in shown and "sample/learn 25/40 % of limit" in shown
+    assert "success@3 50.0 [35.0, 65.0] %" in [c.words() for c in evaluation(RECORD | {"eval": EVALUATED})]
 
 
-def test_duration():
-    assert [duration(s) for s in (3, 245, 7800)] == ["3 s", "4 min 05 s", "2 h 10 min"]
+def episodes(record, K):
+    """The record of a run with K episodes."""
+    return {key: (v * 4)[:K] if isinstance(v, list) else v for key, v in record.items()}
 
 
-def test_printable_strips_terminal_control():
-    assert printable("a\x1b[31mb\x07\n\x9bc") == "a[31mb\nc"
+def cells(line):
+    return re.split(r"  +", line.strip())
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 12])
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_every_width(K, evaluated):
+    """No line is longer than the terminal, no number is cut, and success is always there."""
+    record = episodes(RECORD, K) | ({"eval": episodes(EVALUATED, K)} if evaluated else {})
+    display = make([record])
+    shown = [{column.value for column in training(record)}]
+    shown += [{column.value for column in evaluation(record)}] if evaluated else []
+    for width in range(40, 201):
+        lines = display.lines(width, 40)
+        assert max(map(len, lines)) <= width
+        rows = [cells(line) for line in lines if line.split()[:1] == ["4"]]
+        assert [set(row) <= values for row, values in zip(rows, shown, strict=True)] == [True] * len(shown)
+        ends = [f"{100 * record['success_at'][k]:.1f}" for k in (0, -1)]
+        assert set(ends) <= set(rows[0]) and f"@{K} %" in " ".join(lines)
+    assert [set(row) for row in rows][:1] == shown[:1] or K == 12, "200 columns hold all of them"
+    if evaluated:
+        assert any(cell.startswith("|") for cell in rows[1]), "and a drawing of the interval"
+
+
+wide = st.floats(-1e38, 1e38)
+
+
+@given(st.integers(0, 10**9), wide, wide, st.floats(0, 1e9), st.integers(0, 10**12))
+def test_numbers_of_any_size_are_whole_at_40_columns(iteration, returns, entropy, mismatch, tokens):
+    record = RECORD | {"iteration": iteration, "return": returns, "entropy": entropy}
+    record |= {"mismatch": {"mean": mismatch}, "tokens": {"sampled": tokens, "trained": tokens}}
+    lines = make([record]).lines(40, 24)
+    assert max(map(len, lines)) <= 40
+    assert set(cells(lines[-1])) <= {column.value for column in training(record)}
+
+
+@pytest.mark.parametrize("height", range(6, 60))
+def test_the_newest_rows_fit_the_height(height):
+    records = [RECORD | {"iteration": i} | ({"eval": EVALUATED} if i % 2 else {}) for i in range(40)]
+    for some in (records, [r for r in records if "eval" not in r]):
+        lines = make(some).lines(80, height)
+        newest = str(some[-1]["iteration"])
+        assert any(line.split()[:1] == [newest] for line in lines)
+        assert len(lines) < height or height < 12, "twelve lines are what an evaluation beside it takes"
+
+
+def test_rich_draws_the_panel(monkeypatch):
+    console = Console(width=80, height=24, record=True, file=io.StringIO())
+    console.print(make())
+    assert console.export_text().splitlines() == make().lines(80, 24)
+
+
+def test_bar():
+    assert bar(0.0, 0.0, 0.49) == "|o-----------............|"
+    assert bar(0.9, 1.0, 1.0) == "|.....................--o|"
+
+
+def test_the_time_left_is_not_computed_from_the_first_iterations():
+    now = [0.0]
+    display = make([], clock=lambda: now[0])
+    for iteration, seconds in enumerate((600, 90, 2, 4, 3)):  # the first two compile
+        now[0] += seconds
+        display.update(RECORD | {"iteration": iteration})
+        if iteration < 3:
+            assert display.time_left() is None and "left" not in " ".join(display.lines(80, 24))
+    assert display.time_left() == 3 * 55
+    assert "2 min 45 s left" in " ".join(display.lines(80, 24))
+
+
+def test_a_run_that_goes_on_shows_what_was(capsys):
+    display = make([], earlier=[RECORD | {"eval": EVALUATED}])
+    assert "35.0, 65.0" in " ".join(display.lines(80, 24))
+    assert display.time_left() is None and capsys.readouterr().out == ""
+
+
+def test_plain_lines_have_the_time_of_day(capsys):
+    with Display("run", 6, live=False) as display, display.phase("sample"):
+        display.update(RECORD | {"eval": EVALUATED})
+    training, held_out = capsys.readouterr().out.splitlines()
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  iteration 4  success@1 25.0 %  ", training)
+    assert "held-out boards  iteration 4  success@1 10.0 [0.0, 25.0] %" in held_out
+    assert not re.search(r"[^ -~]", training + held_out), "plain ASCII"
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_tty", "live"),
+    [
+        ({"TERM": "xterm-256color"}, True, True),
+        ({"TERM": "xterm-256color"}, False, False),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, True, False),
+        ({"TERM": "xterm-256color", "NO_COLOR": ""}, True, True),  # no-color.org: an empty value asks nothing
+        ({"TERM": "dumb"}, True, False),
+        ({}, True, False),
+    ],
+)
+def test_where_the_panel_is_live(environment, is_tty, live, monkeypatch):
+    for name in ("TERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_tty, raising=False)
+    assert live_terminal() == live
+
+
+def test_a_hostile_name_stays_on_its_line():
+    lines = make(name="a\x1b[2J\n" + "b" * 1000).lines(80, 24)
+    assert "\x1b" not in " ".join(lines) and max(map(len, lines)) <= 80

@@ -1,0 +1,118 @@
+"""What is shown of a record of metrics.jsonl, and what goes first where room is scarce.
+
+Numbers are never cut: a column that does not fit its terminal is left out.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lamer_fast.text import interval, number, percent
+
+PHASES = ("sample", "env", "learn", "sync")
+GAP = 2  # characters between columns
+BAR = 26
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of one record; of two columns the one of higher rank is left out first."""
+
+    name: str
+    unit: str
+    value: str
+    rank: int
+
+    @property
+    def heading(self) -> tuple[str, str]:
+        """Two lines: `success@3`, `%` stand as `success` over `@3 %`."""
+        name, at, k = self.name.partition("@")
+        return name, f"{at}{k} {self.unit}".strip()
+
+    def words(self) -> str:
+        return f"{self.name} {self.value} {self.unit}".strip()
+
+
+def training(record: Mapping[str, Any]) -> list[Column]:
+    """An iteration and its training trials."""
+    seconds, tokens = record["seconds"], record["tokens"]
+    spent = {phase: max(seconds.get(phase, 0.0), 1e-9) for phase in PHASES}
+    total = sum(spent.values())
+    row = [Column("iteration", "", str(record["iteration"]), 0)]
+    row += success([percent(s) for s in record["success_at"]])
+    row += [
+        Column("return", "", number(record["return"]), 5),
+        Column("entropy", "nats", number(record["entropy"], 3), 7),
+        Column("mismatch", "nats", f"{record['mismatch']['mean']:.1e}", 6),
+        Column("sampled", "tokens/s", number(tokens["sampled"] / spent["sample"], 0), 8),
+        Column("trained", "tokens/s", number(tokens["trained"] / spent["learn"], 0), 9),
+    ]
+    if "least_sample" in seconds:  # how near to what the device could do
+        limits = [seconds[f"least_{phase}"] / spent[phase] for phase in ("sample", "learn")]
+        row.append(Column("sample/learn", "% of limit", shares(limits), 11))
+    row.append(Column("/".join(PHASES), "% of time", shares([s / total for s in spent.values()]), 10))
+    return row
+
+
+def evaluation(record: Mapping[str, Any]) -> list[Column]:
+    """An iteration and what its policy does on held-out boards, beside independent attempts."""
+    found = record["eval"]
+    K = len(found["success_at"])
+
+    def intervals(name: str, means: Sequence[float]) -> list[str]:
+        low, high = (found.get(f"{name}_{end}", [None] * K) for end in ("low", "high"))
+        return [interval(*estimate) for estimate in zip(means, low, high, strict=True)]
+
+    row = [Column("iteration", "", str(record["iteration"]), 0)]
+    row += success(intervals("success", found["success_at"]))
+    if "success_low" in found:
+        drawn = bar(*(found[key][-1] for key in ("success_low", "success_at", "success_high")))
+        row.insert(1, Column("", f"0{f'@{K}':^{BAR - 6}}100 %", drawn, 3))
+    row.append(Column(f"independent@{K}", "%", intervals("independent", found["independent"])[-1], 5))
+    return row
+
+
+def success(values: Sequence[str]) -> list[Column]:
+    """Within 1..K episodes: the whole trial matters most, then the first episode."""
+    ranks = [4] * len(values)
+    ranks[0], ranks[-1] = 2, 1
+    return [Column(f"success@{k + 1}", "%", *cell) for k, cell in enumerate(zip(values, ranks, strict=True))]
+
+
+def shares(fractions: Iterable[float]) -> str:
+    return "/".join(f"{100 * fraction:.0f}" for fraction in fractions)
+
+
+def bar(low: float, mean: float, high: float) -> str:
+    """`|....--o---......|`: a mean and its interval between 0 and 100 %."""
+    cells = BAR - 2
+    first, middle, last = (min(cells - 1, int(min(max(x, 0.0), 1.0) * cells)) for x in (low, mean, high))
+    line = ["-" if first <= i <= last else "." for i in range(cells)]
+    line[middle] = "o"
+    return f"|{''.join(line)}|"
+
+
+def table(
+    records: Iterable[Mapping[str, Any]], columns: Callable[[Mapping[str, Any]], list[Column]], width: int
+) -> list[str]:
+    """Two lines of headings and one per record, none longer than `width`."""
+    rows = [columns(record) for record in records]
+    if not rows:
+        return []
+    values = [{column.heading: column.value for column in row} for row in rows]
+    cells = [[*c.heading, *(value.get(c.heading, "") for value in values)] for c in rows[-1]]
+    widths = [max(map(len, column)) for column in cells]
+    kept = fitting(widths, [column.rank for column in rows[-1]], width)
+    lines = ((" " * GAP).join(cells[i][n].rjust(widths[i]) for i in kept) for n in range(2 + len(rows)))
+    return [line.rstrip() for line in lines]
+
+
+def fitting(widths: Sequence[int], ranks: Sequence[int], room: int) -> list[int]:
+    """Indices, in order, of the columns that fit `room` characters: by rank, until one does not."""
+    kept: list[int] = []
+    for i in sorted(range(len(widths)), key=lambda i: ranks[i]):
+        room -= widths[i] + GAP * bool(kept)
+        if room < 0 and kept:
+            break
+        kept.append(i)
+    return sorted(kept)
