@@ -6,15 +6,17 @@ Texts of models and boards reach the page as JSON and are only ever set as text,
 import argparse
 import gzip
 import json
+import math
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from lamer_fast.display import printable
+from lamer_fast.text import printable
 
 TEMPLATE = Path(__file__).with_name("report.html")
 MAX_TRIALS = 60  # shown in the viewer: the first and the last of the run
+MAX_TEXT = 20_000  # characters of one board or reply
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -47,7 +49,8 @@ def read_run(run: Path) -> dict[str, Any]:
     trials += [t for f in files[-1:] for t in read_trials(f)][:half]
     for trial in trials:
         for turn in trial["turns"]:
-            turn["board"], turn["reply"] = printable(turn.get("board") or ""), printable(turn["reply"])
+            turn["board"] = printable(turn.get("board") or "", MAX_TEXT)
+            turn["reply"] = printable(turn["reply"], MAX_TEXT)
     evaluations = [json.loads(f.read_text()) for f in sorted((run / "eval").glob("*.json"))]
     evaluations.sort(key=lambda e: e.get("iteration", 0))
     minesweeper = config["env.name"] == "minesweeper"
@@ -64,9 +67,18 @@ def read_run(run: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def finite(value: Any) -> Any:
+    """The same JSON with null for NaN and infinities, which JSON in a browser does not know."""
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_report(run: Path) -> Path:
     """Writes and returns runs/NAME/report.html."""
-    text = json.dumps(read_run(run), separators=(",", ":"))
+    text = json.dumps(finite(read_run(run)), separators=(",", ":"), allow_nan=False)
     text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     page, part = run / "report.html", run / ".report.html.part"
     part.write_text(TEMPLATE.read_text().replace("__DATA__", text))
@@ -81,6 +93,6 @@ def run(argv: list[str]) -> int:
     try:
         print(write_report(options.run))
     except (OSError, ValueError, KeyError) as e:
-        print(f"lamer-fast report: {type(e).__name__}: {e}", file=sys.stderr)
+        print(f"lamer-fast report: {type(e).__name__}: {printable(str(e), MAX_TEXT)}", file=sys.stderr)
         return 2
     return 0

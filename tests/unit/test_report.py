@@ -1,18 +1,30 @@
 """The report page: data in, nothing executed, and what a browser shows of it."""
 
 import gzip
+import html
 import json
+import re
 import shutil
 import subprocess
+from itertools import pairwise
 
 import pytest
 
 from lamer_fast.config import Config
 from lamer_fast.eval.report import read_run, run, write_report
 from lamer_fast.recipe import to_flat
+from lamer_fast.text import printable
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-EVIL = "</script><script>document.body.dataset.evil='1'</script><img src=x onerror=alert(1)>\x1b[31m"
+EVIL = [
+    "</script><script>document.body.dataset.evil='1'</script>",
+    "</SCRIPT ><svg onload=document.body.dataset.evil=1>",
+    "<!--<script>",
+    "]]></script>",
+    "<img src=x onerror=document.body.dataset.evil=1>",
+    "&lt;b&gt; &#0; __DATA__ ${alert(1)} \\u003c \\",
+    "a\0b \x1b[31mred \u202edlrow\u2028\ud800 '\"`",
+]
 
 
 @pytest.fixture
@@ -28,13 +40,24 @@ def run_folder(tmp_path):
             "sample": 1.0, "env": 0.1, "learn": 1.0, "sync": 0.0, "least_sample": 0.1, "least_learn": 0.3,
         },
     }  # fmt: skip
+    record |= {"eval": {
+        "tasks": 9, "success_at": [0.1, 0.5], "success_low": [0.0, 0.25], "success_high": [0.3, 0.75],
+        "independent": [0.1, 0.2], "independent_low": [0.0, 0.1], "independent_high": [0.2, 0.3],
+    }}  # fmt: skip
     lines = [json.dumps({"iteration": i} | record) for i in range(3)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    turn = {"episode": 0, "turn": 0, "reward": 0.5, "valid": True, "done": True, "success": False}
+    turn = {
+        "episode": 0,
+        "turn": 0,
+        "reward": -0.10000000149011612,
+        "valid": True,
+        "done": True,
+        "success": False,
+    }
     trial = {
         "group": 0, "trial": 1, "task": 5, "seed": 6, "success_by_episode": [False, True],
         "turns": [
-            turn | {"phase": "play", "board": EVIL, "reply": EVIL},
+            *(turn | {"phase": "play", "turn": i, "board": x, "reply": x} for i, x in enumerate(EVIL)),
             turn | {"phase": "reflect", "episode": 1, "board": "", "reply": "mine at (2, 3)"},
             turn | {"phase": "play", "episode": 1, "board": "? 1", "reply": "x", "success": True},
         ],
@@ -75,16 +98,49 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
     assert "has no config.json" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_in_a_browser(run_folder, tmp_path):
-    page = write_report(run_folder)
+def test_what_json_in_a_browser_does_not_know_becomes_null(run_folder):
+    content = '{"label": "one", "iteration": 1, "evaluation": {"gain": NaN, "low": [-Infinity]}}'
+    (run_folder / "eval" / "one.json").write_text(content)
+    page = write_report(run_folder).read_text()
+    assert '{"gain":null,"low":[null]}' in page
+
+
+def test_a_megabyte_is_shortened(run_folder):
+    path = run_folder / "trials" / "000002.jsonl.gz"
+    with gzip.open(path, "rt") as f:
+        trial = json.loads(f.read())
+    trial["turns"][0]["reply"] = trial["turns"][0]["board"] = "x" * 1_000_000
+    with gzip.open(path, "wt") as f:
+        f.write(json.dumps(trial))
+    turn = read_run(run_folder)["trials"][0]["turns"][0]
+    assert turn["reply"] == turn["board"] and turn["reply"].endswith(" ... (980,000 more characters)")
+
+
+@pytest.fixture
+def dom(run_folder, tmp_path):
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
         "--disable-background-networking", "--disable-component-update", "--disable-quic",
-        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom", page.as_uri(),
+        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom",
+        write_report(run_folder).as_uri(),
     ]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-    assert 'data-ready="true"' in dom and "data-evil" not in dom
-    assert dom.count("<polyline") == 2 + 1 + 1 + 1 + 2 + 4 + 4, "every curve is drawn"
-    assert "mine at (2, 3)" in dom and "Episode 2" in dom and "before: trials with reflections" in dom
-    assert "iteration 2, trial 1" in dom and "undefined" not in dom.split("</script>")[-1]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    assert 'data-ready="true"' in out, "the page's script ran to its end"
+    return out
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_in_a_browser(dom):
+    body = re.sub(r"<script.*?</script>", "", dom, flags=re.DOTALL)
+    assert "data-evil" not in dom and "<img" not in body
+    shown = [html.unescape(text) for text in re.findall(r'<pre class="reply">(.*?)</pre>', body, re.DOTALL)]
+    assert shown == [*(printable(text) for text in EVIL), "mine at (2, 3)", "x"], "text is shown as text"
+    assert body.count("<polyline") == 3 + 2 + 1 + 1 + 1 + 2 + 4 + 4, "every curve is drawn"
+    assert body.count('class="interval"') == 3 * 3 + 2 * 4, "and every interval"
+    assert "Episode 2" in body and "before: trials with reflections" in body and "reward -0.1," in body
+    assert "iteration 2, trial 1" in body and "undefined" not in body and "NaN" not in body
+    for chart in re.findall(r"<svg.*?</svg>", body, re.DOTALL):
+        for axis in ("x", "y"):
+            labels = [float(v) for v in re.findall(f'class="{axis}">([^<]*)</text>', chart)]
+            steps = {f"{b - a:.3g}" for a, b in pairwise(labels)}
+            assert len(steps) == 1 and steps.pop().strip("0.")[0] in "125", f"round steps, not {labels}"
