@@ -220,7 +220,7 @@ class TrialScheduler:
             if t >= len(self._records):
                 continue
             row = self._table.num_turns[t] - 1
-            turn = {"phase": Phase(columns["phase"][t, row]).name.lower()}
+            turn: dict[str, Any] = {"phase": Phase(columns["phase"][t, row]).name.lower()}
             turn |= {name: columns[name][t, row].item() for name in ("episode", "turn")}
             turn |= {"board": self._shown[t], "reply": reply, "reward": shortest(columns["rewards"][t, row])}
             turn |= {name: columns[name][t, row].item() for name in ("valid", "done", "success")}

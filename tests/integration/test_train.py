@@ -59,7 +59,8 @@ def test_what_a_run_leaves_behind(tmp_path, tiny_folder):
         trial = json.loads(next(file))
     assert {"group", "trial", "task", "seed", "success_by_episode", "turns"} <= trial.keys()
     assert {"phase", "episode", "turn", "board", "reply", "reward", "valid"} <= trial["turns"][0].keys()
-    assert {turn["reward"] for turn in trial["turns"]} <= {-1.0, -0.1, 0.0, 0.5, 2.0, 10.0}, "no float32 noise"
+    rewards = {turn["reward"] for turn in trial["turns"]}
+    assert rewards <= {-1.0, -0.1, 0.0, 0.5, 2.0, 10.0}, "written as meant, without the noise of float32"
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
