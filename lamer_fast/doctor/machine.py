@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sys
 from importlib import metadata
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -152,10 +151,13 @@ def attention(config: Config) -> str:
     """Which implementations are there, and which one packed sequences use on this device."""
     from lamer_fast.learn.policy import compute_dtype
     from lamer_fast.learn.state import pick_device
-    from lamer_kernels.attention.implementations import IMPLEMENTATIONS, choose
+    from lamer_kernels._dispatch import HAS_NUMBA
+    from lamer_kernels.attention.choice import NAMES, choose
+    from lamer_kernels.attention.vendors import VENDORS, load
 
     where = pick_device(config.train.device)
-    packages = {"flash_attn": "flash_attn", "xformers": "xformers", "blocked": "numba"}
-    found = [name for name in IMPLEMENTATIONS if find_spec(packages.get(name, "torch"))]
-    used = choose(torch.zeros(0, 1, 8, dtype=compute_dtype(config.model, where), device=where))
+    there = {"blocked": HAS_NUMBA, "sdpa": True} | {name: load(name) is not None for name in VENDORS}
+    found = [name for name in NAMES if there[name]]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    used = choose(where, compute_dtype(config.model, where), 64, deterministic=deterministic)
     return f"packed sequences use {used}; found: {', '.join(found)}"

@@ -1,11 +1,12 @@
-"""varlen_attention against its definition, and Hugging Face models packed against one by one."""
+"""varlen_attention against its definition, in every layout, dtype and surrounding that a caller may have."""
 
 import pytest
 import torch
 
-from lamer_kernels import register_attention, varlen_attention
-from lamer_kernels.attention import varlen_attention_ref
+from lamer_kernels import varlen_attention
+from lamer_kernels.attention import sdpa, varlen_attention_ref
 
+OPS = torch.ops.lamer_kernels
 LENGTHS = {"ragged": (1, 0, 7, 12), "one": (20,), "ones": (1,) * 5}
 
 
@@ -69,9 +70,190 @@ def test_no_token_sees_another_sequence():
     assert torch.equal(varlen_attention(*changed, cu, 6)[5:], out[5:])
 
 
-def test_no_tokens():
-    qkv, cu = make_inputs(())
-    assert varlen_attention(*qkv, cu, 0).shape == (0, 4, 8)
+@pytest.mark.parametrize("lengths", [(), (0, 0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_tokens(lengths, dtype):
+    qkv, cu = make_inputs(lengths, dtype=dtype)
+    out = varlen_attention(*qkv, cu, 0)
+    assert out.shape == (0, 4, 8)
+    assert [x.shape for x in torch.autograd.grad(out.sum(), qkv)] == [x.shape for x in qkv]
+
+
+WAYS = {  # dtype and implementation: all that a CPU has
+    "blocked-float32": (torch.float32, "blocked"),
+    "blocked-bfloat16": (torch.bfloat16, "blocked"),
+    "sdpa-float16": (torch.float16, "sdpa"),
+    "sdpa-float32": (torch.float32, "sdpa"),
+    "sdpa-float64": (torch.float64, "sdpa"),
+}
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    dtype, implementation = WAYS[request.param]
+    if implementation == "blocked":
+        pytest.importorskip("numba")
+    return dtype, implementation
+
+
+def make_case(way, lengths=(70, 0, 1, 33), **sizes):
+    qkv, cu = make_inputs(lengths, dtype=way[0], **sizes)
+    upstream = torch.randn(qkv[0].shape, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
+    return qkv, cu, upstream.to(way[0])
+
+
+def run(way, qkv, cu, upstream, max_seqlen=70, causal=True):
+    """out, dq, dk, dv"""
+    out = varlen_attention(*qkv, cu, max_seqlen, causal, implementation=way[1])
+    return [out.detach(), *torch.autograd.grad(out, qkv, upstream)]
+
+
+def assert_same(ours, expected):
+    for x, y in zip(ours, expected, strict=True):
+        assert x.dtype == y.dtype
+        assert torch.equal(x, y)
+
+
+# rounding of a result in units of its dtype; sums of products over 70 keys
+ROUNDING = {torch.float64: 1e-14, torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)], ids=str)
+def test_every_way_forward_and_gradients(way, heads, causal, monkeypatch):
+    monkeypatch.setattr(sdpa, "MAX_SCORES", 1 << 12)  # several blocks a sequence
+    qkv, cu, upstream = make_case(way, heads=heads[0], kv_heads=heads[1])
+    truth = [x.detach().double().requires_grad_() for x in qkv]
+    ref = varlen_attention_ref(*truth, cu, causal=causal)
+    exact = [ref, *torch.autograd.grad(ref, truth, upstream.double())]
+    for x, y in zip(run(way, qkv, cu, upstream, causal=causal), exact, strict=True):
+        assert x.dtype == way[0]
+        assert (x.double() - y).norm() <= ROUNDING[way[0]] * y.norm()
+
+
+LAYOUTS = {
+    "heads first": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "tokens last": lambda x: x.permute(1, 2, 0).contiguous().permute(2, 0, 1),
+    "every other": lambda x: torch.stack((x, x.new_zeros(()).expand_as(x)), -1).flatten(-2)[..., ::2],
+    "slice of a longer row": lambda x: torch.cat((x, x), 1)[:, : x.shape[1]],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_strides(way, layout):
+    qkv, cu, upstream = make_case(way)
+    expected = run(way, qkv, cu, upstream)
+    laid = [LAYOUTS[layout](x.detach()).requires_grad_() for x in qkv]
+    assert not all(x.is_contiguous() for x in laid)
+    assert_same(run(way, laid, cu, LAYOUTS[layout](upstream)), expected)
+
+
+def test_expanded_inputs(way):
+    (q, k, v), cu, upstream = make_case(way)
+    k, v = (x.detach()[:, :1].expand(-1, 2, -1).requires_grad_() for x in (k, v))
+    copies = [x.detach().clone().requires_grad_() for x in (k, v)]
+    assert_same(run(way, (q, k, v), cu, upstream), run(way, (q, *copies), cu, upstream))
+    flat = upstream[:1, :1, :1].expand_as(upstream)  # what out.sum() hands down
+    assert_same(run(way, (q, k, v), cu, flat), run(way, (q, k, v), cu, flat.clone()))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_offsets_of_either_integer_and_any_stride(way, dtype):
+    qkv, cu, upstream = make_case(way)
+    strided = torch.full((2 * len(cu),), -7, dtype=dtype)[::2]
+    strided.copy_(cu)
+    assert_same(run(way, qkv, strided, upstream), run(way, qkv, cu, upstream))
+
+
+@pytest.mark.parametrize("change", ["float64", "bfloat16", "device"])
+def test_process_wide_defaults_change_nothing(way, change):
+    qkv, cu, upstream = make_case(way)
+    expected = run(way, qkv, cu, upstream)
+    try:
+        if change == "device":
+            torch.set_default_device("meta")
+        else:
+            torch.set_default_dtype(getattr(torch, change))
+        got = run(way, qkv, cu, upstream)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert_same(got, expected)
+
+
+@pytest.mark.parametrize("where", ["both", "forward", "backward"])
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
+def test_autocast_rounds_nothing(way, where, autocast):
+    qkv, cu, upstream = make_case(way)
+    expected = run(way, qkv, cu, upstream)
+    with torch.autocast("cpu", autocast, enabled=where != "backward"):
+        out = varlen_attention(*qkv, cu, 70, implementation=way[1])
+    with torch.autocast("cpu", autocast, enabled=where != "forward"):
+        grads = torch.autograd.grad(out, qkv, upstream)
+    assert_same([out.detach(), *grads], expected)
+
+
+def test_autocast_leaves_the_reference_exact():
+    qkv, cu = make_inputs((5, 6), dtype=torch.float32)
+    expected = varlen_attention(*qkv, cu, 6, implementation="reference")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(varlen_attention(*qkv, cu, 6, implementation="reference"), expected)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "message"),
+    [
+        ([0, 4, 8], "cu_seqlens must run from 0 to 10, got 0 to 8"),
+        ([0, 4, 12], "cu_seqlens must run from 0 to 10, got 0 to 12"),
+        ([2, 4, 10], "cu_seqlens must run from 0 to 10, got 2 to 10"),
+        ([0, 6, 4, 10], r"cu_seqlens must not fall, got \[0, 6, 4, 10\]"),
+        ([0], "cu_seqlens must run from 0 to 10, got 0 to 0"),
+    ],
+)
+@pytest.mark.parametrize("implementation", ["auto", "sdpa", "reference"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bad_offsets_are_named(offsets, message, implementation, dtype):
+    qkv, _ = make_inputs((10,), dtype=dtype)
+    with pytest.raises(ValueError, match=message):
+        varlen_attention(*qkv, torch.tensor(offsets), 10, implementation=implementation)
+
+
+@pytest.mark.parametrize("layout", [None, "heads first"])
+def test_opcheck(way, layout):
+    qkv, cu, upstream = make_case(way, lengths=(5, 0, 3))
+    if layout:
+        qkv = [LAYOUTS[layout](x.detach()).requires_grad_() for x in qkv]
+    options = (5, True, 0.3, way[1])
+    torch.library.opcheck(OPS.varlen_attention.default, (*qkv, cu, *options))
+    out, lse = OPS.varlen_attention(*(x.detach() for x in qkv), cu, *options)
+    detached = [x.detach() for x in qkv]
+    torch.library.opcheck(
+        OPS.varlen_attention_backward.default, (upstream, *detached, out, lse, cu, *options)
+    )
+
+
+def test_compiles_as_one_graph_for_all_lengths(way):
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(varlen_attention, fullgraph=True, dynamic=True, backend=count)
+    for lengths in ((9, 4, 2), (5, 30), (1, 2, 3)):
+        qkv, cu, upstream = make_case(way, lengths)
+        expected = run(way, qkv, cu, upstream, max(lengths))
+        out = compiled(*qkv, cu, max(lengths), implementation=way[1])
+        assert_same([out.detach(), *torch.autograd.grad(out, qkv, upstream)], expected)
+    assert len(graphs) <= 2  # the number of sequences, 3 then 2, becomes a symbol
+
+
+def test_compiles_through_aot_with_its_own_choice():
+    qkv, cu, upstream = make_case((torch.float32, "auto"))
+    compiled = torch.compile(varlen_attention, fullgraph=True, backend="aot_eager")
+    out = compiled(*qkv, cu, 70)
+    expected = run((torch.float32, "auto"), qkv, cu, upstream)
+    assert_same([out.detach(), *torch.autograd.grad(out, qkv, upstream)], expected)
 
 
 @pytest.mark.parametrize(
@@ -80,72 +262,19 @@ def test_no_tokens():
         ({"k": torch.zeros(19, 2, 8).double()}, r"k must have shape \(20, any, 8\), got \(19, 2, 8\)"),
         ({"v": torch.zeros(20, 2, 8)}, "v must be float64, got float32"),
         ({"q": torch.zeros(20, 3, 8).double()}, "heads of q must be a multiple of those of k, got 3 and 2"),
-        ({"cu_seqlens": torch.tensor([0, 20])}, "cu_seqlens must be int32, got int64"),
-        ({"cu_seqlens": torch.tensor([0, 19]).int(), "validate": True}, "cu_seqlens must run from 0 to 20"),
-        ({"max_seqlen": 11, "validate": True}, "max_seqlen must be >= the longest sequence, 12, got 11"),
+        ({"q": torch.zeros(20, 4, 0).double()}, r"k must have shape \(20, any, 0\)"),
+        ({"cu_seqlens": torch.tensor([0.0, 20.0])}, "cu_seqlens must be int32 or int64, got float32"),
+        ({"cu_seqlens": torch.tensor([], dtype=torch.int32)}, "must run from 0 to 20, got no entry"),
+        ({"max_seqlen": 11}, "max_seqlen must be >= the longest sequence, 12, got 11"),
         ({"implementation": "flash"}, "implementation must be one of"),
+        (
+            {"implementation": "blocked"},
+            "needs numba and float32 or bfloat16 CPU tensors, got float64 on cpu",
+        ),
+        ({"implementation": "torch"}, "'torch' needs float16 or bfloat16 CUDA tensors, got float64 on cpu"),
     ],
 )
 def test_bad_input(change, message):
     (q, k, v), cu = make_inputs(LENGTHS["ragged"])
     with pytest.raises(ValueError, match=message):
         varlen_attention(**(dict(q=q, k=k, v=v, cu_seqlens=cu, max_seqlen=12) | change))
-
-
-def tiny_model(kind):
-    transformers = pytest.importorskip("transformers")
-    sizes = dict(
-        vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=2, max_position_embeddings=128,
-        num_attention_heads=4, num_key_value_heads=2,
-    )  # fmt: skip
-    config = {
-        "qwen3": transformers.Qwen3Config,
-        "qwen2": transformers.Qwen2Config,
-        "llama": transformers.LlamaConfig,
-    }
-    torch.manual_seed(0)
-    more = {"head_dim": 8} if kind == "qwen3" else {}
-    model = transformers.AutoModelForCausalLM.from_config(config[kind](**sizes, **more), dtype=torch.float64)
-    return model.eval()
-
-
-@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama"])
-def test_hugging_face_models_run_packed_exactly(kind):
-    model, name = tiny_model(kind), register_attention()
-    lengths = (6, 1, 13)
-    ids = torch.randint(50, (20,), generator=torch.Generator().manual_seed(0))
-    cu = torch.tensor([0, *lengths]).cumsum(0).int()
-    positions = torch.cat([torch.arange(n) for n in lengths])
-
-    model.set_attn_implementation("eager")
-    alone = torch.cat([model(input_ids=part[None]).logits[0] for part in ids.split(lengths)])
-    alone_grads = torch.autograd.grad(alone.square().sum(), list(model.parameters()))
-    model.set_attn_implementation(name)
-    packed = model(
-        input_ids=ids[None], position_ids=positions[None], cu_seqlens=cu, max_seqlen=13, use_cache=False
-    ).logits[0]
-    packed_grads = torch.autograd.grad(packed.square().sum(), list(model.parameters()))
-    torch.testing.assert_close(packed, alone)
-    for x, y in zip(packed_grads, alone_grads, strict=True):
-        # the models' norms, rotary angles and eager softmax compute in float32 whatever the dtype
-        torch.testing.assert_close(x, y, rtol=1e-4, atol=2e-5)
-
-    rows = model(input_ids=ids.view(2, 10), use_cache=False).logits  # without cu_seqlens: a row is a sequence
-    model.set_attn_implementation("eager")
-    torch.testing.assert_close(rows, model(input_ids=ids.view(2, 10)).logits)
-
-
-def test_hugging_face_refuses_what_it_would_get_wrong():
-    model = tiny_model("llama")
-    model.set_attn_implementation(register_attention())
-    ids = torch.zeros(2, 5, dtype=torch.int64)
-    mask = torch.ones(2, 5, dtype=torch.int64)
-    model(input_ids=ids, attention_mask=mask, use_cache=False)
-    mask[1, 3:] = 0
-    with pytest.raises(ValueError, match="takes cu_seqlens, got a padding mask"):
-        model(input_ids=ids, attention_mask=mask, use_cache=False)
-    with pytest.raises(ValueError, match="cu_seqlens needs one packed row and max_seqlen, got 2 rows"):
-        model(input_ids=ids, cu_seqlens=torch.tensor([0, 10]).int(), max_seqlen=5, use_cache=False)
-    with pytest.raises(ValueError, match="no key/value cache: 1 queries, 6 keys"):
-        cache = model(input_ids=ids, use_cache=True).past_key_values
-        model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)

@@ -12,7 +12,6 @@ Axis letters: H key heads, G query heads per key head, R = G x query tokens, N k
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,68 +23,66 @@ MAX_BLOCK = 128  # tokens of a query block
 MAX_SCORES = 1 << 22  # of a block
 
 
-def blocked(
-    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, causal: bool, scale: float | None
-) -> Tensor:
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    out: Tensor = _Attention.apply(q, k, v, cu_seqlens.tolist(), causal, scale)
-    return out
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, bounds: list[int], causal: bool, scale: float
+) -> tuple[Tensor, Tensor]:
+    """out [T, Hq, D] and the log of the normaliser, [H, T * G] float32."""
+    q, k, v = _by_key_head(q, k.shape[1]), k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
+    num_heads, num_tokens, group, dim = q.shape
+    out = q.new_empty(num_tokens, num_heads * group, dim)
+    lse = q.new_empty(num_heads, num_tokens * group, dtype=torch.float32)
+    exact_q, exact_k, scratch = q.float(), k.float().mT, _Scratch(q, bounds)
+    for start, stop, a, b in scratch.blocks():
+        end = b if causal else stop
+        scores, p = scratch.scores(group * (b - a), end - start)
+        normaliser = lse[:, group * a : group * b]
+        torch.bmm(exact_q[:, a:b].flatten(1, 2), exact_k[:, :, start:end], out=scores)
+        _softmax(
+            as_numpy(scores),
+            a - start,
+            causal,
+            scale,
+            as_numpy(p),
+            as_numpy(normaliser),
+        )
+        _scatter(as_numpy(torch.bmm(p, v[:, start:end])), as_numpy(out[a:b]))
+    return out, lse
 
 
-class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bounds: list[int], causal: bool, scale: float
-    ) -> Tensor:
-        q, k, v = _by_key_head(q, k.shape[1]), k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
-        num_heads, num_tokens, group, dim = q.shape
-        out = q.new_empty(num_tokens, num_heads * group, dim)
-        lse = torch.empty(num_heads, num_tokens * group)
-        exact_q, exact_k, scratch = q.float(), k.float().mT, _Scratch(q, bounds)
-        for start, stop, a, b in scratch.blocks():
-            end = b if causal else stop
-            scores, p = scratch.scores(group * (b - a), end - start)
-            normaliser = lse[:, group * a : group * b]
-            torch.bmm(exact_q[:, a:b].flatten(1, 2), exact_k[:, :, start:end], out=scores)
-            _softmax(
-                as_numpy(scores),
-                a - start,
-                causal,
-                scale,
-                as_numpy(p),
-                as_numpy(normaliser),
-            )
-            _scatter(as_numpy(torch.bmm(p, v[:, start:end])), as_numpy(out[a:b]))
-        ctx.save_for_backward(q, k, v, out, lse)
-        ctx.options = bounds, causal, scale
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        q, k, v, out, lse = ctx.saved_tensors
-        bounds, causal, scale = ctx.options
-        num_heads, num_tokens, group, dim = q.shape
-        delta = _by_key_head((dout.float() * out.float()).sum(-1, keepdim=True), num_heads).view(lse.shape)
-        dout = _by_key_head(dout, num_heads)
-        dq, dk, dv = torch.zeros(q.shape), torch.empty_like(k), torch.empty_like(v)
-        exact_q, exact_k, scratch = q.float(), k.float(), _Scratch(q, bounds)
-        for start, stop, a, b in scratch.blocks():
-            first = a if causal else start
-            scores, p = scratch.scores(b - a, group * (stop - first))
-            ds = scratch.gradients(p)
-            queries, upstream = q[:, first:stop].flatten(1, 2), dout[:, first:stop].flatten(1, 2)
-            torch.bmm(exact_k[:, a:b], exact_q[:, first:stop].flatten(1, 2).mT, out=scores)
-            torch.bmm(v[:, a:b], upstream.mT, out=ds)
-            normaliser, mean = (x[:, group * first : group * stop].contiguous() for x in (lse, delta))
-            _softmax_gradient(
-                as_numpy(scores), as_numpy(ds), group, causal, scale, as_numpy(normaliser), as_numpy(mean),
-                as_numpy(p),
-            )  # fmt: skip
-            torch.bmm(p, upstream, out=dv[:, a:b])
-            torch.bmm(ds, queries, out=dk[:, a:b])
-            dq[:, first:stop].flatten(1, 2).add_(torch.bmm(ds.mT, k[:, a:b]))
-        dq = dq.transpose(0, 1).reshape(num_tokens, -1, dim).to(q.dtype)
-        return dq, dk.transpose(0, 1), dv.transpose(0, 1), None, None, None
+def backward(
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    bounds: list[int],
+    causal: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = _by_key_head(q, k.shape[1]), k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
+    num_heads, num_tokens, group, dim = q.shape
+    delta = _by_key_head((dout.float() * out.float()).sum(-1, keepdim=True), num_heads).view(lse.shape)
+    dout = _by_key_head(dout, num_heads)
+    dq, dk, dv = torch.zeros_like(q, dtype=torch.float32), torch.empty_like(k), torch.empty_like(v)
+    exact_q, exact_k, scratch = q.float(), k.float(), _Scratch(q, bounds)
+    for start, stop, a, b in scratch.blocks():
+        first = a if causal else start
+        scores, p = scratch.scores(b - a, group * (stop - first))
+        ds = scratch.gradients(p)
+        queries, upstream = q[:, first:stop].flatten(1, 2), dout[:, first:stop].flatten(1, 2)
+        torch.bmm(exact_k[:, a:b], exact_q[:, first:stop].flatten(1, 2).mT, out=scores)
+        torch.bmm(v[:, a:b], upstream.mT, out=ds)
+        normaliser, mean = (x[:, group * first : group * stop].contiguous() for x in (lse, delta))
+        _softmax_gradient(
+            as_numpy(scores), as_numpy(ds), group, causal, scale, as_numpy(normaliser), as_numpy(mean),
+            as_numpy(p),
+        )  # fmt: skip
+        torch.bmm(p, upstream, out=dv[:, a:b])
+        torch.bmm(ds, queries, out=dk[:, a:b])
+        dq[:, first:stop].flatten(1, 2).add_(torch.bmm(ds.mT, k[:, a:b]))
+    dq = dq.transpose(0, 1).reshape(num_tokens, num_heads * group, dim).to(q.dtype)
+    return dq, dk.transpose(0, 1).contiguous(), dv.transpose(0, 1).contiguous()
 
 
 class _Scratch:
@@ -97,7 +94,7 @@ class _Scratch:
         longest = max((stop - start for start, stop in pairwise(bounds)), default=0)
         per_token = self.num_heads * group * longest
         self.block = max(1, min(MAX_BLOCK, longest, MAX_SCORES // max(1, per_token)))
-        self._scores = torch.empty(self.block * per_token)
+        self._scores = q.new_empty(self.block * per_token, dtype=torch.float32)
         self._p = self._scores if q.dtype == torch.float32 else q.new_empty(len(self._scores))
         self._ds: Tensor | None = None
 
@@ -121,7 +118,8 @@ class _Scratch:
 
 def _by_key_head(x: Tensor, num_kv_heads: int) -> Tensor:
     """[T, H * G, D] -> [H, T, G, D]: the rows of a block of tokens lie together."""
-    return x.view(len(x), num_kv_heads, -1, x.shape[-1]).transpose(0, 1).contiguous()
+    num_tokens, num_heads, dim = x.shape
+    return x.view(num_tokens, num_kv_heads, num_heads // num_kv_heads, dim).transpose(0, 1).contiguous()
 
 
 @jit
