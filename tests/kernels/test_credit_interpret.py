@@ -72,6 +72,16 @@ def test_groups_match_the_loop(switches):
         np.testing.assert_allclose(out, group_loop(scores, group, list(unit), **same), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", ["none", "std", "batch_std"])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan, 1e200, 1e-200], ids=str)
+def test_scores_at_the_ends_of_float64(scale, bad):
+    scores, group = np.array([1.0, bad, -bad, 2.0, 2.0, 5.0, bad]), np.array([0, 0, 0, 1, 1, 1, 2])
+    same = {"scale": scale, "eps": 0.0}
+    runs = [group_advantages(scores, group, **same, backend=b) for b in ("triton", "reference", "cpu")]
+    for run in runs[1:]:
+        np.testing.assert_allclose(runs[0], run, rtol=1e-12)
+
+
 def test_equal_scores_give_exactly_zero():
     scores, group = np.full(40, 0.1, np.float32), np.repeat([1, 2], 20)
     for baseline, scale in product(("mean", "leave_one_out"), ("none", "std", "batch_std")):

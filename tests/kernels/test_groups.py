@@ -152,3 +152,29 @@ def test_bad_input_is_named(change, message, monkeypatch):
 def test_opcheck(backend):
     rows = [torch.from_numpy(x) for x in make_rows(0, dtype=np.float32).values()]
     torch.library.opcheck(group_op, (*rows, None, "episode", "mean", "std", "zero", 1e-6, backend))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("scale", ["none", "std", "batch_std"])
+@pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
+def test_scores_at_the_ends_of_float64(backend, scale, baseline):
+    def of(scores, **options):
+        group = np.array([0, 0, 0, 1, 1, 2])
+        scores = np.array([*scores, 2.0, 4.0, 5.0])
+        options = {"scale": scale, "baseline": baseline, "backend": backend} | options
+        return group_advantages(scores, group, **options)
+
+    for bad in (np.inf, -np.inf, np.nan):
+        for place in range(3):
+            scores = [1.0, 2.0, 3.0]
+            scores[place] = bad
+            out = of(scores)
+            assert np.isnan(out[:3]).all() and out[5] == 0
+            assert np.isnan(out[3:5]).all() if scale == "batch_std" else np.isfinite(out[3:5]).all()
+    if scale != "none":
+        assert np.isnan(of([1e200, 2e200, 4e200])[:3]).all()  # the squares overflow
+    if scale == "std":
+        assert of([0.0, 1e-200, 0.0], eps=0.0)[:3].tolist() == [0.0, 0.0, 0.0]  # and underflow
+        assert of([0.0, 1e-150, 0.0], eps=0.0)[1] == pytest.approx(
+            3**0.5 * (2 / 3 if baseline == "mean" else 1)
+        )

@@ -7,6 +7,15 @@ from ..anchors.cpu import dense_ids, pair_ids
 
 
 @njit
+def deviation_of(squares, num_units, eps):
+    """std + eps; infinite where that is 0 (what is divided becomes 0), NaN where the squares overflow."""
+    deviation = np.sqrt(squares / max(num_units - 1, 1)) + eps
+    if deviation == 0.0:
+        return np.inf
+    return deviation if np.isfinite(deviation) else np.nan
+
+
+@njit
 def group_bracket(scores, include, unit, n, num_units, loo, scale, keep, eps, unit_rows, unit_mean, out):
     """Advantages of one group of n rows, save for the division by the batch's deviation.
 
@@ -33,6 +42,8 @@ def group_bracket(scores, include, unit, n, num_units, loo, scale, keep, eps, un
             units += 1
     others = max(units - 1, 1)
     average = total / max(units, 1)
+    if not np.isfinite(total):
+        total = average = np.nan  # of one score that is not finite the others would be infinitely far
     factor = 1.0
     if scale == 1:
         squares = 0.0
@@ -40,8 +51,7 @@ def group_bracket(scores, include, unit, n, num_units, loo, scale, keep, eps, un
             if include[i]:
                 d = scores[i] - first - average
                 squares += d * d / unit_rows[unit[i]]
-        deviation = np.sqrt(squares / others) + eps
-        factor = 1.0 / deviation if deviation > 0.0 else 0.0
+        factor = 1.0 / deviation_of(squares, units, eps)
     squares = 0.0
     for i in range(n):
         if not include[i]:
@@ -50,7 +60,8 @@ def group_bracket(scores, include, unit, n, num_units, loo, scale, keep, eps, un
             out[i] = scores[i] if keep else 0.0
         else:
             d = scores[i] - first
-            out[i] = factor * (d - ((total - unit_mean[unit[i]]) / others if loo else average))
+            above = d - ((total - unit_mean[unit[i]]) / others if loo else average)
+            out[i] = factor * above if above != 0.0 else 0.0
         if scale == 2 and include[i]:
             squares += out[i] * out[i] / unit_rows[unit[i]]
     return squares, units
@@ -58,7 +69,7 @@ def group_bracket(scores, include, unit, n, num_units, loo, scale, keep, eps, un
 
 @njit
 def divide_by_deviation(out, squares, num_units, eps):
-    deviation = np.sqrt(squares / max(num_units - 1, 1)) + eps
+    deviation = deviation_of(squares, num_units, eps)
     for i in range(len(out)):
         if out[i] != 0.0:
             out[i] /= deviation

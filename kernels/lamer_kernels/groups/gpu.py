@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..anchors.gpu import changes, lexsort, offsets
+from .reference import divide
 
 BLOCK_S = 128
 
@@ -87,15 +88,17 @@ def group_advantages(
     else:
         unit_first, unit_total, _, _ = per_row(unit_starts, unit, False)
         out = d - (total - (unit_first - first + unit_total)) / others
+    # of one score that is not finite the others would be infinitely far
+    out = torch.where(total.isfinite(), out, float("nan"))
     if scale == "std":
-        out = torch.where(out == 0, 0, out / ((squares / others).sqrt() + eps))
+        out = divide(out, squares / others, eps)
     out = torch.where(n > 1, out, 0 if singleton == "zero" else s)
     if include is not None:
         out = torch.where(include[order], out, 0)
         new_unit = new_unit & include[order]
     if scale == "batch_std":
         variance = (share * out * out).sum() / (new_unit.sum() - 1).clamp(min=1)
-        out = torch.where(out == 0, 0, out / (variance.sqrt() + eps))
+        out = divide(out, variance, eps)
     result = torch.empty_like(scores)
     result[order] = out.to(scores.dtype)
     return result

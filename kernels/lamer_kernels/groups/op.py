@@ -50,7 +50,9 @@ def group_advantages(
     | REINFORCE++-baseline | mean          | batch_std |
     | REINFORCE++          | mean, with one group for the whole batch | std |
 
-    A group whose scores are all equal gives exactly 0. So does a group of one unit (nothing to compare with);
+    A score that is not finite, or squares that overflow, make the group NaN (under batch_std the batch).
+    A group whose scores are all equal gives exactly 0, and so does one whose deviation + eps is 0 (eps = 0,
+    differences below 1e-162 that square to 0). So does a group of one unit (nothing to compare with);
     ``singleton="score"`` keeps its raw score instead, as GRPO's and GiGPO's released code does.
 
     Args:

@@ -39,15 +39,17 @@ def group_advantages_ref(
     mean = total / n
     others = (n - 1).clamp(min=1)
     advantages = d - ((total - own) / others if baseline == "leave_one_out" else mean)
+    # of one score that is not finite the others would be infinitely far
+    advantages = torch.where(total.isfinite(), advantages, float("nan"))
     if singleton == "zero":
         advantages = torch.where(n > 1, advantages, 0)
     else:
         advantages = torch.where(n > 1, advantages, s)
     if scale == "std":
         variance = s.new_zeros(num_groups).index_add(0, g, share * (d - mean) ** 2)[g] / others
-        advantages = torch.where(n > 1, _divide(advantages, variance, eps), advantages)
+        advantages = torch.where(n > 1, divide(advantages, variance, eps), advantages)
     elif scale == "batch_std":
-        advantages = _divide(advantages, (share * advantages**2).sum() / max(num_units - 1, 1), eps)
+        advantages = divide(advantages, (share * advantages**2).sum() / max(num_units - 1, 1), eps)
     return out.index_copy(0, rows, advantages)
 
 
@@ -62,6 +64,7 @@ def _units(g: Tensor, rows: Tensor, trial: Tensor | None, episode: Tensor | None
     return pair_ids_ref(unit, episode[rows])
 
 
-def _divide(x: Tensor, variance: Tensor, eps: float) -> Tensor:
-    """x / (std + eps), 0 where x is 0 (also for eps = 0)."""
-    return torch.where(x == 0, 0, x / (variance.sqrt() + eps))
+def divide(x: Tensor, variance: Tensor, eps: float) -> Tensor:
+    """x / (std + eps); 0 where x or the divisor is 0, NaN where the variance overflows."""
+    deviation = torch.where(variance.isinf(), float("nan"), variance.sqrt() + eps)
+    return torch.where((x == 0) | (deviation == 0), 0, x / deviation)

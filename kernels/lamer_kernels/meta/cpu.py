@@ -4,7 +4,7 @@ import numpy as np
 
 from .._numba import njit
 from ..anchors.cpu import number_pairs
-from ..groups.cpu import divide_by_deviation, group_bracket, group_starts
+from ..groups.cpu import deviation_of, divide_by_deviation, group_bracket, group_starts
 from ..returns.cpu import trial_returns
 
 
@@ -65,13 +65,13 @@ def step_bracket(
         if count[k] > 1 and loo:
             factor *= count[k] / (count[k] - 1.0)  # S - mean of the others = n / (n - 1) (S - mean)
         if scale == 1:
-            deviation = np.sqrt(squares[k] / max(count[k] - 1, 1)) + eps
-            factor = factor / deviation if deviation > 0.0 else 0.0
-        squares[k] = factor
+            factor /= deviation_of(squares[k], count[k], eps)
+        squares[k] = factor if np.isfinite(total[k]) else np.nan
     for i in range(n):
         k = ids[i]
-        if count[k] > 1:
-            out[i] += squares[k] * (returns[i] - first[k] - total[k])
+        above = returns[i] - first[k] - total[k]
+        if count[k] > 1 and above != 0.0:
+            out[i] += squares[k] * above
 
 
 @njit
