@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 
-from lamer_fast import recipe
+from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
+from lamer_fast.eval.command import resolve_target
 from lamer_fast.rollout.make_env import eval_seeds, make_env
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
+from lamer_fast.schema import Range
 from lamer_fast.text import printable
 
 MAX_TEXT = 5_000  # characters shown of one board or reply
 
 
-def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "lamer-fast play",
-        description="Shows one trial of a policy, turn by turn, or lets you play one.",
-        epilog="Any setting is a flag, e.g. --env.num-mines 5.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("target", help="a run folder, or a recipe")
-    parser.add_argument("--me", action="store_true", help="you play")
-    parser.add_argument("--board", type=int, default=0, help="which of the distinct boards of the test split")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
-    parser.add_argument("--pause", type=float, default=0.4, help="seconds between turns")
-    options, overrides = parser.parse_known_args(argv)
+@dataclass(frozen=True)
+class PlayOptions:
+    me: bool = False
+    """You play."""
+    board: Annotated[int, Range(0, 1_000_000)] = 0
+    """Which of the distinct boards of split `test`, from 0."""
+    seed: Annotated[int, Range(0)] = 0
+    """Of the sampling."""
+    pause: Annotated[float, Range(0, 3600)] = 0.4
+    """Seconds between turns."""
 
-    from lamer_fast.eval.command import run_config
 
-    folder = Path(options.target)
-    is_run = (folder / "config.json").is_file()
-    config = run_config(folder) if is_run else recipe.resolve(options.target)
-    config = recipe.apply(config, recipe.parse_overrides(overrides))
+COMMAND = Command(
+    "play",
+    "Show one trial of a policy, turn by turn, or play one yourself.",
+    PlayOptions,
+    Target("RUN|RECIPE", "a run folder, or a recipe (then its base model plays)"),
+    Config,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    target, options, overrides = COMMAND.parse(argv)
+    config, _ = resolve_target(target, overrides)
     prepare_for(config)
-    if options.board < 0:
-        raise ValueError(f"--board {options.board}: boards are numbered from 0")
     seeds = eval_seeds(config.env, "test", options.board + 1)
     if len(seeds) <= options.board:
         raise ValueError(f"--board {options.board}: the test split has {len(seeds)} boards")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from lamer_fast import recipe
+from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.rollout.samplers.vllm_env import on_cpu, prepare_environment
 from lamer_fast.text import duration, printable
@@ -42,12 +42,24 @@ class Result:
     seconds: float
 
 
-def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser("lamer-fast doctor", description=__doc__, allow_abbrev=False)
-    parser.add_argument("recipe", nargs="?", default="minesweeper-tiny")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    options, overrides = parser.parse_known_args(argv)
-    config = recipe.resolve(options.recipe, overrides)
+@dataclass(frozen=True)
+class DoctorOptions:
+    json: bool = False
+    """One JSON object instead of lines."""
+
+
+COMMAND = Command(
+    "doctor",
+    "Prove on this machine, in about a minute, that the pieces agree. Exit status 1 when something is wrong.",
+    DoctorOptions,
+    Target("RECIPE", "a shipped recipe's name or a TOML file: its model is tried", "minesweeper-tiny"),
+    Config,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    target, options, overrides = COMMAND.parse(argv)
+    config = recipe.resolve(target, overrides)
 
     if find_spec("vllm"):  # one check runs it
         prepare_environment(cpu=on_cpu(config))
@@ -59,7 +71,7 @@ def run(argv: list[str]) -> int:
             print(line(result), flush=True)
     ok = all(r.status != "fail" for r in results)
     if options.json:
-        content = {"recipe": options.recipe, "ok": ok, "checks": [asdict(r) for r in results]}
+        content = {"recipe": target, "ok": ok, "checks": [asdict(r) for r in results]}
         print(json.dumps(content, indent=1))
     else:
         print(f"{verdict(results)} in {duration(time.monotonic() - started)}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from lamer_fast import recipe
+from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.display import Progress
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
+from lamer_fast.schema import Range
 
 if TYPE_CHECKING:
     from lamer_fast.eval.success import Evaluation
@@ -20,38 +22,55 @@ if TYPE_CHECKING:
 MAX_TASKS = 2048
 
 
-def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "lamer-fast eval",
-        description="Plays distinct held-out boards: one trial with reflections and K independent attempts.",
-        epilog="Any setting is a flag: --env.num-mines 5 for harder boards, --rollout.temperature 0.7.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("target", help="a run folder, or a recipe (its base model is evaluated)")
-    parser.add_argument("--split", choices=("valid", "test"), default="test")
-    parser.add_argument(
-        "--tasks", type=int, default=None, help=f"boards; default {MAX_TASKS} or all there are"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
-    parser.add_argument("--label", default=None, help="store the result in the run as eval/LABEL.json")
-    options, overrides = parser.parse_known_args(argv)
-    if options.tasks is not None and options.tasks < 2:
-        raise ValueError(f"--tasks {options.tasks}: an interval needs at least 2 boards")
+@dataclass(frozen=True)
+class EvalOptions:
+    split: Literal["valid", "test"] = "test"
+    """Boards of that split."""
+    tasks: Annotated[int, Range(2)] | None = None
+    """Boards; without it as many as there are, up to 2048. An interval needs two."""
+    seed: Annotated[int, Range(0)] = 0
+    """Of the sampling."""
+    label: str | None = None
+    """Store the result in the run, as eval/LABEL.json."""
+
+
+COMMAND = Command(
+    "eval",
+    "Play distinct held-out boards: one trial with reflections, and K independent attempts.",
+    EvalOptions,
+    Target("RUN|RECIPE", "a run folder, or a recipe (then its base model is evaluated)"),
+    Config,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    target, options, overrides = COMMAND.parse(argv)
     if options.label is not None and Path(options.label).name != options.label:
         raise ValueError(f"--label {options.label!r} has a path in it")
-
-    folder = Path(options.target) if (Path(options.target) / "config.json").is_file() else None
-    config = run_config(folder) if folder else recipe.resolve(options.target)
-    config = recipe.apply(config, recipe.parse_overrides(overrides))
-    prepare_for(config)
+    config, folder = resolve_target(target, overrides)
     if options.label and not folder:
-        raise ValueError(f"--label needs a run folder, {options.target!r} is a recipe")
+        raise ValueError(f"--label needs a run folder, {target!r} is a recipe")
+    prepare_for(config)
 
     evaluation = evaluate_policy(config, split=options.split, tasks=options.tasks, seed=options.seed)
-    print(table({options.target: evaluation}))
+    print(table({target: evaluation}))
     if folder and options.label:
         store(folder, options.label, num_iterations(folder), evaluation)
     return 0
+
+
+def resolve_target(target: str, overrides: Sequence[str]) -> tuple[Config, Path | None]:
+    """(validated configuration, run folder or None) of a run, or of a recipe. A folder here comes first."""
+    folder = Path(target)
+    if not folder.is_dir():
+        return recipe.resolve(target, overrides), None
+    if target in recipe.names():
+        print(f"note: {target} is the run folder here, not the recipe of that name", flush=True)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{target} is no run folder: it has no config.json")
+    config = recipe.apply(run_config(folder), recipe.parse_overrides(overrides))
+    config.validate()
+    return config, folder
 
 
 def run_config(folder: Path) -> Config:

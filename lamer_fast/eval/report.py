@@ -3,15 +3,17 @@
 Texts of models and boards reach the page as JSON and are only ever set as text, never as markup.
 """
 
-import argparse
 import gzip
 import json
 import math
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lamer_fast.cli.flags import Command, Target
 from lamer_fast.text import printable
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -86,12 +88,23 @@ def write_report(run: Path) -> Path:
     return page
 
 
-def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser("lamer-fast report", description="Write report.html of a run.")
-    parser.add_argument("run", type=Path, help="a folder such as runs/minesweeper-tiny")
-    options = parser.parse_args(argv)
+@dataclass(frozen=True)
+class ReportOptions:
+    pass
+
+
+COMMAND = Command(
+    "report",
+    "Write the report page of a run, report.html in its folder.",
+    ReportOptions,
+    Target("RUN", "a folder such as runs/minesweeper-tiny"),
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    target, _, _ = COMMAND.parse(argv)
     try:
-        print(write_report(options.run))
+        print(write_report(Path(target)))
     except (OSError, ValueError, KeyError) as e:
         print(f"lamer-fast report: {type(e).__name__}: {printable(str(e), MAX_TEXT)}", file=sys.stderr)
         return 2

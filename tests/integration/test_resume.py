@@ -80,7 +80,7 @@ def start(recipe: Path, runs: Path) -> subprocess.Popen:
     command = [
         sys.executable,
         "-m",
-        "lamer_fast.cli",
+        "lamer_fast",
         "train",
         str(recipe),
         "--name",

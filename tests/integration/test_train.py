@@ -109,7 +109,7 @@ def test_errors_come_before_work(tmp_path, tiny_folder, capsys):
         assert train_main(recipe, tmp_path / "runs", *overrides) == 2
         return capsys.readouterr().err
 
-    assert "did you mean 'algo.gamma_step'" in error("--algo.gama-step", "1")
+    assert "did you mean '--algo.gamma-step'" in error("--algo.gama-step", "1")
     assert f"model.path = '{tmp_path}/none'" in error("--model.path", f"{tmp_path}/none")
     assert "rollout.max_sequence_tokens = 60" in error(
         "--rollout.max-sequence-tokens", "60", "--rollout.max-reply-tokens", "50"
@@ -150,4 +150,4 @@ def test_command_line_answers_without_torch():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "no command 'trian'" in done.stderr and "unknown key 'nonsense'" in done.stderr
+    assert "no command 'trian'" in done.stderr and "unknown flag '--nonsense'" in done.stderr

@@ -1,0 +1,61 @@
+"""The command `lamer-fast`: parses and checks everything before torch is imported."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from lamer_fast import __version__
+from lamer_fast.recipe import nearest
+from lamer_fast.text import printable
+
+# command -> (module with `run(argv) -> exit status` and `COMMAND`, help), imported only when it runs
+COMMANDS = {
+    "train": ("lamer_fast.cli.train", "train an agent by a recipe, or resume its run"),
+    "eval": ("lamer_fast.eval.command", "success@1..K of a run or model on held-out boards"),
+    "warmstart": ("lamer_fast.warmstart.command", "make a base model from expert trials"),
+    "play": ("lamer_fast.play", "watch one trial in the terminal, or play it yourself"),
+    "report": ("lamer_fast.eval.report", "write the report page of a run"),
+    "doctor": ("lamer_fast.doctor.command", "say what this machine can run, and what is missing"),
+}
+
+
+MAX_ERROR = 4000  # characters; it may quote a file, a model or an environment
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a text of any language on a terminal of any
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"lamer-fast {__version__}")
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        print(
+            f"lamer-fast: no command {command!r}{nearest(command, COMMANDS)}; there are: {known}",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        return int(import_module(COMMANDS[command][0]).run(rest) or 0)
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError) as error:  # what the user can mend; all else keeps its traceback
+        print(f"lamer-fast {command}: {printable(str(error), MAX_ERROR)}", file=sys.stderr)
+        return 2
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "usage: lamer-fast COMMAND ...\n\n" + "\n".join(lines) + "\n\nMore: lamer-fast COMMAND --help"

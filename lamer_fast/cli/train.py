@@ -1,0 +1,44 @@
+"""`lamer-fast train`: trains by a recipe, resumes its run, or says what it would take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lamer_fast import recipe
+from lamer_fast.cli.flags import Command, Target
+from lamer_fast.config import Config
+from lamer_fast.rollout.samplers.vllm_env import prepare_for
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    dry_run: bool = False
+    """Print settings and estimates, train nothing."""
+    overwrite: bool = False
+    """Discard an earlier run of this name."""
+    runs: Path = Path("runs")
+    """Folder of the runs."""
+
+
+COMMAND = Command(
+    "train",
+    "Train by a recipe. The same command again resumes the run where its last checkpoint is. A setting that "
+    "is not given has the recipe's value, or else the default shown here; --dry-run prints them as resolved.",
+    TrainOptions,
+    Target("RECIPE", f"a shipped recipe's name ({', '.join(recipe.names())}) or a TOML file"),
+    Config,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    target, options, overrides = COMMAND.parse(argv)
+    config = recipe.resolve(target, overrides)
+    prepare_for(config)
+
+    from lamer_fast import train  # torch from here on
+
+    if options.dry_run:
+        return train.dry_run(config)
+    return train.run(config, runs=options.runs, overwrite=options.overwrite)
