@@ -2,7 +2,10 @@
 
 An environment is a batch of `num_envs` independent boards, numbered from 0. A call names the boards it
 concerns by `env_idx` ([B] int64, distinct, in any order); boards it does not name must stay as they are.
-Parsing a reply is the environment's business, limits on the number of turns are the caller's.
+Parsing a reply is the environment's business (`replies.py` helps), limits on the number of turns are the
+caller's. What fails on a board (an exception, or `TurnOut.error`) costs that board's trial; an answer of
+another type, shape or value than this page says ends the run. Calls come one at a time, not always from the
+same thread.
 `lamer_fast.envs.check_env` tests an implementation against this page; `toy.py` is a complete example.
 """
 
@@ -25,7 +28,7 @@ class TurnOut:
     """
 
     rewards: NDArray[np.float32]
-    """[B] float32, in the environment's own unit; 0 on a board that was already done."""
+    """[B] float32, in the environment's own unit, at most 1e12 in size; 0 where the board was done before."""
     done: NDArray[np.bool_]
     """[B] bool: the episode is over (won, lost, or cut off). Absorbing until `restart` or `reset`."""
     truncated: NDArray[np.bool_]
@@ -61,7 +64,10 @@ class TextBatchEnv(Protocol):
         ...
 
     def observe(self, env_idx: NDArray[np.int64]) -> list[str]:
-        """What the model sees of each board, [B] texts; does not change anything."""
+        """What the model sees of each board, [B] texts; does not change anything.
+
+        A text that no sequence can hold ends the trial as truncated.
+        """
         ...
 
     def task_prompt(self) -> str:

@@ -1,6 +1,8 @@
 """check_env: silent on sound environments, and each kind of violation is found and named."""
 
 import dataclasses
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -164,12 +166,82 @@ class OffersNonsense(NumberHunt):
         return [["guess 3"] for _ in env_idx]
 
 
+class ReadsTagsAsText(NumberHunt):
+    """Only fails once a hostile text stands where an action is expected."""
+
+    def step(self, replies, env_idx):
+        for reply in replies:
+            if reply.startswith("<action>"):
+                reply.removesuffix("</action>").encode()
+        return super().step(replies, env_idx)
+
+
+class DiesOfNul(NumberHunt):
+    def step(self, replies, env_idx):
+        if any("\x00" in reply for reply in replies if "<action>a" in reply):
+            raise SystemExit(139)
+        return super().step(replies, env_idx)
+
+
+class SharesAGenerator(NumberHunt):
+    """Its luck comes from one generator for all boards: the same game again is equal, beside others not."""
+
+    def reset(self, seeds, env_idx=None):
+        super().reset(seeds, env_idx)
+        self.luck = np.random.default_rng(0)
+
+    def step(self, replies, env_idx):
+        out = super().step(replies, env_idx)
+        for i in env_idx:
+            if not self.solved[i]:
+                self.texts[i] = f"You have {self.luck.integers(1000)} friends."
+        return dataclasses.replace(out, valid=np.ones(len(replies), bool))
+
+
+class DrawsFromTheClock(NumberHunt):
+    ticks = 0
+
+    def step(self, replies, env_idx):
+        out = super().step(replies, env_idx)
+        for i in env_idx:
+            DrawsFromTheClock.ticks += 1
+            self.texts[i] = f"Tick {DrawsFromTheClock.ticks}"
+        return dataclasses.replace(out, valid=np.ones(len(replies), bool))
+
+
+class BelongsToAThread(NumberHunt):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.owner = threading.get_ident()
+
+    def observe(self, env_idx):
+        if threading.get_ident() != self.owner:
+            raise RuntimeError("wrong thread")
+        return super().observe(env_idx)
+
+
+class Sleeps(NumberHunt):
+    def restart(self, env_idx):
+        time.sleep(0.02)
+        super().restart(env_idx)
+
+
+class TalksALot(NumberHunt):
+    def observe(self, env_idx):
+        return [text + "." * 200_000 for text in super().observe(env_idx)]
+
+
+class ReportsErrors(NumberHunt):
+    def step(self, replies, env_idx):
+        return dataclasses.replace(super().step(replies, env_idx), error=["offline"] * len(replies))
+
+
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        (WrongDtype, "step().rewards must be float32 of shape (6,), got float64"),
-        (WrongLength, "observe() of 6 boards returned 5 texts"),
-        (ObservesBytes, "observe() must return list[str], got list of ['bytes']"),
+        (WrongDtype, "step() returned rewards of dtype float64, expected float32"),
+        (WrongLength, "observe() returned 5 texts, expected 6"),
+        (ObservesBytes, "observe() returned a value of type bytes for board 0, expected a text"),
         (TouchesOthers, "step() changes boards that were not named"),
         (RestartsAll, "restart() changes boards that were not named"),
         (ComesBackToLife, "done is not absorbing"),
@@ -178,18 +250,58 @@ class OffersNonsense(NumberHunt):
         (SeedsByPosition, "the board of a seed depends on its position"),
         (ForgetsTheStart, "restart() does not give the start state"),
         (ObserveActs, "observe() changes what the next observe() returns"),
-        (GarbageCounts, "the unparsable reply '' changes the board"),
-        (RaisesOnGarbage, "unparsable check: UnicodeEncodeError"),
+        (GarbageCounts, "the invalid reply '' changes the board"),
+        (RaisesOnGarbage, "the reply '\\x00\\ud800\\u221a': step() raised UnicodeEncodeError"),
         (SharesBuffers, "a later step() overwrites the TurnOut of an earlier one"),
-        (SucceedsUndone, "step().success without done"),
-        (NoPrompt, "task_prompt() must return a text"),
+        (SucceedsUndone, "step() returned success without done for board"),
+        (NoPrompt, "task_prompt() returned '', expected a text"),
         (Unstable, "tasks() changes during the game"),
         (LosesSnapshots, "restore(snapshot()) gives another state"),
+        (ReadsTagsAsText, r"the reply '<action>\ud800</action>': step() raised UnicodeEncodeError"),
+        (DiesOfNul, r"the reply '<action>a\x00b</action>': step() raised SystemExit: 139"),
+        (SharesAGenerator, "a board plays another game when others are stepped in between"),
+        (DrawsFromTheClock, "the same replies on the board of the same seed lead elsewhere"),
+        (BelongsToAThread, "called from another thread: observe() raised RuntimeError: wrong thread"),
+        (TalksALot, "observe() returned a text of 20001"),
+        (ReportsErrors, "step() reports an error of board 0: offline"),
         (OffersNonsense, "step() cannot parse 'guess 3', which legal_actions() offers"),
     ],
 )
 def test_violations_are_named(kind, sentence):
     assert any(sentence in violation for violation in check_toy(kind)), check_toy(kind)
+
+
+def test_slow_calls_are_named():
+    assert check_env(Sleeps(2), replies=GUESSES, slow_s=0.5) == []
+    found = check_env(Sleeps(2), replies=GUESSES, slow_s=0.01)
+    assert [sentence.split(" takes 0.0")[0] for sentence in found] == ["reset()", "restart()"]
+
+
+class SharesAParser(NumberHunt):
+    """A parser of the whole process, which two threads must not enter together."""
+
+    busy = threading.Lock()
+
+    def step(self, replies, env_idx):
+        if not self.busy.acquire(blocking=False):
+            raise RuntimeError("parser is busy")
+        time.sleep(0.001)
+        self.busy.release()
+        return super().step(replies, env_idx)
+
+
+def test_two_environments_at_once():
+    assert check_env(NumberHunt(3), replies=GUESSES, make=NumberHunt) == []
+    assert check_env(SharesAParser(3), replies=GUESSES) == []
+    (sentence,) = check_env(SharesAParser(3), replies=GUESSES, make=SharesAParser)
+    assert sentence.startswith(
+        "two environments on two threads at once: step() raised RuntimeError: parser is"
+    )
+
+
+@pytest.mark.parametrize("kind", [ReadsTagsAsText, DiesOfNul, BelongsToAThread, TalksALot, SharesAGenerator])
+def test_a_quick_check_lets_pass_what_a_run_can_live_with(kind):
+    assert check_env(kind(6, highest=6), replies=GUESSES, quick=True) == []
 
 
 def test_missing_members_are_named():
@@ -198,7 +310,5 @@ def test_missing_members_are_named():
 
         def reset(self, seeds, env_idx=None): ...
 
-    assert check_env(Half()) == [
-        f"{name}() is missing" for name in ("restart", "step", "observe", "task_prompt")
-    ]
+    assert check_env(Half()) == ["the environment Half has no restart(), step(), observe(), task_prompt()"]
     assert "at least 2" in check_env(NumberHunt(1))[0]

@@ -1,0 +1,93 @@
+"""Player: an environment with its answers checked, its calls timed, its replies chosen, for `check_env`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.envs.contract import EnvError, check_array, check_texts, check_turn, describe
+from lamer_fast.envs.protocol import TurnOut
+
+Boards = NDArray[np.int64]
+
+
+class Player:
+    """Whatever raises or breaks the protocol is an EnvError whose message is the sentence to report."""
+
+    def __init__(self, env: Any, replies: Sequence[str], num_turns: int, seed: int) -> None:
+        self.env, self.replies, self.num_turns, self.seed = env, replies, num_turns, seed
+        self.rng = np.random.default_rng(seed)
+        self.seeds = self.rng.integers(0, 2**64, env.num_envs, dtype=np.uint64, endpoint=False)
+        self.all = np.arange(env.num_envs, dtype=np.int64)
+        self.seconds: dict[str, list[float]] = {}
+        self.longest_text = 0
+
+    def has(self, name: str) -> bool:
+        return callable(getattr(self.env, name, None))
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return getattr(self.env, name)(*arguments)
+        except (Exception, SystemExit) as error:
+            raise EnvError(f"{name}() {describe(error)}") from error
+        finally:
+            self.seconds.setdefault(name, []).append(time.perf_counter() - started)
+
+    def start(self) -> None:
+        self.reset(self.seeds.copy())
+
+    def reset(self, seeds: NDArray[np.uint64], *env_idx: Boards) -> None:
+        self.call("reset", seeds, *env_idx)
+
+    def restart(self, env_idx: Boards) -> None:
+        self.call("restart", env_idx)
+
+    def observe(self, env_idx: Boards) -> list[str]:
+        texts = self.call("observe", env_idx)
+        checked = check_texts(texts, env_idx)
+        self.longest_text = max(self.longest_text, *map(len, checked))
+        return checked
+
+    def step(self, replies: Sequence[str], env_idx: Boards) -> TurnOut:
+        """The environment's own arrays, not copies of them."""
+        out: TurnOut = self.call("step", list(replies), env_idx)
+        check_turn(out, env_idx)
+        return out
+
+    def look(self, env_idx: Boards) -> list[Any]:
+        """All that can be seen of each board: its text, with its anchor and task where there are any."""
+        rows: list[Any] = [[text] for text in self.observe(env_idx)]
+        for name, dtype in (("anchors", np.int64), ("tasks", np.uint64)):
+            if self.has(name):
+                values = self.call(name, env_idx)
+                check_array(f"{name}()", "values", values, dtype, len(env_idx))
+                rows = [[*row, value] for row, value in zip(rows, values.tolist(), strict=True)]
+        return rows
+
+    def choose(self, env_idx: Boards, rng: np.random.Generator | None = None) -> list[str]:
+        """A reply for each board that `step` should be able to parse, or "" where none is known."""
+        rng = rng or self.rng
+        choices: list[list[str]] = [list(self.replies)] * len(env_idx)
+        if not self.replies and self.has("legal_actions"):
+            choices = self.call("legal_actions", env_idx)
+        elif not self.replies and self.has("expert_replies"):
+            replies = self.call("expert_replies", env_idx, 0.0, self.seeds[: len(env_idx)])
+            choices = [[reply] for reply in replies]
+        return [str(rng.choice(c)) if len(c) else "" for c in choices]
+
+    def game(self, beside: bool = False) -> list[Any]:
+        """What board 0 shows and pays over a game of its own replies; `beside` the others move in between."""
+        self.start()
+        own, other = (np.random.default_rng([self.seed, i]) for i in range(2))
+        one, story = self.all[:1], [self.look(self.all[:1])]
+        for _ in range(self.num_turns):
+            for board in self.all[1:] if beside else ():
+                self.step(self.choose(board[None], other), board[None])
+            out = self.step(self.choose(one, own), one)
+            story.append([self.look(one), out.rewards.tolist(), out.done.tolist(), out.success.tolist()])
+        return story
