@@ -14,9 +14,11 @@ from lamer_fast.agent.agent import Agent, Ask
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.agent.memory import Memory
 from lamer_fast.config import Config
+from lamer_fast.envs.contract import AllLostError
 from lamer_fast.learn.policy import compute_dtype, model_path
 from lamer_fast.learn.state import pick_device
-from lamer_fast.rollout.make_env import make_env
+from lamer_fast.rollout.guard import EnvGuard
+from lamer_fast.rollout.make_env import check_at_start, make_env
 
 if TYPE_CHECKING:
     from lamer_fast.envs.protocol import TextBatchEnv
@@ -45,8 +47,11 @@ def token_bounds(config: Config, agent: Agent, env: TextBatchEnv) -> TokenBounds
     """From the texts of a few boards and the limits of the rollout."""
     r = config.rollout
     probes = np.arange(min(NUM_PROBES, env.num_envs), dtype=np.int64)
-    env.reset(probes.astype(np.uint64), probes)
-    board = max(env.observe(probes), key=len)
+    guard = EnvGuard(env, max_chars=r.max_sequence_tokens * agent.renderer.max_token_chars + 1)
+    guard.reset(probes.astype(np.uint64))
+    board = max(guard.observe(probes), key=len)
+    if len(guard.errors) == len(probes):
+        raise AllLostError(f"none of the first {len(probes)} boards can be drawn: {guard.errors[0]}")
 
     def length(ask: Ask, episode: int = 0) -> int:
         """Ids of a prompt that needs nothing remembered."""
@@ -137,6 +142,7 @@ def estimate(config: Config) -> Plan:
     """Loads the tokenizer and the model's shape (no weights), and measures the device for a moment."""
     import transformers
 
+    check_at_start(config.env)
     device = pick_device(config.train.device)
     dtype = compute_dtype(config.model, device)
     path, extra = model_path(config.model.path)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.config import Config
 from lamer_fast.display import Display
+from lamer_fast.envs.contract import EnvError
 from lamer_fast.eval.report import read_jsonl
 from lamer_fast.guard import Clock, StopRequest
 from lamer_fast.learn import checkpoint
@@ -31,13 +32,26 @@ from lamer_fast.run_folder import RunFolder
 
 
 def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequest) -> None:
-    """Iterates until the configured end, a stop request, or too many skipped updates in a row."""
+    """Iterates until the configured end, a stop request, or too many skipped updates in a row.
+
+    Raises:
+        EnvError: the environment broke the protocol, or failed on every board; earlier updates are saved.
+    """
     config = state.config
+    record: dict[str, Any] | None = None
     for iteration in range(state.iteration, config.train.iterations):
         clock, stats = Clock(config.train.watchdog_s), LearnStats()
         transcripts: list[dict[str, Any]] = []
-        with clock.phase("sample"), display.phase("sample"):
-            trials = collect(state, iteration, transcripts, clock)
+        try:
+            with clock.phase("sample"), display.phase("sample"):
+                trials = collect(state, iteration, transcripts, clock)
+        except EnvError as error:
+            folder.write_trials(iteration, transcripts)
+            if record is not None and iteration % config.train.save_every:
+                save(state, folder, record)
+            raise EnvError(f"iteration {iteration}: {error}") from error
+        if trials.errors:
+            print(f"note: iteration {iteration}: {trials.lost()}", flush=True)
         with clock.phase("learn"), display.phase("learn"):
             advantages = assign_credit(trials, config.algo)
             minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)

@@ -42,6 +42,9 @@ class ScriptedSampler:
     def poll(self) -> list[Completion]:
         return [self._complete(self.waiting.pop(trial)) for trial in self.order(list(self.waiting))]
 
+    def cancel(self, request_id: int) -> None:
+        self.waiting.pop(request_id, None)
+
     def release(self, trial: int) -> None:
         assert trial not in self.waiting
         self.released.add(trial)

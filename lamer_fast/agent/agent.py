@@ -10,6 +10,7 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.agent.memory import Memory
 from lamer_fast.agent.prompts import PROMPTS, action_text, reflection_text, turn_list
 from lamer_fast.config import Config
+from lamer_fast.envs.contract import task_prompt
 from lamer_fast.envs.protocol import TextBatchEnv
 
 
@@ -33,7 +34,7 @@ class Agent:
         self.renderer = renderer
         self.rollout = config.rollout
         self.prompts = PROMPTS[config.env.prompt]
-        self.task = env.task_prompt()
+        self.task = task_prompt(env)
         self.keeps_memory = self.rollout.context != "trial"
 
     def starts_sequence(self, ask: Ask) -> bool:

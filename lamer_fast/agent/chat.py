@@ -30,6 +30,7 @@ class ChatRenderer:
     Attributes:
         end_ids: what ends a reply that was cut: the template's end token, [1].
         stop_ids: sampled ids after which a reply is over: the template's, the tokenizer's, the model's.
+        max_token_chars: of the longest token, so that n tokens stand for n times as many characters at most.
         strips_thinking: the template would strip the thinking block of earlier replies; it stays here.
         notes: what else the user should know of the template.
 
@@ -46,6 +47,7 @@ class ChatRenderer:
         end_id = self._end_id()
         self.end_ids: Ids = np.array([end_id], np.int32)
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([end_id, *named]))
+        self.max_token_chars = max(map(len, tokenizer.get_vocab()))
 
         # A bridge is encoded with the end token before it, since a token may take the white space after it.
         parts = (template.head, template.tail), (template.end + template.before, template.after)

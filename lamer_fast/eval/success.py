@@ -139,21 +139,28 @@ def play_boards(
 ) -> NDArray[np.bool_]:
     """One trial on each board, in collections of training's size -> [len(seeds), K] bool, episode won."""
     from lamer_fast.agent.agent import Agent
+    from lamer_fast.envs.contract import AllLostError
     from lamer_fast.rollout.boards import Boards
     from lamer_fast.rollout.collect import collect_trials
     from lamer_fast.rollout.make_env import make_env
 
     size = config.rollout.groups * config.rollout.trials_per_group
     won = np.zeros((len(seeds), config.rollout.episodes), dtype=bool)
+    num_lost = 0  # boards of parts without a single trial left
     env = make_env(config.env, min(size, len(seeds)), split=split)
     agent = Agent(renderer, env, config)
     for start in range(0, len(seeds), size):
         part = seeds[start : start + size]
-        if len(part) < env.num_envs:
-            env = make_env(config.env, len(part), split=split)
-            agent = Agent(renderer, env, config)
         boards = Boards(part, np.arange(len(part), dtype=np.int32))
-        batch = collect_trials(sampler, env, agent, boards, config.rollout, seed=seed + 1_000_003 * start)
-        won[start : start + len(part)] = batch.success_by_episode
+        try:
+            batch = collect_trials(sampler, env, agent, boards, config.rollout, seed=seed + 1_000_003 * start)
+            lost = batch.lost()
+            won[start : start + len(part)] = batch.success_by_episode
+        except AllLostError as error:
+            lost, num_lost = str(error), num_lost + len(part)
+        if num_lost == len(seeds):
+            raise AllLostError(lost)
+        if lost:
+            print(f"note: counted as not solved: {lost}", flush=True)
         progress(start + len(part))
     return won

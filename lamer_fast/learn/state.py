@@ -16,7 +16,7 @@ from lamer_fast.config import Config
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.policy import Policy, load_policy
-from lamer_fast.rollout.make_env import make_env
+from lamer_fast.rollout.make_env import check_at_start, make_env
 from lamer_fast.rollout.samplers.protocol import Sampler
 from lamer_fast.roofline import Limits
 
@@ -61,10 +61,12 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
         policy: instead of the one that model.path names.
 
     Raises:
-        ValueError: the model cannot be loaded or bridged, the device is not there, the board is impossible.
+        ValueError: the model cannot be loaded or bridged, the device is not there, the board is impossible,
+            the environment breaks the protocol.
     """
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)
+    check_at_start(config.env)
     if policy is None:
         policy = load_policy(config.model, pick_device(config.train.device))
     reference = None

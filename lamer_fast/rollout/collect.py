@@ -4,6 +4,7 @@ from typing import Any
 
 from lamer_fast.agent.agent import Agent
 from lamer_fast.config import RolloutConfig
+from lamer_fast.envs.contract import AllLostError
 from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.samplers.protocol import Sampler
@@ -26,14 +27,26 @@ def collect_trials(
 
     Args:
         seed: of sampling. The same seed, boards and weights give the same trials, however requests were
-        batched
-            (up to float arithmetic).
-        record: gets a transcript, ready for JSON, of each of the first `num_recorded` trials.
+            batched (up to float arithmetic).
+        record: gets a transcript, ready for JSON, of each of the first `num_recorded` trials and of each that
+            its environment lost.
+
+    Raises:
+        EnvError: an answer of `env` breaks the protocol. AllLostError, one of them: every trial was lost.
+            `record` is filled all the same.
     """
     num_recorded = 0 if record is None else num_recorded
     scheduler = TrialScheduler(sampler, env, agent, boards, rollout, seed=seed, num_recorded=num_recorded)
-    while scheduler.advance():
-        pass
-    if record is not None:
-        record.extend(scheduler.transcripts())
-    return scheduler.result()
+    try:
+        while scheduler.advance():
+            pass
+    except Exception:
+        scheduler.abandon()
+        raise
+    finally:
+        if record is not None:
+            record.extend(scheduler.transcripts())
+    trials = scheduler.result()
+    if 0 < len(trials.errors) == len(boards):
+        raise AllLostError(trials.lost())
+    return trials

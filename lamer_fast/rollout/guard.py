@@ -1,4 +1,4 @@
-"""EnvGuard: a rollout's calls of an environment, failures confined to the boards that caused them."""
+"""EnvGuard: a rollout's calls of an environment. A failure costs its boards, a broken protocol the run."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -7,91 +7,120 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lamer_fast.envs.contract import EnvError, check_array, check_members, check_texts, check_turn, describe
 from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
 
-STEPPED = "the environment raised on other boards of the call after it had changed this one"
+STEPPED = "step() raised on other boards of the call after it had changed this one"
+
+Boards = NDArray[np.int64]
 
 
 class EnvGuard:
     """An environment should report failures in `TurnOut.error`. If a call raises instead, it is repeated
-    board by board, which finds the guilty one; a board that the failed call had changed already cannot be
-    played twice and is lost as well. `errors` collects board -> message.
+    board by board, which finds the guilty one; a board that a failed `step` had changed already cannot be
+    played twice and is lost as well. `errors` collects board -> message, in the order in which they happened.
+
+    An answer of the wrong type, shape or value is no accident of a board but a mistake of the environment:
+    it raises EnvError. The environment gets copies, and its answers are copied, so that it may keep or reuse
+    any of them.
+
+    Args:
+        max_chars: a longer observation is cut there: no prompt can hold it, so that its trial is truncated,
+            and nothing has to read it to the end.
     """
 
-    def __init__(self, env: TextBatchEnv) -> None:
+    def __init__(self, env: TextBatchEnv, *, max_chars: int | None = None) -> None:
+        check_members(env)
         self.env: Any = env
+        self.max_chars = max_chars
         self.errors: dict[int, str] = {}
 
     def reset(self, seeds: NDArray[np.uint64]) -> None:
-        """Boards 0..M-1; a board that cannot be drawn is an error of the caller, not of a trial."""
-        self.env.reset(seeds, np.arange(len(seeds)))
+        """Boards 0..M-1."""
+        self._each("reset", np.arange(len(seeds)), lambda out, boards: [None] * len(boards), seeds)
 
-    def restart(self, boards: NDArray[np.int64]) -> None:
-        self._each(self.env.restart, boards)
+    def restart(self, boards: Boards) -> None:
+        self._each("restart", boards, lambda out, boards: [None] * len(boards))
 
-    def observe(self, boards: NDArray[np.int64]) -> list[str]:
+    def observe(self, boards: Boards) -> list[str]:
         """Texts, empty where the board is lost."""
-        return [text or "" for text in self._each(self.env.observe, boards)]
+        return [(text or "")[: self.max_chars] for text in self._each("observe", boards, check_texts)]
 
-    def anchors(self, boards: NDArray[np.int64], texts: Sequence[str]) -> NDArray[np.int64]:
+    def anchors(self, boards: Boards, texts: Sequence[str]) -> NDArray[np.int64]:
         """The environment's own, or a hash of what the model sees."""
         if not hasattr(self.env, "anchors"):
             hashes = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
             return np.frombuffer(b"".join(hashes), np.int64)
-        return np.array([anchor or 0 for anchor in self._each(self.env.anchors, boards)], np.int64)
+        anchors = self._each("anchors", boards, _array_check("anchors", np.int64))
+        return np.array([anchor or 0 for anchor in anchors], np.int64)
 
     def tasks(self, seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """[M] canonical hashes of the tasks; the seeds where the environment has none."""
         if not hasattr(self.env, "tasks"):
             return seeds.copy()
-        return np.asarray(self.env.tasks(np.arange(len(seeds))), np.uint64)
+        tasks = self._each("tasks", np.arange(len(seeds)), _array_check("tasks", np.uint64))
+        return np.array([s if t is None else t for s, t in zip(seeds, tasks, strict=True)], np.uint64)
 
     def step(
-        self, replies: Sequence[str], boards: NDArray[np.int64], anchors: NDArray[np.int64]
+        self, replies: Sequence[str], boards: Boards, anchors: NDArray[np.int64]
     ) -> tuple[NDArray[Any], ...]:
-        """(rewards, done, truncated, success, valid), each [B]; zeros where the board is lost.
+        """(rewards, done, truncated, success, valid), each [B]; done and zeros where the board is lost.
 
         Args:
             anchors: of the boards before the call.
         """
         try:
-            parts = [self.env.step(list(replies), boards)]
-        except Exception:
-            parts = [self._step_alone(r, b, a) for r, b, a in zip(replies, boards, anchors, strict=True)]
+            parts = [check_turn(self.env.step(list(replies), boards.copy()), boards)]
+        except EnvError:
+            raise
+        except (Exception, SystemExit) as error:
+            if len(boards) == 1:
+                parts = [_failed(error)]
+            else:
+                parts = [self._step_alone(r, b, a) for r, b, a in zip(replies, boards, anchors, strict=True)]
         for b, message in zip(boards, (m for part in parts for m in part.error), strict=True):
             if message is not None:
                 self.errors.setdefault(int(b), message)
         fields = ("rewards", "done", "truncated", "success", "valid")
-        return tuple(np.concatenate([np.asarray(getattr(part, name)) for part in parts]) for name in fields)
+        return tuple(np.concatenate([getattr(part, name) for part in parts]) for name in fields)
 
     def _step_alone(self, reply: str, board: np.int64, anchor: np.int64) -> TurnOut:
         one = np.array([board])
+        if self.anchors(one, self.observe(one))[0] != anchor and int(board) not in self.errors:
+            self.errors[int(board)] = STEPPED
+        if message := self.errors.get(int(board)):
+            return _failed(message)
         try:
-            if self.anchors(one, self.observe(one))[0] != anchor:
-                raise RuntimeError(STEPPED)
-            out: TurnOut = self.env.step([reply], one)
-            return out
-        except Exception as error:
-            no = np.zeros(1, bool)
-            return TurnOut(np.zeros(1, np.float32), ~no, no, no, no, [describe(error)])
+            return check_turn(self.env.step([reply], one.copy()), one)
+        except EnvError:
+            raise
+        except (Exception, SystemExit) as error:
+            return _failed(error)
 
-    def _each(self, call: Callable[[NDArray[np.int64]], Any], boards: NDArray[np.int64]) -> Sequence[Any]:
+    def _each(
+        self, name: str, boards: Boards, check: Callable[[Any, Boards], Sequence[Any]], *columns: NDArray[Any]
+    ) -> list[Any]:
+        """`name(*columns, boards)` as a list; a board whose call raises is lost, its entry None."""
         if len(boards) == 0:
             return []
         try:
-            out = call(boards)
-            return [] if out is None else list(out)
-        except Exception:
-            return [self._one(call, board) for board in boards]
-
-    def _one(self, call: Callable[[NDArray[np.int64]], Any], board: np.int64) -> Any:
-        try:
-            out = call(np.array([board]))
-            return None if out is None else out[0]
-        except Exception as error:
-            self.errors.setdefault(int(board), describe(error))
-            return None
+            out = getattr(self.env, name)(*(column.copy() for column in columns), boards.copy())
+            return list(check(out, boards))
+        except EnvError:
+            raise
+        except (Exception, SystemExit) as error:
+            if len(boards) == 1:
+                self.errors.setdefault(int(boards[0]), f"{name}() {describe(error)}")
+                return [None]
+        rows = (slice(i, i + 1) for i in range(len(boards)))
+        return [self._each(name, boards[row], check, *(c[row] for c in columns))[0] for row in rows]
 
 
-def describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _array_check(name: str, dtype: Any) -> Callable[[Any, Boards], Sequence[Any]]:
+    return lambda out, boards: check_array(f"{name}()", "values", out, dtype, len(boards)).tolist()
+
+
+def _failed(error: BaseException | str) -> TurnOut:
+    message = error if isinstance(error, str) else f"step() {describe(error)}"
+    no = np.zeros(1, bool)
+    return TurnOut(np.zeros(1, np.float32), ~no, no, no, no, [message])

@@ -31,6 +31,21 @@ def make_env(
     )  # fmt: skip
 
 
+def check_at_start(env: EnvConfig) -> None:
+    """Plays two boards of their own for a moment: an environment that breaks the protocol costs no time.
+
+    Raises:
+        EnvError: the first violation that `check_env` finds, and how many there are.
+    """
+    from lamer_fast.envs import check_env
+    from lamer_fast.envs.contract import EnvError
+
+    found = check_env(make_env(env, 2, split="train"), quick=True, num_turns=4)
+    if found:
+        more = f" (the first of {len(found)} that check_env finds)" if len(found) > 1 else ""
+        raise EnvError(f"env.name = {env.name!r} breaks the protocol of environments: {found[0]}{more}")
+
+
 def eval_seeds(
     env: EnvConfig, split: str, count: int | None, *, at_most: int | None = None
 ) -> NDArray[np.uint64]:

@@ -54,8 +54,9 @@ class TrialScheduler:
         if env.num_envs < M:
             raise ValueError(f"{M} trials need as many boards, the environment has {env.num_envs}")
         self.sampler, self.agent, self.boards, self.rollout = sampler, agent, boards, rollout
-        self.env = EnvGuard(env)
-        self.num_live = M
+        # a text beyond this many characters has more tokens than any sequence
+        self.env = EnvGuard(env, max_chars=sampler.max_sequence_tokens * agent.renderer.max_token_chars + 1)
+        self.live = np.ones(M, bool)
         self.success_by_episode = np.zeros((M, K), bool)
         self._table = TurnTable(M, K * rollout.max_turns + K - 1)
         self._sequences: list[list[Sequence]] = [[] for _ in range(M)]
@@ -79,10 +80,17 @@ class TrialScheduler:
 
     def advance(self) -> bool:
         """One engine step and everything that follows from it. False when no trial is left."""
-        completions = self.sampler.poll()
-        if completions:
-            self._receive(completions)
-        return self.num_live > 0
+        if self.live.any():
+            completions = self.sampler.poll()
+            if completions:
+                self._receive(completions)
+        return bool(self.live.any())
+
+    def abandon(self) -> None:
+        """Frees the sampler of the trials that are still being played."""
+        for trial in np.flatnonzero(self.live):
+            self.sampler.cancel(int(trial))
+            self.sampler.release(int(trial))
 
     def _receive(self, completions: Seq[Completion]) -> None:
         trials = np.array([completion.id for completion in completions])
@@ -132,7 +140,8 @@ class TrialScheduler:
         success: NDArray[np.bool_],
     ) -> None:
         """What follows for each trial: another turn, a reflection, another episode, or nothing."""
-        over = ended & (success | (self._episode[trials] + 1 >= self.rollout.episodes))
+        lost = np.isin(trials, list(self.env.errors))
+        over = ended & (lost | success | (self._episode[trials] + 1 >= self.rollout.episodes))
         after_turn = np.flatnonzero(play & ~over)
         boards = self.env.observe(trials[after_turn])
         if self.agent.keeps_memory:
@@ -174,7 +183,7 @@ class TrialScheduler:
         opens = self.agent.starts_sequence(ask)
         for t, prompt, board, seed in zip(trials.tolist(), prompts, boards, seeds.tolist(), strict=True):
             if t in self.env.errors:
-                self._lose(t)
+                self._leave(np.array([t]))
                 continue
             self._shown[t] = board
             self._submit(ask, t, prompt, seed, opens)
@@ -188,11 +197,12 @@ class TrialScheduler:
         length = sequence.length + cut + len(prompt)
         if length + max_tokens > limit:
             if ask == Ask.FIRST:
-                raise ValueError(
+                self.env.errors[trial] = (
                     f"a first prompt of {length} tokens + a reply of {max_tokens} exceed "
                     f"max_sequence_tokens {limit}"
                 )
-            self._table.truncate(trial)
+            else:
+                self._table.truncate(trial)
             self._leave(np.array([trial]))
             return
         if opens:
@@ -203,16 +213,15 @@ class TrialScheduler:
         stop_ids = self.agent.renderer.stop_ids
         self.sampler.submit(Request(trial, trial, sequence.tokens, seed, max_tokens, stop_ids))
 
-    def _lose(self, trial: int) -> None:
-        self._table.clear(trial)
-        self._sequences[trial].clear()
-        self.success_by_episode[trial] = False
-        self._leave(np.array([trial]))
-
     def _leave(self, trials: Trials) -> None:
+        """Nothing more is asked for these trials; of one that its environment lost, nothing is kept."""
         for t in trials.tolist():
+            if t in self.env.errors:
+                self._table.clear(t)
+                self._sequences[t].clear()
+                self.success_by_episode[t] = False
             self.sampler.release(t)
-        self.num_live -= len(trials)
+        self.live[trials] = False
 
     def _record(self, trials: Trials, replies: Seq[str]) -> None:
         columns = self._table.columns
@@ -227,23 +236,24 @@ class TrialScheduler:
             self._records[t].append(turn)
 
     def transcripts(self) -> list[dict[str, Any]]:
-        """One record per recorded trial that was not lost, ready for JSON."""
-        return [
-            {
-                "group": int(self.boards.group[t]),
-                "trial": t,
-                "task": int(self._task[t]),
-                "seed": int(self.boards.seeds[t]),
-                "success_by_episode": self.success_by_episode[t].tolist(),
-                "turns": turns,
-            }
-            for t, turns in enumerate(self._records)
-            if t not in self.env.errors
-        ]
+        """One record per recorded trial and per lost one, ready for JSON; the latter says why in `error`."""
+        lost = [t for t in sorted(self.env.errors) if t >= len(self._records)]
+        return [self._transcript(t) for t in (*range(len(self._records)), *lost)]
+
+    def _transcript(self, trial: int) -> dict[str, Any]:
+        record = {
+            "group": int(self.boards.group[trial]),
+            "trial": trial,
+            "task": int(self._task[trial]),
+            "seed": int(self.boards.seeds[trial]),
+            "success_by_episode": self.success_by_episode[trial].tolist(),
+            "turns": self._records[trial] if trial < len(self._records) else [],
+        }
+        return record | ({"error": self.env.errors[trial]} if trial in self.env.errors else {})
 
     def result(self) -> TrialBatch:
-        if self.num_live:
-            raise ValueError(f"{self.num_live} trials are still being played, must be 0")
+        if self.live.any():
+            raise ValueError(f"{self.live.sum()} trials are still being played, must be 0")
         sequences = [sequence for trial in self._sequences for sequence in trial]
         cu_seqlens = np.concatenate(([0], np.cumsum([s.length for s in sequences], dtype=np.int64)))
         first_sequence = np.concatenate(([0], np.cumsum([len(s) for s in self._sequences])))[:-1]

@@ -69,6 +69,13 @@ class TrialBatch:
         """success@k for k = 1..K: share of trials solved within the first k episodes; [K]."""
         return np.asarray(np.logical_or.accumulate(self.success_by_episode, axis=1).mean(axis=0))
 
+    def lost(self) -> str:
+        """How many trials their environment failed, and the first message; empty when there are none."""
+        if not self.errors:
+            return ""
+        trial, message = next(iter(self.errors.items()))
+        return f"{len(self.errors)} of {self.num_trials} trials failed, the first is trial {trial}: {message}"
+
     def validate(self) -> None:
         """Raises ValueError naming the two lengths or offsets that disagree."""
         T, R = len(self.tokens), self.num_turns

@@ -8,6 +8,7 @@ import pytest
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
+from lamer_fast.envs.contract import AllLostError
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import Phase
@@ -24,6 +25,7 @@ def play(
     order=lambda waiting: waiting,
     limit=100_000,
     record=None,
+    num_recorded=32,
     **rollout,
 ):
     """(TrialBatch, sampler) of one trial per board of `env`."""
@@ -39,8 +41,9 @@ def play(
         np.arange(env.num_envs, dtype=np.uint64) + 50, np.arange(env.num_envs, dtype=np.int32) // 2
     )
     trials = collect_trials(
-        sampler, env, Agent(RENDERER, env, config), boards, config.rollout, seed=3, record=record
-    )
+        sampler, env, Agent(RENDERER, env, config), boards, config.rollout, seed=3, record=record,
+        num_recorded=num_recorded,
+    )  # fmt: skip
     trials.validate()
     return trials, sampler
 
@@ -168,9 +171,41 @@ def test_an_error_of_the_environment_costs_that_trial_only():
     assert sampler.released == {0, 1, 2}
 
 
-def test_all_trials_lost_gives_an_empty_batch():
-    trials, _ = play(PlannedEnv([["9"], ["9"]]), replies=lambda t, n: "break")
-    assert trials.num_turns == 0 and trials.num_sequences == 0 and len(trials.errors) == 2
+def test_all_trials_lost_is_an_error():
+    record = []
+    with pytest.raises(AllLostError, match="2 of 2 trials failed, the first is trial 0: connection lost"):
+        play(PlannedEnv([["9"], ["9"]]), replies=lambda t, n: "break", record=record)
+    assert [(r["trial"], r["error"]) for r in record] == [(0, "connection lost"), (1, "connection lost")]
+    assert record[0]["turns"][0]["reply"] == "break", "the reply that broke it can be read"
+
+
+def test_an_error_in_the_last_episode_costs_the_whole_trial():
+    env = PlannedEnv([["1L", "9"], ["1L", "2W"]])
+    record = []
+    broken = lambda t, n: "break" if (t, n) == (0, 3) else "ok"  # noqa: E731
+    trials, _ = play(env, replies=broken, episodes=2, record=record)
+    assert trials.errors == {0: "connection lost"} and np.diff(trials.cu_trials).tolist() == [0, 4]
+    assert [record[t].get("error") for t in (0, 1)] == ["connection lost", None]
+
+
+def test_a_lost_trial_beyond_the_recorded_ones_is_written_down_too():
+    record = []
+    play(
+        PlannedEnv([["1W"]] * 5),
+        replies=lambda t, n: "break" if t == 4 else "ok",
+        record=record,
+        num_recorded=2,
+    )
+    assert [(r["trial"], len(r["turns"])) for r in record] == [(0, 1), (1, 1), (4, 0)]
+
+
+def test_a_lost_board_is_not_called_again():
+    env = PlannedEnv([["9", "9"], ["9", "9"]])
+    named = []
+    restart = env.restart
+    env.restart = lambda env_idx: named.extend(env_idx.tolist()) or restart(env_idx)
+    play(env, replies=lambda t, n: "break" if t == 0 else "ok", episodes=2)
+    assert named == [1]
 
 
 def test_a_trial_that_would_outgrow_the_sampler_ends_as_truncated():
