@@ -142,11 +142,12 @@ def play(config: Any, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def report(out: Path) -> str:
     """Markdown: success@k of trials and attempts per arm and seed, differences paired by task, in points."""
-    from lamer_fast.eval.success import estimate, pass_at, success_within
+    from lamer_fast.eval.intervals import difference
+    from lamer_fast.eval.success import pass_at, success_within
 
     def points(values: np.ndarray) -> str:
-        e = estimate(100 * values)
-        return f"{e.mean:.1f} [{e.low:.1f}, {e.high:.1f}]"
+        e = difference(values)
+        return f"{100 * e.mean:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
 
     lines = [
         "| arm, seed | success@1 | @2 | @3 | attempts @1 | @2 | @3 | gain of trials over attempts | CPU s |",

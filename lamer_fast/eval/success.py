@@ -13,20 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.config import Config
-
-Z95 = 1.959963984540054
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over tasks with its 95 % interval (normal, clustered by task)."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+from lamer_fast.eval.intervals import Estimate, difference, share
 
 
 @dataclass(frozen=True)
@@ -38,19 +25,10 @@ class Evaluation:
     episodes: int
     trial: list[Estimate]  # success@1..K over trials, reflections and memory on
     independent: list[Estimate]  # success@1..K of K independent attempts
-    gain_over_independent: (
-        Estimate  # (success@K - success@1) of trials minus that of attempts, paired by task
-    )
+    gain_over_independent: Estimate  # (success@K - success@1) of trials minus that of attempts, by task
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def estimate(values: NDArray[np.float64]) -> Estimate:
-    """`values` [tasks]: one number per task, already averaged over whatever was drawn on that task."""
-    mean = float(values.mean())
-    half = Z95 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
-    return Estimate(mean, mean - half, mean + half)
 
 
 def success_within(successes: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -87,9 +65,9 @@ def compare(
         split=split,
         num_tasks=num_tasks,
         episodes=K,
-        trial=[estimate(within[:, k]) for k in range(K)],
-        independent=[estimate(passes[:, k]) for k in range(K)],
-        gain_over_independent=estimate(gain),
+        trial=[share(within[:, k]) for k in range(K)],
+        independent=[share(passes[:, k], trials_per_task=K // (k + 1)) for k in range(K)],
+        gain_over_independent=difference(gain),
     )
 
 
