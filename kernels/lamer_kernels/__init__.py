@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .policy import linear_policy_loss, policy_loss, token_weights
     from .returns import cross_episode_returns, discounted_returns, gae
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # the one place: pyproject.toml reads it
 
 # A folder never bears the name of its function: importing the folder would hide the function.
 _EXPORTS = {

@@ -1,8 +1,10 @@
 """lamer_kernels as a package: what importing it loads, what replaces numba, how backends resolve."""
 
+import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,29 @@ print(lk.group_advantages(scores, group, backend="cpu").tolist())
     where, advantages = said.stdout.splitlines()
     assert Path(where).is_relative_to(tmp_path) and advantages == "[-1.0, 1.0, 0.0]"
     assert said.stderr.count("set NUMBA_CACHE_DIR") == 1  # once, not once per function
+
+
+@pytest.mark.long
+def test_wheel_holds_its_licence_and_the_one_version(tmp_path):
+    for name in ("kernels", "LICENSE"):  # a copy: a build leaves folders behind
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+    ]
+    subprocess.run([*build, str(tmp_path / "kernels")], check=True, env={"PATH": os.environ["PATH"]})
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        text = {Path(name).name: name for name in opened.namelist()}
+        metadata = opened.read(text["METADATA"]).decode()
+        assert opened.read(text["LICENSE"]) == (ROOT / "LICENSE").read_bytes()
+    assert f"Version: {lamer_kernels.__version__}\n" in metadata and "py.typed" in text
+    assert "Requires-Python: <3.15,>=3.11" in metadata
