@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .anchors import anchor_groups
     from .attention import register_attention, varlen_attention
     from .groups import group_advantages
+    from .lamer_head import LamerHead
     from .logprob import linear_logprob
     from .meta import gigpo_advantages, meta_advantages
     from .packing import pack
@@ -32,6 +33,7 @@ _EXPORTS = {
     "meta_advantages": "meta",
     "pass_at_k_advantages": "pass_at_k",
     "pack": "packing",
+    "LamerHead": "lamer_head",
     "linear_logprob": "logprob",
     "linear_policy_loss": "policy",
     "policy_loss": "policy",
@@ -41,6 +43,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "LamerHead",
     "anchor_groups",
     "cross_episode_returns",
     "discounted_returns",

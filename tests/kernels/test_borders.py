@@ -14,13 +14,8 @@ each = pytest.mark.parametrize(("op", "backend"), each_call(CALLS), ids=CALL_IDS
 
 
 def test_every_op_is_called():
-    elsewhere = {
-        "varlen_attention",
-        "register_attention",
-        "linear_logprob",
-        "linear_policy_loss",
-        "policy_loss",
-    }
+    elsewhere = {"varlen_attention", "register_attention", "LamerHead"}  # files of their own
+    elsewhere |= {"linear_logprob", "linear_policy_loss", "policy_loss"}
     assert set(CALLS) == set(lamer_kernels.__all__) - elsewhere
 
 

@@ -1,0 +1,46 @@
+"""A head as a module: what shards, gathers or watches parameters by module does so for the fused ops too."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from .logprob import linear_logprob
+from .policy import linear_policy_loss
+
+
+class LamerHead(nn.Linear):
+    """An ``nn.Linear`` head whose forward takes targets, and reads the weight where FSDP2 has gathered it.
+
+    ``head(hidden)`` are logits, as ever; ``head(hidden, targets, **options)`` is ``linear_logprob``;
+    ``head(hidden, targets, old_logprobs, advantages, **options)`` is ``linear_policy_loss``; weight and bias
+    are the module's own, hidden, targets and options as there.
+
+    Under FSDP2's mixed precision give the head ``cast_forward_inputs=False``: log-probs, advantages and token
+    weights are float32 and would be cast as well (bfloat16 ones are refused).
+    """
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> "LamerHead":
+        """A head with the very parameters of ``linear``, tied or not: ``lm_head = LamerHead.of(lm_head)``."""
+        has_bias = linear.bias is not None
+        head = cls(linear.in_features, linear.out_features, bias=has_bias, device="meta")
+        head.weight, head.bias = linear.weight, linear.bias
+        return head.train(linear.training)
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden: Tensor,
+        targets: Tensor | None = None,
+        old_logprobs: Tensor | None = None,
+        advantages: Tensor | None = None,
+        **options: Any,
+    ) -> Any:
+        if targets is None:
+            return super().forward(hidden)
+        if advantages is None:
+            if old_logprobs is not None:
+                raise ValueError("old_logprobs need advantages, got None")
+            return linear_logprob(hidden, self.weight, targets, bias=self.bias, **options)
+        return linear_policy_loss(
+            hidden, self.weight, targets, old_logprobs, advantages, bias=self.bias, **options
+        )
