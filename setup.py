@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+# a remark, not a fault, which pip prints in red for every `pip install -e`; other warnings are shown
+warnings.filterwarnings("ignore", message="Editable installation")
 
 
 class CMakeExtension(Extension):
@@ -32,10 +35,15 @@ class CMakeBuild(build_ext):
 
 
 setup(
-    packages=find_packages(include=["lamer_fast*"]) + find_packages("kernels", include=["lamer_kernels*"]),
+    packages=[
+        *find_packages(include=["lamer_fast*"]),
+        "lamer_fast.recipes",  # data alone, but setuptools warns at length of a data folder that is not named
+        *find_packages("kernels", include=["lamer_kernels*"]),
+    ],
     package_dir={"lamer_kernels": "kernels/lamer_kernels"},
     package_data={
-        "lamer_fast": ["py.typed", "*.pyi", "recipes/*.toml", "recipes/**/*", "eval/*.html"],
+        "lamer_fast": ["py.typed", "*.pyi", "eval/*.html"],
+        "lamer_fast.recipes": ["*.toml", "**/*"],
         "lamer_kernels": ["py.typed"],
     },
     ext_modules=[CMakeExtension("lamer_fast._C")],
