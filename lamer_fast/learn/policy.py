@@ -104,6 +104,8 @@ class Policy(nn.Module):
             return self.trunk(batch)
         out = self.model.get_decoder()(
             input_ids=batch.input_ids[None],
+            # offsets say all; without a mask transformers would look for sequences, and synchronise
+            attention_mask=batch.input_ids.new_empty(1, 1, 0, 0),
             position_ids=batch.position_ids[None],
             use_cache=False,
             cu_seqlens=batch.cu_seqlens,

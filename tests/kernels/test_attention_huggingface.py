@@ -38,6 +38,7 @@ def one_by_one(model, implementation="eager"):
 CONVENTIONS = {
     "cu_seqlens": dict(cu_seqlens=OFFSETS, max_seqlen=13),
     "int64": dict(cu_seqlens=OFFSETS.long(), max_seqlen=13),
+    "an empty mask": dict(cu_seqlens=OFFSETS, max_seqlen=13, attention_mask=torch.empty(1, 1, 0, 0)),
     "hugging face": dict(cu_seq_lens_q=OFFSETS, cu_seq_lens_k=OFFSETS, max_length_q=13, max_length_k=13),
     "two tensors": dict(
         cu_seq_lens_q=OFFSETS, cu_seq_lens_k=OFFSETS.clone(), max_length_q=torch.tensor(13), max_length_k=13
@@ -155,6 +156,7 @@ REFUSED = {
         dict(attention_mask=torch.tensor([[1] * 17 + [0] * 3])),
         r"takes cu_seqlens or position_ids, got attention_mask \(1, 1, 20, 20\)",
     ),
+    "an empty mask without offsets": (dict(attention_mask=torch.empty(1, 1, 0, 0)), "got attention_mask"),
     "own mask": (dict(attention_mask=torch.ones(1, 1, 20, 20, dtype=torch.bool)), "got attention_mask"),
     "other keys": (
         dict(cu_seq_lens_q=OFFSETS, cu_seq_lens_k=torch.tensor([0, 7, 20]).int(), max_length_q=13),

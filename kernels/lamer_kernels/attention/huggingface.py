@@ -22,6 +22,9 @@ def register_attention(name: str = "lamer_varlen") -> str:
     - ``position_ids`` [B, N]: a sequence begins wherever they do not grow by one, in each row, as with sdpa.
       That synchronises with a GPU in each layer, which offsets do not.
 
+    Beside offsets an empty mask, ``attention_mask=torch.empty(1, 1, 0, 0)``, keeps transformers from looking
+    for sequences in ``position_ids`` by itself, which synchronises once a pass.
+
     What the model does with a key/value cache, padding masks included, sdpa computes: ``model.generate()``
     works. Under ``torch.autocast`` the attention runs in autocast's dtype, as sdpa does.
 
@@ -56,6 +59,8 @@ def _attention(
         if options.get(unsupported) is not None:
             raise ValueError(f"packed attention has no {unsupported}, got {options[unsupported]}")
     cu_seqlens, max_seqlen = _given_offsets(module, cu_seqlens, max_seqlen, options)
+    if cu_seqlens is not None and attention_mask is not None and attention_mask.numel() == 0:
+        attention_mask = None
     if key.shape[2] != length or (attention_mask is not None and options.get("use_cache")):
         if cu_seqlens is not None:
             raise ValueError(
