@@ -1,10 +1,12 @@
-"""PackedBatch: one micro-batch on the device, sequences end to end without padding.
+"""PackedBatch: one micro-batch, sequences end to end without padding.
 
 Axis letters: S sequences, T packed tokens, L loss tokens, U segments (turns).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -22,13 +24,23 @@ class PackedBatch:
         Tensor | None
     )  # [L] float32, nats; None until recomputed: the next forward pass defines them
     rollout_logprobs: Tensor  # [L] float32, nats, from the sampler
-    advantages: Tensor  # [L] float32, the turn's advantage on each of its tokens
+    advantages: Tensor  # [L] float32, the turn's advantage on each of its tokens; on the host
     token_weights: (
-        Tensor  # [L] float32, the aggregation over the whole minibatch: loss = sum(token_weights * loss)
+        Tensor  # [L] float32, over the whole minibatch: loss = sum(token_weights * loss); on the host
     )
     temperature: float
     cu_segments: Tensor  # [U+1] int64 into L
     ref_logprobs: Tensor | None = None  # [L] float32, only when kl_coef > 0
+
+    def to(self, device: torch.device | str) -> "PackedBatch":
+        """On the device, but for what stays on the host: there the loss head sees which tokens it can leave
+        out, without a synchronisation, so that it computes the same ones on every device."""
+        moved: dict[str, Any] = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name not in ("advantages", "token_weights")
+        }
+        return replace(self, **moved)
 
 
 Minibatch = list[PackedBatch]  # what one update sees

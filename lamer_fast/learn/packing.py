@@ -147,24 +147,25 @@ def _packed_batch(
     )
     rollout_logprobs = trials.rollout_logprobs[target_idx]
 
-    def to_device(x: NDArray[np.generic], dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(x)).to(device=device, dtype=dtype)
+    def tensor(x: NDArray[np.generic], dtype: torch.dtype) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(x)).to(dtype)
 
-    logprobs = to_device(rollout_logprobs, torch.float32)
-    return PackedBatch(
-        input_ids=to_device(trials.tokens[store_idx], torch.int64),
-        position_ids=to_device(store_idx - np.repeat(starts, lengths), torch.int64),
-        cu_seqlens=to_device(cu_seqlens, torch.int32),
+    logprobs = tensor(rollout_logprobs, torch.float32)
+    batch = PackedBatch(
+        input_ids=tensor(trials.tokens[store_idx], torch.int64),
+        position_ids=tensor(store_idx - np.repeat(starts, lengths), torch.int64),
+        cu_seqlens=tensor(cu_seqlens, torch.int32),
         max_seqlen=int(lengths.max()),
-        token_idx=to_device(token_idx, torch.int64),
-        targets=to_device(trials.tokens[target_idx], torch.int64),
+        token_idx=tensor(token_idx, torch.int64),
+        targets=tensor(trials.tokens[target_idx], torch.int64),
         old_logprobs=logprobs if config.algo.old_logprobs == "sampler" else None,
         rollout_logprobs=logprobs,
-        advantages=to_device(np.repeat(advantages, num_tokens), torch.float32),
-        token_weights=to_device(weights, torch.float32),
+        advantages=tensor(np.repeat(advantages, num_tokens), torch.float32),
+        token_weights=tensor(weights, torch.float32),
         temperature=config.rollout.temperature,
-        cu_segments=to_device(_cumulative(num_tokens), torch.int64),
+        cu_segments=tensor(_cumulative(num_tokens), torch.int64),
     )
+    return batch.to(device)
 
 
 def _cumulative(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

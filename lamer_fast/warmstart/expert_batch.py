@@ -23,9 +23,10 @@ class ExpertBatch:
 
     def loss(self, policy: Policy) -> Tensor:
         """Cross-entropy summed over the loss tokens, nats."""
-        hidden = policy.hidden(self.packed)
+        device = policy.head_weight.device
+        hidden = policy.hidden(self.packed.to(device))
         logprobs = torch.log_softmax((hidden @ policy.head_weight.T).float(), dim=-1)
-        return -(self.targets * logprobs).sum()
+        return -(self.targets.to(device) * logprobs).sum()
 
 
 def pack_experts(
