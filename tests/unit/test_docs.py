@@ -1,0 +1,150 @@
+"""What the pages name exists: files, commands, settings, functions and their arguments; figures agree."""
+
+import inspect
+import json
+import re
+import subprocess
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import lamer_kernels
+from lamer_fast.cli import COMMANDS
+from lamer_fast.config import Config
+from lamer_fast.recipe import to_flat
+
+ROOT = Path(__file__).parents[2]
+TRACKED = [
+    Path(name)
+    for name in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+]
+PAGES = [str(p) for p in TRACKED if p.suffix == ".md" and p.name != "CHANGELOG.md"]  # which tells of the past
+FILE = re.compile(r"[\w.-]*/?[\w./-]*(\.(py|pyi|h|cpp|inc|toml|json|jsonl|md|html|npz)|/)")
+PLACEHOLDER = re.compile(r"<\w+>|\b[A-Z]{3,}\b")
+FOREIGN = {"index-url"}  # pip's
+SETTING = re.compile(r"(env|rollout|algo|learn|train|eval|model)\.\w+")
+
+
+def names(page):
+    """What stands in backticks outside blocks of code."""
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    return sorted({" ".join(name.split()) for name in re.findall(r"`([^`]+)`", text)})
+
+
+@cache
+def words_of_the_sources():
+    kinds = {".py", ".pyi", ".h", ".cpp", ".inc", ".toml", ".html", ".yml", ".yaml", ".txt", ".jinja", ""}
+    sources = [ROOT / p for p in TRACKED if p.suffix in kinds and (ROOT / p).is_file()]
+    text = "\n".join(p.read_text() for p in sources if p != Path(__file__))
+    paths = {word for p in TRACKED for part in p.parts for word in (part, part.split(".")[0])}
+    return frozenset(re.findall(r"[A-Za-z_]\w*", text)) | set(re.findall(r"\w[\w-]*\w", text)) | paths
+
+
+def is_there(path):
+    """As it stands from the root, or as the end of one tracked path."""
+    path = path.rstrip("/")
+    return any(f"/{path}/" in f"/{tracked}/" for tracked in map(str, TRACKED))
+
+
+def resolves(module):
+    """`package.module.name` imports."""
+    parts = module.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found = import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        try:
+            for part in parts[end:]:
+                found = getattr(found, part)
+        except AttributeError:
+            return False
+        return True
+    return False
+
+
+def wrong(name):
+    """Why a name does not resolve, or an empty string."""
+    if PLACEHOLDER.search(name):
+        name = PLACEHOLDER.sub("", name)
+    if FILE.fullmatch(name):
+        return "" if is_there(name) else "no such file"
+    if SETTING.fullmatch(name):
+        return "" if name in to_flat(Config()) else "no such setting"
+    if re.fullmatch(r"lamer_(fast|kernels)(\.\w+)+", name):
+        return "" if resolves(name) else "cannot be imported"
+    call = re.match(r"(?:lamer_kernels\.)?(\w+)\(", name)
+    function = getattr(lamer_kernels, call[1], None) if call else None
+    if call and inspect.isfunction(function):
+        inside = re.sub(r"\[.*?\]|=[^,)]*", "", name[call.end() :])
+        arguments = {part.split()[0] for part in inside.strip(")").split(",") if part.strip(" .*")}
+        unknown = arguments - set(inspect.signature(function).parameters)
+        return f"{call[1]} has no argument {', '.join(unknown)}" if unknown else ""
+    unknown = set(re.findall(r"[A-Za-z_][\w-]+\w", name)) - words_of_the_sources() - FOREIGN
+    return f"nothing is called {', '.join(sorted(unknown))}" if unknown else ""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_name_in_backticks_resolves(page):
+    assert {name: why for name in names(page) if (why := wrong(name))} == {}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_exists(page):
+    text = (ROOT / page).read_text()
+    started = re.findall(r"(?:^|`)(?:\w+=\S+ )*(lamer-fast|make) ([a-z][\w-]*)", text, re.MULTILINE)
+    targets = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert [f"{a} {b}" for a, b in started if b not in (COMMANDS if a == "lamer-fast" else targets)] == []
+
+
+def test_names_that_do_not_resolve_are_found():
+    """The rule itself: one of each kind."""
+    assert wrong("lamer_fast/no_such_file.py") and wrong("learn/packing.py") == ""
+    assert wrong("algo.gamma_trajectory") and wrong("algo.gamma_traj") == ""
+    assert wrong("lamer_fast.rollout.nothing") and wrong("lamer_fast.train.transfer") == ""
+    assert wrong("gae(rewards, value_s)") and wrong("gae(rewards, values, *, gamma_step=0.9)") == ""
+    assert wrong("collect_trialz") and wrong("collect_trials") == ""
+
+
+def rows(page, arm):
+    """Numbers of the study's table of five seeds, a list per seed."""
+    lines = re.findall(rf"^\| {arm}, \d \|(.*)\|$", page, re.MULTILINE)
+    return [[float(cell.split()[0]) for cell in line.split("|")] for line in lines]
+
+
+def test_the_headline_is_the_mean_of_the_study():
+    readme, study = ((ROOT / page).read_text() for page in ("README.md", "docs/study.md"))
+    lamer, base, supervised = (rows(study, arm) for arm in ("lamer", "base", "supervised"))
+    shown = {
+        "base model": [sum(column) / 5 for column in zip(*base, strict=True)][:3],
+        "supervised": [sum(column) / 5 for column in zip(*supervised, strict=True)][:3],
+        r"\*\*LaMer, (\d+) CPU": [sum(column) / 5 for column in zip(*lamer, strict=True)][:3],
+        "the same policy": [sum(column) / 5 for column in zip(*lamer, strict=True)][3:6],
+    }
+    for line, means in shown.items():
+        cells = re.search(rf"^\| {line}.*?\|(.*)\|$", readme, re.MULTILINE)[0].split("|")[2:5]
+        figures = [float(re.sub(r"[* %]", "", cell)) for cell in cells]
+        assert figures == pytest.approx(means, abs=0.1), line  # means of what the table has rounded
+    seconds = sum(row[-1] for row in lamer) / 5
+    assert f"**LaMer, {seconds:.0f} CPU seconds**" in readme
+    of_study, of_readme = (re.search(r"commits (\w{7}).* to (\w{7})", page) for page in (study, readme))
+    assert of_readme.groups() == of_study.groups()
+
+
+def test_the_speed_table_names_the_commit_of_its_record():
+    (path,) = (ROOT / "benchmarks" / "results").glob("*/bench_envs.json")
+    record = json.loads(path.read_text())
+    speed = re.search(r"## Speed\n(.*?)\n\|", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    assert re.search(r"commit (\w+)", speed)[1] == record["commit"][:7]
+
+
+def test_the_annotated_tree_is_the_tree():
+    block = re.search(r"## The tree\n+```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    folder, missing = ROOT, []
+    for indent, name in re.findall(r"^( *)([\w.]+)/? ", block, re.MULTILINE):
+        path = (folder if indent else ROOT) / name
+        folder = folder if indent else path
+        missing += [] if path.exists() else [str(path)]
+    assert missing == [] and folder != ROOT
