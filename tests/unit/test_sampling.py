@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from lamer_fast.rollout.samplers import sampling
 from lamer_fast.rollout.samplers.sampling import mix, sample, uniforms
 
 
@@ -52,3 +53,40 @@ def test_top_k_and_top_p_cut_the_tail_and_keep_full_logprobs():
         tokens, logprobs = sample(probs.log().expand(n, -1), draws, 1.0, **options)
         assert set(tokens.tolist()) == allowed, options
         np.testing.assert_allclose(logprobs, np.log(probs.numpy())[tokens], rtol=1e-6)
+
+
+def test_fixed_point_draws_what_float64_draws(monkeypatch):
+    monkeypatch.setattr(sampling, "MAX_FIXED", 5000)  # some rows at a time
+    g = torch.Generator().manual_seed(0)
+    logprobs = torch.log_softmax(torch.randn(400, 300, generator=g) * 4, dim=-1)
+    logprobs[:, ::7] = -torch.inf
+    weights = logprobs.exp()
+    draws = torch.from_numpy(uniforms(np.arange(400, dtype=np.uint64), np.zeros(400, np.int64)))
+    tokens = sampling._invert_in_fixed_point(weights, draws)
+    cumulative = weights.double().cumsum(-1)
+    targets = draws.double()[:, None] * cumulative[:, -1:]
+    expected = torch.searchsorted(cumulative, targets, right=True)
+    near = (cumulative - targets).abs().min(-1).values < 300 * 2.0**-39  # truncation may move a draw across
+    assert near.sum() < 4
+    assert torch.equal(tokens[~near], expected[~near])
+    assert not (tokens % 7 == 0).any()
+
+
+def test_fixed_point_reaches_both_ends_and_no_overflow():
+    weights = torch.tensor([[0.0, 0.25, 0.75, 0.0], [0.0, 1.0, 2.0**-24, 0.0]])
+    for draw, expected in ((0.0, [1, 1]), (1 - 2.0**-23, [2, 1])):
+        tokens = sampling._invert_in_fixed_point(weights, torch.full((2,), draw))
+        assert tokens[:, 0].tolist() == expected
+    certain = torch.full((1, 4), 0.2500001)  # a sum a little above 1
+    assert sampling._invert_in_fixed_point(certain, torch.tensor([1 - 2.0**-23])).tolist() == [[3]]
+
+
+def test_integers_do_not_feel_the_order_of_a_sum():
+    weights = torch.softmax(torch.randn(50, 2000, generator=torch.Generator().manual_seed(0)) * 5, dim=-1)
+    fixed = sampling._fixed(weights)
+    blocks = fixed.view(50, 40, 50)  # as a parallel scan adds
+    by_blocks = (blocks.cumsum(-1) + (blocks.sum(-1).cumsum(-1) - blocks.sum(-1))[..., None]).flatten(1)
+    assert torch.equal(by_blocks, fixed.cumsum(-1))
+    in_float = weights.view(50, 40, 50)
+    rounded = (in_float.cumsum(-1) + (in_float.sum(-1).cumsum(-1) - in_float.sum(-1))[..., None]).flatten(1)
+    assert not torch.equal(rounded, weights.cumsum(-1))  # which floats do

@@ -41,10 +41,36 @@ def sample(
     weights = logprobs.exp()
     if top_k or top_p < 1:
         weights = _cut(weights, top_p, top_k)
-    cumulative = weights.cumsum(dim=-1)
-    targets = torch.from_numpy(draws).to(logprobs.device)[:, None] * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, targets, right=True).clamp_(max=logprobs.shape[-1] - 1)
+    on_device = torch.from_numpy(draws).to(logprobs.device)
+    invert = _invert if logprobs.device.type == "cpu" else _invert_in_fixed_point
+    tokens = invert(weights, on_device).clamp_(max=logprobs.shape[-1] - 1)
     return tokens[:, 0].cpu().numpy(), logprobs.gather(1, tokens)[:, 0].cpu().numpy()
+
+
+def _invert(weights: Tensor, draws: Tensor) -> Tensor:
+    """[B, 1] tokens; weights [B, V] sum to about 1."""
+    cumulative = weights.cumsum(dim=-1)
+    return torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
+
+
+FIXED_BITS, DRAW_BITS = 39, 23  # a draw times a sum stays below 2^63
+MAX_FIXED = 1 << 25  # numbers at a time, 256 MiB
+
+
+def _invert_in_fixed_point(weights: Tensor, draws: Tensor) -> Tensor:
+    """The same in integers: on a GPU the order of a running sum is not fixed, and integers do not feel it."""
+    tokens = []
+    rows = max(1, MAX_FIXED // weights.shape[-1])
+    for first in range(0, len(weights), rows):
+        cumulative = _fixed(weights[first : first + rows]).cumsum(dim=-1)
+        multiples = (draws[first : first + rows] * 2.0**DRAW_BITS).long()[:, None]
+        targets = (multiples * cumulative[:, -1:]) >> DRAW_BITS
+        tokens.append(torch.searchsorted(cumulative, targets, right=True))
+    return torch.cat(tokens)
+
+
+def _fixed(weights: Tensor) -> Tensor:
+    return (weights * 2.0**FIXED_BITS).long()
 
 
 def _cut(weights: Tensor, top_p: float, top_k: int) -> Tensor:
@@ -52,6 +78,7 @@ def _cut(weights: Tensor, top_p: float, top_k: int) -> Tensor:
     ordered, order = weights.sort(dim=-1, descending=True)
     if top_k:
         ordered[:, top_k:] = 0
-    mass_before = ordered.cumsum(dim=-1) - ordered
-    ordered[mass_before >= top_p * ordered.sum(dim=-1, keepdim=True)] = 0
+    summed = ordered if ordered.device.type == "cpu" else _fixed(ordered)  # see _invert_in_fixed_point
+    mass_before = summed.cumsum(dim=-1) - summed
+    ordered[mass_before >= top_p * summed.sum(dim=-1, keepdim=True)] = 0
     return torch.zeros_like(weights).scatter_(1, order, ordered)
