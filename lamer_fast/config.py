@@ -32,6 +32,8 @@ class EnvConfig:
     """How a board is written."""
     prompt: Literal["full", "compact"] = "full"
     """Length of the task description and of the reflection request."""
+    show_actions: bool = False
+    """List in every prompt what can be done now, where the environment knows it."""
 
 
 @dataclass(frozen=True)

@@ -51,13 +51,16 @@ def token_bounds(config: Config, agent: Agent, env: TextBatchEnv) -> TokenBounds
     probes = np.arange(min(NUM_PROBES, env.num_envs), dtype=np.int64)
     guard = EnvGuard(env, max_chars=r.max_sequence_tokens * agent.renderer.max_token_chars + 1)
     guard.reset(probes.astype(np.uint64))
-    board = max(guard.observe(probes), key=len)
+    board, task = max(guard.observe(probes), key=len), max(guard.task_texts(probes), key=len)
+    lists = guard.legal_actions(probes) if agent.shows_actions else []
+    actions = max(lists, key=lambda replies: sum(map(len, replies)), default=[])
     if len(guard.errors) == len(probes):
         raise AllLostError(f"none of the first {len(probes)} boards can be drawn: {guard.errors[0]}")
 
     def length(ask: Ask, episode: int = 0) -> int:
         """Ids of a prompt that needs nothing remembered."""
-        text = agent.text(ask, Memory(board), episode, board, board)
+        shown = () if ask == Ask.REFLECTION else actions
+        text = agent.text(ask, Memory(board, task=task), episode, board, board, shown)
         render = agent.renderer.start if agent.starts_sequence(ask) else agent.renderer.bridge
         return len(render(text))
 

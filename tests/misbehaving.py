@@ -54,6 +54,9 @@ class Misbehaving:
     def tasks(self, env_idx):
         return self._call("tasks", lambda env_idx: self.hunt.targets[env_idx].astype(np.uint64), env_idx)
 
+    def task_texts(self, env_idx):
+        return self._call("task_texts", lambda env_idx: ["Be quick."] * len(env_idx), env_idx)
+
     def _anchors(self, env_idx):
         return self.hunt.targets[env_idx] * 1000 + np.array([len(self.hunt.texts[i]) for i in env_idx])
 
@@ -116,7 +119,7 @@ def empty_turn(out, env_idx):
 
 
 LOST, FINE = "one trial is lost", "nothing is wrong"
-EVERY = ("reset", "restart", "step", "observe", "anchors", "tasks")
+EVERY = ("reset", "restart", "step", "observe", "anchors", "tasks", "task_texts")
 OF_BOARDS = {"anchors": "int64", "tasks": "uint64"}
 OF_TURN = {"rewards": "float32"} | dict.fromkeys(("done", "truncated", "success", "valid"), "bool")
 WRONG_ARRAYS = {  # -> what is said of 8 boards
@@ -146,7 +149,7 @@ case(
 )
 for m in ("step", "observe"):
     case(f"{m} raises late on one board", m, raises, LOST, board=2, since=1)
-for m in ("step", "observe"):
+for m in ("step", "observe", "task_texts"):
     case(f"{m} answers None", m, value(None), f"{m}() returned None, expected")
 for m in ("reset", "restart"):
     case(f"{m} answers something", m, value(7), FINE)

@@ -12,6 +12,7 @@ from lamer_fast.agent.prompts import PROMPTS, action_text, reflection_text, turn
 from lamer_fast.config import Config
 from lamer_fast.envs.contract import task_prompt
 from lamer_fast.envs.protocol import TextBatchEnv
+from lamer_fast.envs.replies import action
 
 
 class Ask(IntEnum):
@@ -36,6 +37,9 @@ class Agent:
         self.prompts = PROMPTS[config.env.prompt]
         self.task = task_prompt(env)
         self.keeps_memory = self.rollout.context != "trial"
+        self.shows_actions = config.env.show_actions
+        if self.shows_actions and not callable(getattr(env, "legal_actions", None)):
+            raise ValueError(f"env.show_actions = True, but {type(env).__name__} has no legal_actions()")
 
     def starts_sequence(self, ask: Ask) -> bool:
         """Whether the prompt opens a sequence of its own or continues the trial's last one."""
@@ -49,6 +53,7 @@ class Agent:
         episodes: Sequence[int],
         boards: Sequence[str],
         last_boards: Sequence[str],
+        actions: Sequence[Sequence[str]] | None = None,
     ) -> list[NDArray[np.int32]]:
         """Ids that open the conversations of B trials, or are appended to them, up to the generation prompt.
 
@@ -57,24 +62,36 @@ class Agent:
             boards: the board now.
             last_boards: the final board of the episode before, where the model has not seen it yet (EPISODE
                 without a reflection in between), else empty.
+            actions: what can be done now, where prompts list it.
         """
-        texts = [self.text(ask, *row) for row in zip(memories, episodes, boards, last_boards, strict=True)]
+        rows = zip(memories, episodes, boards, last_boards, actions or [()] * len(memories), strict=True)
+        texts = [self.text(ask, *row) for row in rows]
         return self.renderer.starts(texts) if self.starts_sequence(ask) else self.renderer.bridges(texts)
 
-    def text(self, ask: Ask, memory: Memory, episode: int, board: str, last_board: str = "") -> str:
-        prompts = self.prompts
+    def text(
+        self,
+        ask: Ask,
+        memory: Memory,
+        episode: int,
+        board: str,
+        last_board: str = "",
+        actions: Sequence[str] = (),
+    ) -> str:
+        prompts, choices = self.prompts, self._choices(actions)
         if ask == Ask.FIRST:
-            return self._blocks(self.task, prompts.first.format(board=board), prompts.instruction)
+            first = prompts.first.format(board=board)
+            return self._blocks(self.task, memory.task, first, choices, prompts.instruction)
         if self.rollout.context == "turn":
-            return self._turn_prompt(ask, memory, episode, board)
+            return self._turn_prompt(ask, memory, episode, board, choices)
         if ask == Ask.TURN:
-            return board
+            return self._blocks(board, choices) if choices else board
         if ask == Ask.REFLECTION:
             return self._blocks(board, prompts.reflect)
         attempt = self._attempt(episode, board)
         if self.rollout.context == "trial":
-            return self._blocks(last_board, attempt)
-        return self._blocks(self.task, self._past(memory), attempt, prompts.instruction)
+            return self._blocks(last_board, attempt, choices)
+        past = self._past(memory)
+        return self._blocks(self.task, memory.task, past, attempt, choices, prompts.instruction)
 
     def reflection(self, reply: str) -> tuple[str, bool]:
         """(the reflection as later prompts quote it, whether the reply held one)."""
@@ -93,19 +110,27 @@ class Agent:
         rollout = self.rollout
         return memory.past(self.prompts, rollout.memory, rollout.history_turns, rollout.history_boards)
 
-    def _turn_prompt(self, ask: Ask, memory: Memory, episode: int, board: str) -> str:
+    def _choices(self, actions: Sequence[str]) -> str:
+        """The block that lists them, as the environment reads them, without their tags."""
+        if not actions:
+            return ""
+        bare = (reply if (content := action(reply)) is None else content for reply in actions)
+        return self.prompts.actions.format(actions="\n".join(bare))
+
+    def _turn_prompt(self, ask: Ask, memory: Memory, episode: int, board: str, choices: str) -> str:
         prompts, num_turns = self.prompts, self.rollout.history_turns
         start = prompts.first.format(board=memory.start_board)
         turns = memory.episodes[-1]
         if ask == Ask.REFLECTION:  # about the failed episode alone, with every board that the window holds
             failed = prompts.failed.format(history=turn_list(prompts, turns, num_turns, num_turns))
-            return self._blocks(self.task, start, failed, prompts.reflect)
+            return self._blocks(self.task, memory.task, start, failed, prompts.reflect)
         if ask == Ask.EPISODE:
             current = self._attempt(episode, board)
         else:
             history = turn_list(prompts, turns, num_turns, self.rollout.history_boards)
             current = prompts.current.format(history=history)
-        return self._blocks(self.task, start, self._past(memory), current, prompts.instruction)
+        past = self._past(memory)
+        return self._blocks(self.task, memory.task, start, past, current, choices, prompts.instruction)
 
     def _blocks(self, *blocks: str) -> str:
         return self.prompts.gap.join(block for block in blocks if block)

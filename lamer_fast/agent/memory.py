@@ -12,6 +12,7 @@ class Memory:
     start_board: str = ""
     episodes: list[list[tuple[str, str]]] = field(default_factory=lambda: [[]])
     reflections: list[str] = field(default_factory=list)
+    task: str = ""  # what this trial's task asks, where the environment says so
 
     def past(self, prompts: Prompts, memory: str, num_turns: int, num_boards: int) -> str:
         """The blocks about earlier episodes, as `memory` says; empty in the first episode."""

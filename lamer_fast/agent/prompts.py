@@ -29,6 +29,7 @@ class Prompts:
     failed: str  # {history}: the same, of an attempt that is over
     listed_turn: str  # {turn} {action} {board}
     elided_board: str
+    actions: str  # {actions}: what can be done now, one a line
     reflect: str  # asks for a reflection, after the last board of a failed attempt
     tagged_reflection: bool  # the reflection stands in <remark></remark>; otherwise it is the whole reply
 
@@ -47,6 +48,7 @@ FULL = Prompts(
     failed="You played one attempt, the last turn leading to its final state:\n{history}",
     listed_turn="Turn {turn}: you chose {action}, which led to\n{board}",
     elided_board="(state not shown)",
+    actions="You can do one of these now:\n{actions}",
     reflect=(
         "This attempt is over and the task was not solved. You will get the same task again, from the same "
         "start state. First look back: which decisions went wrong, what did the attempt reveal that you "
@@ -67,6 +69,7 @@ COMPACT = Prompts(
     failed="{history}",
     listed_turn="{action}\n{board}",
     elided_board="-",
+    actions="{actions}",
     reflect="reflect",
     tagged_reflection=False,
 )

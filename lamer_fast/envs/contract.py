@@ -32,16 +32,28 @@ def check_members(env: Any) -> None:
         raise EnvError(f"the environment {type(env).__name__} has no {', '.join(f'{m}()' for m in missing)}")
 
 
-def check_texts(texts: Any, env_idx: NDArray[np.int64]) -> list[str]:
-    """The answer of `observe` as a list of B texts. Lone surrogates, which no tokenizer takes, become `?`."""
+def check_texts(call: str, texts: Any, env_idx: NDArray[np.int64]) -> list[str]:
+    """The answer of `call` as a list of B texts. Lone surrogates, which no tokenizer takes, become `?`."""
     if not isinstance(texts, (list, tuple)):
-        raise EnvError(f"observe() returned {_a(texts)}, expected a list of {len(env_idx)} texts")
+        raise EnvError(f"{call}() returned {_a(texts)}, expected a list of {len(env_idx)} texts")
     if len(texts) != len(env_idx):
-        raise EnvError(f"observe() returned {len(texts)} texts, expected {len(env_idx)}")
+        raise EnvError(f"{call}() returned {len(texts)} texts, expected {len(env_idx)}")
     for board, text in zip(env_idx, texts, strict=True):
         if not isinstance(text, str):
-            raise EnvError(f"observe() returned {_a(text)} for board {board}, expected a text")
+            raise EnvError(f"{call}() returned {_a(text)} for board {board}, expected a text")
     return [text if text.isascii() else text.encode("utf-8", "replace").decode() for text in texts]
+
+
+def check_actions(lists: Any, env_idx: NDArray[np.int64]) -> list[list[str]]:
+    """The answer of `legal_actions` as B lists of texts."""
+    if not isinstance(lists, (list, tuple)):
+        raise EnvError(f"legal_actions() returned {_a(lists)}, expected a list of {len(env_idx)} lists")
+    if len(lists) != len(env_idx):
+        raise EnvError(f"legal_actions() returned {len(lists)} lists, expected {len(env_idx)}")
+    for board, actions in zip(env_idx, lists, strict=True):
+        if not isinstance(actions, (list, tuple)) or not all(isinstance(a, str) for a in actions):
+            raise EnvError(f"legal_actions() returned no list of texts for board {board}")
+    return [list(actions) for actions in lists]
 
 
 def check_array(call: str, what: str, values: Any, dtype: Any, num_boards: int) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.envs.contract import EnvError, check_array, check_texts, check_turn, describe
+from lamer_fast.envs.contract import EnvError, check_actions, check_array, check_texts, check_turn, describe
 from lamer_fast.envs.protocol import TurnOut
 
 Boards = NDArray[np.int64]
@@ -49,7 +49,7 @@ class Player:
 
     def observe(self, env_idx: Boards) -> list[str]:
         texts = self.call("observe", env_idx)
-        checked = check_texts(texts, env_idx)
+        checked = check_texts("observe", texts, env_idx)
         self.longest_text = max(self.longest_text, *map(len, checked))
         return checked
 
@@ -74,7 +74,7 @@ class Player:
         rng = rng or self.rng
         choices: list[list[str]] = [list(self.replies)] * len(env_idx)
         if not self.replies and self.has("legal_actions"):
-            choices = self.call("legal_actions", env_idx)
+            choices = check_actions(self.call("legal_actions", env_idx), env_idx)
         elif not self.replies and self.has("expert_replies"):
             replies = self.call("expert_replies", env_idx, 0.0, self.seeds[: len(env_idx)])
             choices = [[reply] for reply in replies]

@@ -75,6 +75,14 @@ class TextBatchEnv(Protocol):
         ...
 
 
+class HasTaskTexts(Protocol):
+    """Optional: what the task of a board asks, where that differs from board to board (a household goal)."""
+
+    def task_texts(self, env_idx: NDArray[np.int64]) -> list[str]:
+        """[B] texts, written after `task_prompt()`; unchanged by `step` and `restart`."""
+        ...
+
+
 class HasAnchors(Protocol):
     """Optional: the key of step groups (without it the trainer hashes the observation)."""
 
@@ -104,7 +112,7 @@ class HasSnapshots(Protocol):
 
 
 class HasLegalActions(Protocol):
-    """Optional: what can be done now, for prompts that list it and for random baselines."""
+    """Optional: what can be done now, for prompts that list it (`env.show_actions`), for random baselines."""
 
     def legal_actions(self, env_idx: NDArray[np.int64]) -> list[list[str]]:
         """[B] lists of replies in the environment's own format, all parsable; [] on a done board."""

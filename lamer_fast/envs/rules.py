@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lamer_fast.envs.contract import FLAGS, EnvError, describe, task_prompt
+from lamer_fast.envs.contract import FLAGS, EnvError, check_actions, check_texts, describe, task_prompt
 from lamer_fast.envs.player import Boards, Player
 from lamer_fast.text import one_line
 
@@ -169,12 +169,21 @@ def snapshots(player: Player) -> Iterator[str]:
         yield f"restore() of truncated bytes {describe(error)}, expected a ValueError"
 
 
+def task_texts(player: Player) -> Iterator[str]:
+    if not player.has("task_texts"):
+        return
+    every = player.all
+    before = check_texts("task_texts", player.call("task_texts", every), every)
+    player.step(player.choose(every), every)
+    player.restart(every)
+    after = check_texts("task_texts", player.call("task_texts", every), every)
+    yield from _named("task_texts() changes during the game", before, after)
+
+
 def legal_actions(player: Player) -> Iterator[str]:
     if not player.has("legal_actions"):
         return
-    lists = player.call("legal_actions", player.all)
-    if len(lists) != len(player.all):
-        raise EnvError(f"legal_actions() of {len(player.all)} boards returned {len(lists)} lists")
+    lists = check_actions(player.call("legal_actions", player.all), player.all)
     for choice in lists[0]:
         player.start()
         if not player.step([choice], player.all[:1]).valid[0]:
@@ -201,4 +210,4 @@ def _named(sentence: str, before: Sequence[Any], after: Sequence[Any]) -> Iterat
 
 
 ALWAYS = (observations, seeds, subsets, unparsable, games)
-FURTHER = (hostile, same_game, snapshots, legal_actions, expert_replies)
+FURTHER = (hostile, same_game, task_texts, snapshots, legal_actions, expert_replies)

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.envs.contract import EnvError, check_array, check_members, check_texts, check_turn, describe
+from lamer_fast.envs.contract import (
+    EnvError,
+    check_actions,
+    check_array,
+    check_members,
+    check_texts,
+    check_turn,
+    describe,
+)
 from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
 
 STEPPED = "step() raised on other boards of the call after it had changed this one"
@@ -44,7 +52,15 @@ class EnvGuard:
 
     def observe(self, boards: Boards) -> list[str]:
         """Texts, empty where the board is lost."""
-        return [(text or "")[: self.max_chars] for text in self._each("observe", boards, check_texts)]
+        return self._texts("observe", boards)
+
+    def task_texts(self, boards: Boards) -> list[str]:
+        """What each board's task asks; empty where the environment does not say."""
+        return self._texts("task_texts", boards) if hasattr(self.env, "task_texts") else [""] * len(boards)
+
+    def legal_actions(self, boards: Boards) -> list[list[str]]:
+        """What can be done on each board; nothing where it is lost."""
+        return [actions or [] for actions in self._each("legal_actions", boards, check_actions)]
 
     def anchors(self, boards: Boards, texts: Sequence[str]) -> NDArray[np.int64]:
         """The environment's own, or a hash of what the model sees."""
@@ -96,6 +112,10 @@ class EnvGuard:
             raise
         except (Exception, SystemExit) as error:
             return _failed(error)
+
+    def _texts(self, name: str, boards: Boards) -> list[str]:
+        texts = self._each(name, boards, lambda out, boards: check_texts(name, out, boards))
+        return [(text or "")[: self.max_chars] for text in texts]
 
     def _each(
         self, name: str, boards: Boards, check: Callable[[Any, Boards], Sequence[Any]], *columns: NDArray[Any]

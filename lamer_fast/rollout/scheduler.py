@@ -74,8 +74,9 @@ class TrialScheduler:
         self._task = self.env.tasks(boards.seeds)
         trials = np.arange(M)
         texts = self.env.observe(trials)
-        for memory, text in zip(self._memories, texts, strict=True):
-            memory.start_board = text
+        asked = self.env.task_texts(trials)
+        for memory, text, task in zip(self._memories, texts, asked, strict=True):
+            memory.start_board, memory.task = text, task
         self._ask(Ask.FIRST, trials, texts)
 
     def advance(self) -> bool:
@@ -175,9 +176,14 @@ class TrialScheduler:
             return
         if ask != Ask.REFLECTION:
             self._anchors[trials] = self.env.anchors(trials, boards)
-        memories = [self._memories[t] for t in trials]
+        lists = ask != Ask.REFLECTION and self.agent.shows_actions
         prompts = self.agent.ids(
-            ask, memories, self._episode[trials].tolist(), boards, last_boards or [""] * len(trials)
+            ask,
+            [self._memories[t] for t in trials],
+            self._episode[trials].tolist(),
+            boards,
+            last_boards or [""] * len(trials),
+            self.env.legal_actions(trials) if lists else None,
         )
         seeds = mix(self._seeds[trials], self._table.num_turns[trials].astype(np.uint64))
         opens = self.agent.starts_sequence(ask)
@@ -249,7 +255,8 @@ class TrialScheduler:
             "success_by_episode": self.success_by_episode[trial].tolist(),
             "turns": self._records[trial] if trial < len(self._records) else [],
         }
-        return record | ({"error": self.env.errors[trial]} if trial in self.env.errors else {})
+        more = {"task_text": self._memories[trial].task, "error": self.env.errors.get(trial)}
+        return record | {key: text for key, text in more.items() if text}
 
     def result(self) -> TrialBatch:
         if self.live.any():

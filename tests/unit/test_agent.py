@@ -116,3 +116,25 @@ def test_histories_list_actions_without_the_reasoning():
 def test_which_asks_open_a_sequence(context, opens):
     agent = make_agent(context=context)
     assert {ask for ask in Ask if agent.starts_sequence(ask)} == opens
+
+
+@pytest.mark.parametrize("prompt", ["full", "compact"])
+@pytest.mark.parametrize("context", ["trial", "episode", "turn"])
+def test_choices_and_what_a_task_asks_are_shown(context, prompt):
+    """Choices wherever a move is asked for, without tags; the task's own text where a sequence opens."""
+    agent, memory = make_agent(prompt, context=context), played()
+    memory.task = "Heat the soup."
+    choices = ["<action>up</action>", "<action>left, up</action>", "look"]
+    for ask in (Ask.FIRST, Ask.TURN, Ask.EPISODE):
+        plain = agent.text(ask, memory, 2, "now-board", "last-board")
+        listed = agent.text(ask, memory, 2, "now-board", "last-board", choices)
+        assert listed.count("up\nleft, up\nlook") == 1 and "left, up" not in plain
+        assert ("Heat the soup." in plain) == agent.starts_sequence(ask)
+    assert ("Heat the soup." in agent.text(Ask.REFLECTION, memory, 2, "now")) == (context == "turn")
+
+
+def test_showing_choices_needs_an_environment_that_knows_them():
+    config = Config()
+    config = replace(config, env=replace(config.env, show_actions=True))
+    with pytest.raises(ValueError, match=r"env\.show_actions = True, but NumberHunt has no legal_actions"):
+        Agent(RENDERER, NumberHunt(2), config)

@@ -79,6 +79,8 @@ def test_before_a_run(name):
     """What shows on eight boards in a few turns is found by the check that every run makes first."""
     options, outcome = CASES[name]
     found = check_env(Misbehaving(M, **options), replies=["<action>1</action>"], quick=True, num_turns=4)
+    if options["method"] == "task_texts":
+        return  # an optional member, not part of the quick check
     assert bool(found) == (outcome != FINE), found
     if outcome not in (FINE, LOST, CASES["step raises when all is done"][1]):
         assert any(outcome in sentence for sentence in found), found

@@ -26,6 +26,7 @@ def play(
     limit=100_000,
     record=None,
     num_recorded=32,
+    show_actions=False,
     **rollout,
 ):
     """(TrialBatch, sampler) of one trial per board of `env`."""
@@ -33,7 +34,7 @@ def play(
     defaults = {"max_turns": 4, "max_reply_tokens": 20, "max_reflection_tokens": 30}
     config = replace(
         config,
-        env=replace(config.env, prompt="compact"),
+        env=replace(config.env, prompt="compact", show_actions=show_actions),
         rollout=replace(config.rollout, **defaults | rollout),
     )
     sampler = ScriptedSampler(RENDERER, replies, order, limit)
@@ -116,6 +117,27 @@ def test_what_the_model_sees_in_context_trial():
         + "<|im_start|>assistant\nreply 3<|im_end|>"
     )  # fmt: skip
     assert texts(trials) == [expected]
+
+
+class AsksAndOffers(PlannedEnv):
+    def task_texts(self, env_idx):
+        return [f"ask {i}" for i in env_idx]
+
+    def legal_actions(self, env_idx):
+        return [[f"<action>{self.episode[i]}{self.turn[i]}</action>", "wait"] for i in env_idx]
+
+
+def test_what_a_task_asks_and_what_can_be_done_is_shown():
+    record = []
+    trials, _ = play(AsksAndOffers([["2L", "1W"]]), episodes=2, show_actions=True, record=record)
+    user = [text.split("<|im_end|>")[0] for text in texts(trials)[0].split("<|im_start|>user\n")[1:]]
+    assert user == [
+        "TASK\nask 0\n[e0 t0]\n00\nwait",
+        "[e0 t1]\n01\nwait",
+        "[e0 t2]\nreflect",
+        "attempt 2\n[e1 t0]\n10\nwait",
+    ]
+    assert record[0]["task_text"] == "ask 0"
 
 
 @pytest.mark.parametrize("context", ["trial", "episode", "turn"])
