@@ -43,9 +43,10 @@ test-slow: build ctest-slow setup-vllm-cpu  ## what takes longer
 	TRITON_INTERPRET=1 $(PY) -m pytest -q -m 'interpret and slow' tests || test $$? -eq 5
 	$(PY) -m pytest -q -m 'slow and not gpu and not vllm and not interpret' tests
 
-lint: build  ## ruff (format and check), mypy strict on the typed core, clang-format
+lint: build  ## ruff (format and check), mypy strict on the typed core, import rules, clang-format
 	$(PY) -m ruff format --check . && $(PY) -m ruff check .
 	$(PY) -m mypy $(TYPED)
+	PYTHONPATH=.:kernels $(VENV)/bin/lint-imports --no-logo --no-cache
 	$(VENV)/bin/clang-format --dry-run -Werror $(CPP)
 
 SAN := build/sanitize

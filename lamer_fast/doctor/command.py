@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -15,22 +15,11 @@ from typing import Literal
 from lamer_fast import recipe
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
+from lamer_fast.doctor.check import Failed, Skipped, shrink
 from lamer_fast.rollout.samplers.vllm_env import on_cpu, prepare_environment
 from lamer_fast.text import duration, printable
 
 MAX_FOUND = 2000  # characters; an error may quote anything
-
-
-class Failed(Exception):
-    """A check that did not hold: what was found, and what to do about it."""
-
-    def __init__(self, found: str, advice: str) -> None:
-        super().__init__(found)
-        self.advice = advice
-
-
-class Skipped(Exception):
-    """A check that has nothing to look at on this machine, and why."""
 
 
 @dataclass(frozen=True)
@@ -131,27 +120,6 @@ def line(result: Result) -> str:
     failed = result.status == "fail"
     text = f"{'FAIL' if failed else result.status}  {result.check:<19} {result.found}"
     return f"{text}\n      {'':<19} -> {result.advice}" if failed else text
-
-
-def shrink(config: Config) -> Config:
-    """The same recipe with as little work as shows the same code: 8 short trials, one iteration's updates."""
-    r = config.rollout
-    room = min(r.max_reply_tokens, 12)
-    rollout = replace(
-        r,
-        sampler="torch",
-        groups=2,
-        trials_per_group=4,
-        episodes=min(r.episodes, 2),
-        max_turns=min(r.max_turns, 3),
-        max_reply_tokens=room,
-        max_reflection_tokens=min(r.max_reflection_tokens, 12),
-        cache_tokens=0,
-    )
-    learn = replace(config.learn, minibatches=1, epochs=1, warmup_updates=0)
-    train = replace(config.train, iterations=2, save_every=1, trials_logged=0, wandb=False)
-    evaluation = replace(config.eval, every=0)
-    return replace(config, name="doctor", rollout=rollout, learn=learn, train=train, eval=evaluation)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from lamer_fast.config import Config
-from lamer_fast.doctor.command import Failed
+from lamer_fast.doctor.check import Failed
 
 
 def flat_at_zero_lr(config: Config, runs: Path) -> str:

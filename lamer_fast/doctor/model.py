@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lamer_fast.config import Config
-from lamer_fast.doctor.command import Failed, Skipped, shrink
+from lamer_fast.doctor.check import Failed, Skipped, shrink
 from lamer_fast.learn.packing import pack
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.state import TrainState, build_state, make_sampler

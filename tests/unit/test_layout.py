@@ -76,12 +76,3 @@ def test_vllm_has_not_shaped_this_process():
     """Collecting all tests must neither switch torch.compile off nor import vLLM."""
     assert "vllm" not in sys.modules and str(ROOT / "tests") not in sys.path
     assert "VLLM_HOST_IP" not in os.environ and "TORCH_COMPILE_DISABLE" not in os.environ
-
-
-def test_only_one_file_knows_vllm():
-    users = [
-        p.relative_to(ROOT).as_posix()
-        for p in (ROOT / "lamer_fast").rglob("*.py")
-        if any(line.strip().startswith(("import vllm", "from vllm")) for line in p.read_text().splitlines())
-    ]
-    assert users in ([], ["lamer_fast/rollout/samplers/vllm.py"])

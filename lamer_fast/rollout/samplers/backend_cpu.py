@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lamer_fast.rollout.samplers.decoder import KVCache, Layer, Rows, Shape
+from lamer_fast.rollout.samplers.backend import KVCache, Layer, Rows, Shape
 from lamer_kernels.numba_math import LANES, as_numpy, exp, fma, jit, load, store, sum_of_squares
 
 BLOCK = 64  # tokens of a key block

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lamer_fast.rollout.samplers.decoder import KVCache, Layer, Rows, Shape
+from lamer_fast.rollout.samplers.backend import KVCache, Layer, Rows, Shape
 
 
 class TorchBackend:

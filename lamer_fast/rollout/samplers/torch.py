@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lamer_fast.rollout.samplers.decoder import Decoder, Rows
+from lamer_fast.rollout.samplers.backend import Rows
+from lamer_fast.rollout.samplers.decoder import Decoder
 from lamer_fast.rollout.samplers.protocol import Completion, Request
 from lamer_fast.rollout.samplers.sampling import sample, uniforms
 
