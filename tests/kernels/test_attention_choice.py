@@ -182,12 +182,23 @@ def test_packages_are_called_as_they_are_documented(name, deterministic, install
     assert call.get("deterministic", False) == (deterministic and name != "flash_attn_4")
 
 
+def gpu_attention(q, k, v, cu):
+    """What varlen_attention does with bfloat16 CUDA tensors."""
+    compiling = torch.compiler.is_compiling()
+    name = choose(CUDA, q.dtype, q.shape[2], deterministic=False, compiling=compiling)
+    return vendors.attention(name, q, k, v, cu, 8, True, 0.1, False)
+
+
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2)])
-@pytest.mark.parametrize("causal", [True, False])
-def test_torchs_own_traces_on_meta(heads, causal):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_torchs_own_is_traced(heads, compiled, monkeypatch):
+    on_gpu(monkeypatch, (8, 0))
     sizes = ((11, n, 64) for n in (heads[0], heads[1], heads[1]))
     q, k, v = (torch.zeros(size, device="meta", dtype=HALF, requires_grad=True) for size in sizes)
     cu = torch.zeros(3, device="meta", dtype=torch.int64)
-    out = vendors.attention("torch", q, k, v, cu, 8, causal, 0.1, False)
-    grads = torch.autograd.grad(out, (q, k, v), torch.empty_like(out))
+    function = (
+        torch.compile(gpu_attention, fullgraph=True, backend="aot_eager") if compiled else gpu_attention
+    )
+    out = function(q, k, v, cu)
+    grads = torch.autograd.grad(out.sum(), (q, k, v))
     assert [x.shape for x in (out, *grads)] == [x.shape for x in (q, q, k, v)]
