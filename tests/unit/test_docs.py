@@ -22,7 +22,7 @@ TRACKED = [
 ]
 PAGES = [str(p) for p in TRACKED if p.suffix == ".md" and p.name != "CHANGELOG.md"]  # which tells of the past
 FILE = re.compile(r"[\w.-]*/?[\w./-]*(\.(py|pyi|h|cpp|inc|toml|json|jsonl|md|html|npz)|/)")
-PLACEHOLDER = re.compile(r"<\w+>|\b[A-Z]{3,}\b")
+PLACEHOLDER = re.compile(r"<\w+>|\b[A-Z]{3,}\b(?!\.)")
 FOREIGN = {"index-url"}  # pip's
 SETTING = re.compile(r"(env|rollout|algo|learn|train|eval|model)\.\w+")
 
@@ -70,7 +70,8 @@ def wrong(name):
     if PLACEHOLDER.search(name):
         name = PLACEHOLDER.sub("", name)
     if FILE.fullmatch(name):
-        return "" if is_there(name) else "no such file"
+        made = name.startswith("runs/")  # by a run
+        return "" if made or is_there(name) else "no such file"
     if SETTING.fullmatch(name):
         return "" if name in to_flat(Config()) else "no such setting"
     if re.fullmatch(r"lamer_(fast|kernels)(\.\w+)+", name):
