@@ -74,6 +74,8 @@ def check_cu(name: str, offsets: Tensor, total: int, *, like: Tensor, validate: 
     check_tensor(name, offsets, shape=(None,), dtypes=OFFSET_DTYPES, like=like)
     if len(offsets) == 0:
         raise ValueError(f"{name} must hold at least the offset 0, got shape (0,)")
+    if len(offsets) == 1 and total > 0:
+        raise ValueError(f"{name} must run from 0 to {total}, got one offset")
     if validate or readable(offsets):
         check_offsets(name, offsets, total)
 

@@ -126,6 +126,17 @@ def test_empty():
     assert meta_advantages(**nothing, backend="triton").shape == (0,)
 
 
+def test_no_trials_and_trials_of_no_turns():
+    rewards, nothing = np.zeros(5), np.zeros(0, np.int64)
+    for backend in ("triton", "cpu", "reference"):
+        with pytest.raises(ValueError, match="cu_seqlens must run from 0 to 5"):
+            discounted_returns(rewards, np.array([0]), gamma=0.5, backend=backend)
+        for cu in (np.array([0]), np.array([0, 0, 0])):
+            assert discounted_returns(rewards[:0], cu, gamma=0.5, backend=backend).shape == (0,)
+            columns = (rewards[:0], rewards[:0], nothing, nothing, cu)
+            assert gae(*columns, gamma_step=0.9, gamma_traj=0.9, backend=backend)[0].shape == (0,)
+
+
 def test_opcheck():
     columns = [torch.from_numpy(x) for x in turns(0, np.float32, groups=1, trials=2, max_turns=2)]
     torch.library.opcheck(returns_op, (*columns, 0.9, 0.7, "paper", "triton"))

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._launch import launch
 from ..anchors.gpu import changes, lexsort, offsets
 from .reference import divide
 
@@ -62,7 +63,7 @@ def group_advantages(
     stats_unit: str, baseline: str, scale: str, singleton: str, eps: float,
 ) -> Tensor:  # fmt: skip
     if len(scores) == 0:
-        return torch.empty_like(scores)
+        return scores.new_empty(0)
     keys = [group] if include is None else [include.to(torch.uint8), group]  # excluded rows sort apart
     unit_keys = keys + [trial, episode][: {"turn": 0, "trial": 1, "episode": 2}[stats_unit]]
     order = lexsort(*unit_keys)
@@ -99,7 +100,7 @@ def group_advantages(
     if scale == "batch_std":
         variance = (share * out * out).sum() / (new_unit.sum() - 1).clamp(min=1)
         out = divide(out, variance, eps)
-    result = torch.empty_like(scores)
+    result = scores.new_empty(scores.shape)
     result[order] = out.to(scores.dtype)
     return result
 
@@ -111,7 +112,9 @@ def _moments(
     outputs = [torch.empty_like(share) for _ in range(4)]
     if not squares:
         outputs[3].zero_()
-    moments_kernel[(triton.cdiv(len(x), BLOCK_S),)](
-        x, order, share, new_unit, starts, *outputs, len(x), SQUARES=squares, BLOCK_S=BLOCK_S
-    )
+    programs = triton.cdiv(len(x), BLOCK_S)
+    launch(
+        moments_kernel, programs, x, order, share, new_unit, starts, *outputs, len(x),
+        SQUARES=squares, BLOCK_S=BLOCK_S,
+    )  # fmt: skip
     return tuple(outputs)

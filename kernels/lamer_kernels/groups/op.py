@@ -121,7 +121,7 @@ def group_op(
         from . import gpu
 
         return gpu.group_advantages(
-            scores.contiguous(), group, trial, episode, include, stats_unit, baseline, scale, singleton, eps
+            scores, group, trial, episode, include, stats_unit, baseline, scale, singleton, eps
         )
     from . import cpu
 

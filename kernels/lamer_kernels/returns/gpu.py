@@ -11,6 +11,8 @@ episodes; gae: x = the value of the next PLAY turn, y = the lambda return. A ref
 import triton
 import triton.language as tl
 
+from .._launch import launch
+
 
 @triton.jit
 def _compose(p1, q1, s1, u1, v1, p2, q2, s2, u2, v2):
@@ -71,12 +73,11 @@ def returns_kernel(
         tail -= BLOCK_R
 
 
-def launch(inputs: list, outputs: tuple, factors: tuple, *, paper: bool, gae: bool) -> None:
+def run(inputs: list, outputs: tuple, factors: tuple, *, paper: bool, gae: bool) -> None:
     """inputs: rewards, values, phase, episode, cu_trials; outputs: returns, advantages (gae only)."""
     num_turns, num_trials = inputs[0].numel(), inputs[4].numel() - 1
-    if num_turns == 0:
-        return
-    block = min(max(triton.next_power_of_2(num_turns // num_trials), 16), 1024)
-    returns_kernel[(num_trials,)](
-        *inputs, *outputs, *factors, PAPER=paper, GAE=gae, BLOCK_R=block, num_warps=1 if block <= 128 else 4
-    )
+    block = min(max(triton.next_power_of_2(num_turns // max(num_trials, 1)), 16), 1024)
+    launch(
+        returns_kernel, num_trials, *inputs, *outputs, *factors,
+        PAPER=paper, GAE=gae, BLOCK_R=block, num_warps=1 if block <= 128 else 4,
+    )  # fmt: skip

@@ -202,11 +202,11 @@ def returns_op(
         )
         return out.to(rewards.dtype, copy=True)
     if backend == "triton":
-        from .gpu import launch
+        from . import gpu
 
-        inputs = [x.contiguous() for x in (rewards, rewards, phase, episode, cu_trials)]
-        out, factors = torch.empty_like(inputs[0]), (gamma_step, gamma_traj, 0.0, 0.0)
-        launch(inputs, (out, out), factors, paper=return_form == "paper", gae=False)
+        out, factors = rewards.new_empty(rewards.shape), (gamma_step, gamma_traj, 0.0, 0.0)
+        inputs = [rewards, rewards, phase, episode, cu_trials]
+        gpu.run(inputs, (out, out), factors, paper=return_form == "paper", gae=False)
         return out
     from . import cpu
 
@@ -255,11 +255,11 @@ def gae_op(
         exact = gae_ref(rewards.double(), values.double(), phase, episode, cu_trials, *factors)
         return exact[0].to(rewards.dtype, copy=True), exact[1].to(rewards.dtype, copy=True)
     if backend == "triton":
-        from .gpu import launch
+        from . import gpu
 
-        inputs = [x.contiguous() for x in (rewards, values, phase, episode, cu_trials)]
-        advantages, returns = torch.empty_like(inputs[0]), torch.empty_like(inputs[0])
-        launch(inputs, (returns, advantages), factors, paper=False, gae=True)
+        advantages, returns = (rewards.new_empty(rewards.shape) for _ in range(2))
+        inputs = [rewards, values, phase, episode, cu_trials]
+        gpu.run(inputs, (returns, advantages), factors, paper=False, gae=True)
         return advantages, returns
     from . import cpu
 
