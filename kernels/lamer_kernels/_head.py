@@ -44,8 +44,7 @@ def make_head(
 ) -> Head:
     acc = accumulation_dtype(dtype)
     if bias is not None:
-        # a bias of -inf removes an entry; the finite stand-in keeps 0 * log 0 out of the entropy
-        bias = bias.detach().to(acc).clamp(min=-1e30)
+        bias = bias.detach().to(acc)
     if isinstance(temperature, Tensor):
         temperature = temperature.to(acc)
     return Head(weight.detach().to(dtype), bias, softcap, temperature)

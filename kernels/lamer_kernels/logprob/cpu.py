@@ -11,51 +11,46 @@ from torch import Tensor
 from .._head import Head, accumulation_dtype
 
 BLOCK_ELEMENTS = 1 << 17  # 512 KB of float32: two such buffers fit a core's L2
+LEAST = -1e30  # a finite stand-in for the logit -inf, for 0 * log 0 = 0
 
 
 class RowStats(NamedTuple):
-    """Per row [C]: log-prob of the target, log of the normaliser, entropy, sum p^2 (None: not asked for)."""
+    """Per row [C]: log-prob of the target, log of the normaliser, what rounding that left out, entropy and
+    sum p^2 (None: not asked for).
+
+    Near a peak log p is far smaller than the logits: ``(z - lse) - lse_rest`` has all its digits.
+    """
 
     logprobs: Tensor
     lse: Tensor
+    lse_rest: Tensor
     entropy: Tensor | None
     sum_sq: Tensor | None
 
     def at(self, rows: slice | Tensor) -> "RowStats":
-        return RowStats(*(None if x is None else x[rows] for x in self))
+        return RowStats(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
 
 
 class RowGrads(NamedTuple):
-    """Coefficients [C] of ``dlogits_j = p_j (prob + log_prob log p_j + square p_j) + target [j = y]``."""
+    """Gradients [C] of a row's outputs; with y its target, H its entropy, S its sum p^2
 
-    target: Tensor
-    prob: Tensor
-    log_prob: Tensor | None
-    square: Tensor | None
+    dlogits_j = logprobs ([j = y] - p_j) - entropy p_j (log p_j + H) + 2 sum_sq p_j (p_j - S)
+    """
+
+    logprobs: Tensor
+    entropy: Tensor | None = None
+    sum_sq: Tensor | None = None
 
     def at(self, rows: slice | Tensor) -> "RowGrads":
-        return RowGrads(*(None if x is None else x[rows] for x in self))
+        return RowGrads(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
 
-
-def row_grads(
-    stats: RowStats, grad_logprobs: Tensor | None, grad_entropy: Tensor | None, grad_sum_sq: Tensor | None
-) -> RowGrads:
-    """The chain rule from the three outputs of a row to its logits, folded into four coefficients.
-
-    d logp_y / dz_j = [j = y] - p_j;  dH / dz_j = -p_j (log p_j + H);  dS / dz_j = 2 p_j (p_j - S)
-    """
-    target = torch.zeros_like(stats.logprobs) if grad_logprobs is None else grad_logprobs
-    prob = -target
-    if grad_entropy is not None:
-        prob = prob - grad_entropy * stats.entropy
-    if grad_sum_sq is not None:
-        prob = prob - 2 * grad_sum_sq * stats.sum_sq
-    return RowGrads(
-        target,
-        prob,
-        None if grad_entropy is None else -grad_entropy,
-        None if grad_sum_sq is None else 2 * grad_sum_sq,
-    )
+    def idle(self) -> Tensor:
+        """[C] bool: all gradients are 0. Such a row adds exactly 0, also where it holds NaN."""
+        idle = self.logprobs == 0
+        for grad in (self.entropy, self.sum_sq):
+            if grad is not None:
+                idle = idle & (grad == 0)
+        return idle
 
 
 def row_stats(
@@ -65,7 +60,7 @@ def row_stats(
     num_rows, vocab = logits.shape
     new = logits.new_empty
     acc = accumulation_dtype(logits.dtype)
-    logprobs, lse = new(num_rows, dtype=acc), new(num_rows, dtype=acc)
+    logprobs, lse, lse_rest = (new(num_rows, dtype=acc) for _ in range(3))
     entropies = new(num_rows, dtype=acc) if entropy else None
     sums_sq = new(num_rows, dtype=acc) if sum_sq else None
     size = max(1, min(num_rows, BLOCK_ELEMENTS // vocab))
@@ -80,19 +75,28 @@ def row_stats(
         torch.softmax(z.sub_(peak), 1, out=p)
         log_total = p.amax(1).log().neg_()  # the largest p is exp(0) / total
         torch.sub(z.gather(1, targets[rows].unsqueeze(1)).squeeze(1), log_total, out=logprobs[rows])
-        torch.add(peak.squeeze(1), log_total, out=lse[rows])
-        if entropies is not None:  # H = log total - sum p (z - peak)
+        lse[rows], lse_rest[rows] = two_sum(peak.squeeze(1), log_total)
+        if entropies is not None:  # H = log total - sum p (z - peak), where a removed entry has p = 0
+            if head.bias is not None:
+                z.clamp_(min=LEAST)
             torch.sub(log_total, torch.linalg.vecdot(p, z), out=entropies[rows])
         if sums_sq is not None:
             sums_sq[rows] = torch.linalg.vecdot(p, p)
-    return RowStats(logprobs, lse, entropies, sums_sq)
+    return RowStats(logprobs, lse, lse_rest, entropies, sums_sq)
+
+
+def two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """a + b as rounded, and what the rounding left out, exactly (Knuth)."""
+    total = a + b
+    of_b = total - a
+    return total, (a - (total - of_b)) + (b - of_b)
 
 
 def write_dlogits(
     out: Tensor | None,
     logits: Tensor,
     targets: Tensor,
-    lse: Tensor,
+    stats: RowStats,
     grads: RowGrads,
     head: Head,
     temperature: float | Tensor,
@@ -107,10 +111,10 @@ def write_dlogits(
     out = logits if out is None else out
     num_rows, vocab = logits.shape
     # temperature and tanh' are the last factors of the chain rule: the first goes into the coefficients
-    target, prob, log_prob, square = (None if c is None else c / temperature for c in grads)
+    target, entropy, sum_sq = (None if c is None else (c / temperature).unsqueeze(1) for c in grads)
     size = max(1, min(num_rows, BLOCK_ELEMENTS // vocab))
-    z_buffer, p_buffer = (lse.new_empty(size, vocab) for _ in range(2))
-    slope_buffer = None if head.softcap is None else lse.new_empty(size, vocab)
+    z_buffer, p_buffer = (stats.lse.new_empty(size, vocab) for _ in range(2))
+    slope_buffer = None if head.softcap is None else stats.lse.new_empty(size, vocab)
     for start in range(0, num_rows, size):
         rows = slice(start, min(start + size, num_rows))
         z, p = z_buffer[: rows.stop - start], p_buffer[: rows.stop - start]
@@ -119,22 +123,28 @@ def write_dlogits(
             z, logits[rows], head, temperature if isinstance(temperature, float) else temperature[rows], slope
         )
         torch.softmax(z, 1, out=p)
-        if log_prob is None and square is None:
-            dz = p.mul_(prob[rows].unsqueeze(1))
+        if entropy is None and sum_sq is None:
+            dz = p.mul_(-target[rows])
         else:
-            if log_prob is None:
-                z.copy_(prob[rows].unsqueeze(1).expand_as(z))
+            at = stats.at(rows)
+            if entropy is None:
+                z.copy_((-target[rows]).expand_as(z))
             else:
-                z.sub_(lse[rows].unsqueeze(1))
-                z.mul_(log_prob[rows].unsqueeze(1)).add_(prob[rows].unsqueeze(1))
-            if square is not None:
-                z.addcmul_(p, square[rows].unsqueeze(1))
+                z.sub_(at.lse.unsqueeze(1)).add_((at.entropy - at.lse_rest).unsqueeze(1))
+                if head.bias is not None:  # a removed entry has p = 0
+                    z.clamp_(min=LEAST)
+                torch.addcmul(-target[rows], z, entropy[rows], value=-1, out=z)
+            if sum_sq is not None:
+                z.addcmul_(p - at.sum_sq.unsqueeze(1), sum_sq[rows], value=2)
             dz = z.mul_(p)
-        dz.scatter_add_(1, targets[rows].unsqueeze(1), target[rows].unsqueeze(1))
+        dz.scatter_add_(1, targets[rows].unsqueeze(1), target[rows])
         if slope is not None:
             dz.mul_(slope)
         out[rows].copy_(dz)
-    return out
+    idle = grads.idle()
+    if idle.is_cuda:
+        return out.masked_fill_(idle.unsqueeze(1), 0.0)
+    return out.index_fill_(0, idle.nonzero().squeeze(1), 0.0)
 
 
 def _load(z: Tensor, logits: Tensor, head: Head, temperature: float | Tensor, slope: Tensor | None) -> None:

@@ -25,26 +25,34 @@ def row_stats(
     if len(targets) and not (int(targets.min()) >= 0 and int(targets.max()) < logits.shape[1]):
         low, high = int(targets.min()), int(targets.max())  # compiled code trusts them
         raise ValueError(f"targets must lie in [0, {logits.shape[1]}), got {low} to {high}")
-    stats = [logits.new_empty(len(logits), dtype=torch.float32) for _ in range(4)]
-    _over_rows(_row_stats, len(logits), _bias(head), logits, targets, _per_row(temperature, logits), *stats)
-    return RowStats(stats[0], stats[1], stats[2] if entropy else None, stats[3] if sum_sq else None)
+    logprobs, lse, lse_rest, entropies, sums_sq = (
+        logits.new_empty(len(logits), dtype=torch.float32) for _ in RowStats._fields
+    )
+    _over_rows(
+        _row_stats, len(logits), _bias(head), logits, targets, _per_row(temperature, logits),
+        logprobs, lse, lse_rest, entropies, sums_sq,
+    )  # fmt: skip
+    return RowStats(logprobs, lse, lse_rest, entropies if entropy else None, sums_sq if sum_sq else None)
 
 
 def write_dlogits(
     out: Tensor | None,
     logits: Tensor,
     targets: Tensor,
-    lse: Tensor,
+    stats: RowStats,
     grads: RowGrads,
     head: Head,
     temperature: float | Tensor,
     dtype: torch.dtype,
 ) -> Tensor:
     out = logits if out is None else out
-    zero = torch.zeros_like(lse)
-    coefficients = torch.stack([zero if c is None else c / temperature for c in grads])
+    zero = torch.zeros_like(stats.lse)
+    target, entropy, sum_sq = (zero if c is None else c / temperature for c in grads)
+    center = zero if stats.entropy is None else stats.entropy - stats.lse_rest
+    mean_p = zero if stats.sum_sq is None else stats.sum_sq
+    coefficients = torch.stack([target, -entropy, 2 * sum_sq, center, mean_p])
     _over_rows(
-        _write_dlogits, len(logits), _bias(head), logits, targets, _per_row(temperature, logits), lse,
+        _write_dlogits, len(logits), _bias(head), logits, targets, _per_row(temperature, logits), stats.lse,
         coefficients, out,
     )  # fmt: skip
     return out
@@ -124,7 +132,7 @@ def _sum(x):
 
 
 @jit
-def _row_stats(first, end, bias, logits, targets, temperatures, logprobs, lse, entropy, sum_sq):
+def _row_stats(first, end, bias, logits, targets, temperatures, logprobs, lse, lse_rest, entropy, sum_sq):
     """Maxima and sums are taken lane by lane of a block, and over the lanes at the end of the row."""
     vocab = logits.shape[1]
     # one allocation each: of rows of one array the compiler cannot tell that they do not overlap
@@ -155,32 +163,34 @@ def _row_stats(first, end, bias, logits, targets, temperatures, logprobs, lse, e
         log_total = np.log(sum_e)
         logprobs[r] = (np.float64(target[0]) - np.float64(peak)) - log_total
         lse[r] = peak + log_total
+        lse_rest[r] = (peak + log_total) - np.float64(lse[r])
         entropy[r] = log_total - _sum(weighted) / sum_e
         sum_sq[r] = _sum(squares) / (sum_e * sum_e)
 
 
 @jit
 def _write_dlogits(first, end, bias, logits, targets, temperatures, lse, coefficients, out):
-    """out_j = p_j (prob + log_prob log p_j + square p_j) + target [j = y]; coefficients [4, C] in that order.
+    """out_j = target ([j = y] - p_j) + p_j (log_prob (log p_j + H) + square (p_j - S)).
 
-    out may be logits: a block is read before it is written.
+    coefficients: [5, C] target, log_prob, square, H less the rest of lse, S. out may be logits: a block is
+    read before it is written.
     """
     vocab = logits.shape[1]
     z_block, value = np.zeros(BLOCK_V, np.float32), np.zeros(1, np.float32)
     for r in range(first, end):
         row, temperature, y = logits[r], temperatures[r], targets[r]
-        target, prob = coefficients[0, r], coefficients[1, r]
-        log_prob, square = coefficients[2, r], coefficients[3, r]
-        if target == 0 and prob == 0 and log_prob == 0 and square == 0:
+        target, log_prob, square = coefficients[0, r], coefficients[1, r], coefficients[2, r]
+        if target == 0 and log_prob == 0 and square == 0:
             out[r] = 0
             continue
+        center, sum_sq = coefficients[3, r], coefficients[4, r]
         _load_block(row, bias, y, temperature, value)
-        _gradient(value, lse[r], prob, log_prob, square)
+        _gradient(value, lse[r], -target, log_prob, square, center, sum_sq)
         value[0] += target
         for start in range(0, vocab, BLOCK_V):
             z = z_block[: min(BLOCK_V, vocab - start)]
             _load_block(row, bias, start, temperature, z)
-            _gradient(z, lse[r], prob, log_prob, square)
+            _gradient(z, lse[r], -target, log_prob, square, center, sum_sq)
             block = out[r, start : start + len(z)]
             for i in range(len(z)):
                 block[i] = store(z[i], block[i])
@@ -188,8 +198,8 @@ def _write_dlogits(first, end, bias, logits, targets, temperatures, lse, coeffic
 
 
 @jit
-def _gradient(z, lse, prob, log_prob, square):
-    """z <- p (prob + log_prob log p + square p), p = exp(z - lse), 0 where that is below e^-87."""
+def _gradient(z, lse, prob, log_prob, square, center, sum_sq):
+    """z <- p (prob + log_prob (log p + H) + square (p - S)), p = exp(z - lse), 0 below e^-87."""
     exp_least = exp(LEAST)
     if log_prob == 0 and square == 0:
         for i in range(len(z)):
@@ -201,4 +211,4 @@ def _gradient(z, lse, prob, log_prob, square):
             u = z[i] - lse
             u = LEAST if u < LEAST else u
             p = exp(u) - exp_least
-            z[i] = p * (prob + fma(log_prob, u, square * p))
+            z[i] = p * (prob + fma(log_prob, u + center, square * (p - sum_sq)))

@@ -7,6 +7,7 @@ import triton
 from torch import Tensor
 
 from .._head import Head, accumulation_dtype
+from .._launch import launch
 from .cpu import RowGrads, RowStats
 from .gpu import row_stats_kernel, write_dlogits_kernel
 
@@ -15,23 +16,23 @@ def row_stats(
     logits: Tensor, targets: Tensor, head: Head, temperature: float | Tensor, *, entropy: bool, sum_sq: bool
 ) -> RowStats:
     num_rows, vocab = logits.shape
-    logprobs, lse = (logits.new_empty(num_rows, dtype=torch.float32) for _ in range(2))
+    logprobs, lse, lse_rest = (logits.new_empty(num_rows, dtype=torch.float32) for _ in range(3))
     entropies, sums_sq = (
         logits.new_empty(num_rows, dtype=torch.float32) if wanted else None for wanted in (entropy, sum_sq)
     )
-    row_stats_kernel[(num_rows,)](
-        logits, targets, head.bias, per_row(temperature), logprobs, lse, entropies, sums_sq,
-        vocab, logits.stride(0), **scalars(head, temperature),
+    launch(
+        row_stats_kernel, num_rows, logits, targets, head.bias, per_row(temperature),
+        logprobs, lse, lse_rest, entropies, sums_sq, vocab, logits.stride(0), **scalars(head, temperature),
         HAS_ENTROPY=entropy, HAS_SUM_SQ=sum_sq, **blocks(vocab),
     )  # fmt: skip
-    return RowStats(logprobs, lse, entropies, sums_sq)
+    return RowStats(logprobs, lse, lse_rest, entropies, sums_sq)
 
 
 def write_dlogits(
     out: Tensor | None,
     logits: Tensor,
     targets: Tensor,
-    lse: Tensor,
+    stats: RowStats,
     grads: RowGrads,
     head: Head,
     temperature: float | Tensor,
@@ -39,10 +40,11 @@ def write_dlogits(
 ) -> Tensor:
     num_rows, vocab = logits.shape
     out = overlay(logits if out is None else out, dtype)
-    write_dlogits_kernel[(num_rows,)](
-        logits, out, targets, lse, grads.target, grads.prob, grads.log_prob, grads.square,
-        head.bias, per_row(temperature), vocab, logits.stride(0), out.stride(0), **scalars(head, temperature),
-        HAS_LOG_PROB=grads.log_prob is not None, HAS_SQUARE=grads.square is not None, **blocks(vocab),
+    launch(
+        write_dlogits_kernel, num_rows, logits, out, targets,
+        *stats, *grads, head.bias, per_row(temperature),
+        vocab, logits.stride(0), out.stride(0), **scalars(head, temperature),
+        HAS_ENTROPY=grads.entropy is not None, HAS_SUM_SQ=grads.sum_sq is not None, **blocks(vocab),
     )  # fmt: skip
     return out
 

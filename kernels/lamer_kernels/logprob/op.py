@@ -89,7 +89,7 @@ def linear_logprob(
         workspace_bytes,
         backend,
     )
-    return LinearLogprob(out[0], out[2] if entropy else None, out[3] if sum_sq else None)
+    return LinearLogprob(out[0], out[3] if entropy else None, out[4] if sum_sq else None)
 
 
 def _choose_plan(
@@ -120,8 +120,8 @@ def _linear_logprob(
     plan: str,
     workspace_bytes: int,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """logprobs, lse, entropy, sum_sq [L], logits [L, V] (plan cached) and units [n, L, H] (plan frozen)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """logprobs, lse, lse_rest, entropy, sum_sq [L], logits [L, V] (plan cached), units [n, L, H] (frozen)."""
     head = make_head(
         weight if weight_cast is None else weight_cast,
         bias,
@@ -157,6 +157,7 @@ def _(  # type: ignore[no-untyped-def]
     return (
         token,
         torch.empty_like(token),
+        torch.empty_like(token),
         torch.empty_like(token) if entropy else none,
         torch.empty_like(token) if sum_sq else none.clone(),
         hidden.new_empty(logits_shape, dtype=logits_dtype(hidden, backend)),
@@ -171,7 +172,7 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, grad_logprobs, grad_lse, grad_entropy, grad_sum_sq, *_):  # type: ignore[no-untyped-def]
+def _backward(ctx, grad_logprobs, grad_lse, grad_lse_rest, grad_entropy, grad_sum_sq, *_):  # type: ignore[no-untyped-def]
     needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[6])
     grads = _linear_logprob_backward(
         grad_logprobs,
@@ -207,6 +208,7 @@ def _linear_logprob_backward(
     bias: Tensor | None,
     logprobs: Tensor,
     lse: Tensor,
+    lse_rest: Tensor,
     entropies: Tensor,
     sums_sq: Tensor,
     logits: Tensor,
@@ -229,7 +231,9 @@ def _linear_logprob_backward(
         hidden.dtype,
     )
     saved = plans.Forward(
-        RowStats(logprobs, lse, entropies if entropy else None, sums_sq if sum_sq else None), logits, units
+        RowStats(logprobs, lse, lse_rest, entropies if entropy else None, sums_sq if sum_sq else None),
+        logits,
+        units,
     )
     grads = plans.backward(
         (grad_logprobs, grad_entropy, grad_sum_sq),
@@ -252,11 +256,11 @@ def _linear_logprob_backward(
 @_linear_logprob_backward.register_fake
 def _(  # type: ignore[no-untyped-def]
     grad_logprobs, grad_entropy, grad_sum_sq, hidden, weight, weight_cast, targets, token_idx, temperatures,
-    bias, logprobs, lse, entropies, sums_sq, logits, units, temperature, softcap, entropy, sum_sq,
+    bias, logprobs, lse, lse_rest, entropies, sums_sq, logits, units, temperature, softcap, entropy, sum_sq,
     need_hidden, need_weight, need_bias, workspace_bytes, backend,
 ):  # fmt: skip
     return (
-        torch.empty_like(hidden) if need_hidden else hidden.new_empty(0),
-        torch.empty_like(weight) if need_weight else hidden.new_empty(0),
-        torch.empty_like(bias) if need_bias else hidden.new_empty(0),
+        hidden.new_empty(hidden.shape) if need_hidden else hidden.new_empty(0),
+        weight.new_empty(weight.shape) if need_weight else hidden.new_empty(0),
+        bias.new_empty(bias.shape) if need_bias else hidden.new_empty(0),
     )

@@ -25,7 +25,7 @@ from .._head import (
     write_logits,
 )
 from . import cpu
-from .cpu import RowStats, row_grads
+from .cpu import RowGrads, RowStats
 
 
 def row_passes(backend: str, dtype: torch.dtype, head: Head) -> ModuleType:
@@ -73,6 +73,7 @@ def forward(
     stats = RowStats(
         x.new_empty(num_tokens, dtype=acc),
         x.new_empty(num_tokens, dtype=acc),
+        x.new_empty(num_tokens, dtype=acc),
         x.new_empty(num_tokens, dtype=acc) if entropy else None,
         x.new_empty(num_tokens, dtype=acc) if sum_sq else None,
     )
@@ -98,20 +99,19 @@ def _write_units(
     passes: ModuleType,
 ) -> None:
     """units[o] = d output_o / d x: what the backward pass then only scales."""
-    one = torch.ones_like(stats.logprobs)
-    wanted: list[tuple[Tensor | None, Tensor | None, Tensor | None]] = [(one, None, None)]
+    one, zero = torch.ones_like(stats.logprobs), torch.zeros_like(stats.logprobs)
+    wanted = [RowGrads(one)]
     if stats.entropy is not None:
-        wanted.append((None, one, None))
+        wanted.append(RowGrads(zero, entropy=one))
     if stats.sum_sq is not None:
-        wanted.append((None, None, one))
-    for i, upstream in enumerate(wanted):
+        wanted.append(RowGrads(zero, sum_sq=one))
+    for i, grads in enumerate(wanted):
         last = i == len(wanted) - 1
-        grads = row_grads(stats, *upstream)
         dlogits = passes.write_dlogits(
             None if last else torch.empty_like(logits),
             logits,
             targets,
-            stats.lse,
+            stats,
             grads,
             head,
             temperature,
@@ -150,16 +150,17 @@ def backward(
             for g, s in zip(upstream, (0, saved.stats.entropy, saved.stats.sum_sq), strict=True)
             if s is not None
         ]
-        dx = torch.zeros_like(x, dtype=acc)
+        dx = x.new_zeros(x.shape, dtype=acc)
         for grad, unit in zip(order, saved.units, strict=True):
             if grad is not None:
-                dx.addcmul_(grad.unsqueeze(1), unit.to(acc))
+                dx.addcmul_(grad.unsqueeze(1), clear_rows(unit.to(acc), grad == 0))
         return Gradients(dx.to(x.dtype), None, None)
 
     passes = row_passes(backend, x.dtype, head)
     (num_tokens, _), (vocab, _) = x.shape, head.weight.shape
-    grads = row_grads(saved.stats, *upstream)
-    dx_rows = torch.empty_like(x) if needs[0] else None
+    zero = torch.zeros_like(saved.stats.logprobs)
+    grads = RowGrads(zero if upstream[0] is None else upstream[0], *upstream[1:])
+    dx_rows = x.new_empty(x.shape) if needs[0] else None
     dweight = None if needs[1] is None else new_dweight(needs[1], acc)
     dbias = head.weight.new_zeros(vocab, dtype=acc) if needs[2] else None
     max_tokens = min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes, backend))
@@ -171,13 +172,12 @@ def backward(
         else:
             out = None
             write_logits(logits, x[rows], targets[rows], head)
-        lse = saved.stats.lse[rows]
+        stats, upstream_rows = saved.stats.at(rows), grads.at(rows)
         dlogits = passes.write_dlogits(
-            out, logits, targets[rows], lse, grads.at(rows), head, temperature, x.dtype
+            out, logits, targets[rows], stats, upstream_rows, head, temperature, x.dtype
         )
-        add_gradients(
-            dlogits, x[rows], head.weight, None if dx_rows is None else dx_rows[rows], dweight, dbias
-        )
+        dx_chunk = None if dx_rows is None else dx_rows[rows]
+        add_gradients(dlogits, x[rows], head.weight, dx_chunk, dweight, dbias, idle=upstream_rows.idle())
     return Gradients(dx_rows, dweight, dbias)
 
 
@@ -188,11 +188,23 @@ def add_gradients(
     dx: Tensor | None,
     dweight: list[Tensor] | None,
     dbias: Tensor | None,
+    *,
+    idle: Tensor | None,
 ) -> None:
-    """dx = dlogits @ weight; dweight += dlogits.T @ x; dbias += the column sums of dlogits."""
+    """dx = dlogits @ weight; dweight += dlogits.T @ x; dbias += the column sums of dlogits.
+
+    idle: [C] bool, rows of dlogits that are 0; None: none is.
+    """
     if dx is not None:
         torch.mm(dlogits, weight, out=dx)
     if dweight is not None:
-        add_dweight(dweight, dlogits, x)
+        add_dweight(dweight, dlogits, x if idle is None else clear_rows(x, idle))
     if dbias is not None:
         dbias += dlogits.sum(0, dtype=dbias.dtype)
+
+
+def clear_rows(x: Tensor, idle: Tensor) -> Tensor:
+    """x [C, H] with 0 in the rows ``idle``: 0 times NaN would be NaN. Never synchronises with a GPU."""
+    if x.device.type == "cpu" and not bool(idle.any()):
+        return x
+    return x.masked_fill(idle.unsqueeze(1), 0.0)

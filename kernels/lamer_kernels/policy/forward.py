@@ -18,7 +18,7 @@ from .._head import (
     token_chunks,
     write_logits,
 )
-from ..logprob.cpu import RowStats, row_grads
+from ..logprob.cpu import RowGrads, RowStats
 from ..logprob.plans import add_gradients, row_passes
 from .terms import LossConfig, Terms, TokenData, policy_terms
 
@@ -93,8 +93,9 @@ class _Sweep:
                 logprobs, entropy, terms, dlogits = self.fused_rows(
                     logits, self.targets[rows], self.head, temperature, tokens[rows], config, self.x.dtype
                 )
-                live = _live_rows(terms) if self.skip_idle_rows else None
-                self.add_gradients(rows, dlogits if live is None else dlogits[live], live)
+                idle = _row_grads(terms).idle()
+                live = (~idle).nonzero().squeeze(1) if self.skip_idle_rows else None
+                self.add_gradients(rows, dlogits if live is None else dlogits[live], idle, live)
             else:
                 stats = self.stats(rows, logits)
                 logprobs, entropy = stats.logprobs, _given(stats.entropy)
@@ -135,29 +136,27 @@ class _Sweep:
         return stats
 
     def add_row_gradients(self, rows: slice, logits: Tensor, stats: RowStats, terms: Terms) -> None:
-        grads = row_grads(stats, terms.grad_logprobs, terms.grad_entropy, None)
-        targets, temperature = self.targets[rows], self.head.temperature_of(rows)
-        live = _live_rows(terms) if self.skip_idle_rows else None
-        lse = stats.lse
+        grads, targets, temperature = _row_grads(terms), self.targets[rows], self.head.temperature_of(rows)
+        idle = grads.idle()
+        live = (~idle).nonzero().squeeze(1) if self.skip_idle_rows else None
         if live is not None:
-            logits, targets, lse = logits[live], targets[live], lse[live]
-            grads = grads.at(live)
+            logits, targets, stats, grads = logits[live], targets[live], stats.at(live), grads.at(live)
             temperature = temperature[live] if isinstance(temperature, Tensor) else temperature
         dlogits = self.passes.write_dlogits(
-            None, logits, targets, lse, grads, self.head, temperature, self.x.dtype
+            None, logits, targets, stats, grads, self.head, temperature, self.x.dtype
         )
-        self.add_gradients(rows, dlogits, live)
+        self.add_gradients(rows, dlogits, idle, live)
 
-    def add_gradients(self, rows: slice, dlogits: Tensor, live: Tensor | None) -> None:
-        """dlogits: of all rows of the chunk, or of its rows ``live``; the others have gradient 0."""
+    def add_gradients(self, rows: slice, dlogits: Tensor, idle: Tensor, live: Tensor | None) -> None:
+        """dlogits: of all rows of the chunk, or of its rows ``live``; the rows ``idle`` have gradient 0."""
         x = self.x[rows]
         dx = None if self.wanted.x is None else self.wanted.x[rows]
         if live is None:
-            add_gradients(dlogits, x, self.head.weight, dx, self.wanted.weight, self.wanted.bias)
+            add_gradients(dlogits, x, self.head.weight, dx, self.wanted.weight, self.wanted.bias, idle=idle)
             return
         x = x[live]
-        live_dx = None if dx is None else torch.empty_like(x)
-        add_gradients(dlogits, x, self.head.weight, live_dx, self.wanted.weight, self.wanted.bias)
+        live_dx = None if dx is None else x.new_empty(x.shape)
+        add_gradients(dlogits, x, self.head.weight, live_dx, self.wanted.weight, self.wanted.bias, idle=None)
         if dx is not None and live_dx is not None:
             dx.zero_().index_copy_(0, live, live_dx)
 
@@ -166,11 +165,8 @@ class _Sweep:
         return Result(logprobs, entropy, policy_terms(config, logprobs, entropy, tokens))
 
 
-def _live_rows(terms: Terms) -> Tensor:
-    live = terms.grad_logprobs != 0
-    if terms.grad_entropy is not None:
-        live = live | (terms.grad_entropy != 0)
-    return live.nonzero().squeeze(1)
+def _row_grads(terms: Terms) -> RowGrads:
+    return RowGrads(terms.grad_logprobs, terms.grad_entropy)
 
 
 def _concatenate(parts: list[Result]) -> Result:

@@ -3,10 +3,15 @@
 import triton
 import triton.language as tl
 
-from ..logprob.gpu import row_stats, write_row
+from ..logprob.gpu import PER_ROW, exp_less_tangent, row_stats, write_row
+
+PER_TOKEN = [
+    *PER_ROW, "old_ptr", "advantages_ptr", "weights_ptr", "ref_ptr", "importance_ptr",
+    "loss_ptr", "grad_ptr", "ratio_ptr", "clipped_ptr", "kl_ptr",
+]  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=PER_TOKEN)
 def policy_rows_kernel(
     logits_ptr, out_ptr, targets_ptr, bias_ptr, temperatures_ptr,
     old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
@@ -22,20 +27,20 @@ def policy_rows_kernel(
     if HAS_TEMPERATURES:
         temperature = tl.load(temperatures_ptr + row)
     row_ptr = logits_ptr + row * stride
-    logprob, lse, entropy, _ = row_stats(
+    logprob, lse, lse_rest, entropy, sum_sq = row_stats(
         row_ptr, bias_ptr, target, V, softcap, temperature, HAS_BIAS, HAS_SOFTCAP, BLOCK_V
     )
 
     advantage = tl.load(advantages_ptr + row)
-    log_ratio = 0.0
+    log_ratio = tl.where(logprob != logprob, logprob, 0.0)
     if HAS_OLD:
         log_ratio = logprob - tl.load(old_ptr + row)
-    ratio = tl.exp(log_ratio + 0.0 * logprob)
+    ratio = tl.exp(log_ratio)
     bounded = tl.minimum(tl.maximum(ratio, 1.0 - clip_low), 1.0 + clip_high)
     if LOSS == "reinforce":
         surrogate = -advantage * logprob
         slope = -advantage
-        clipped = ratio != ratio
+        clipped = tl.zeros([], tl.int1)
     elif LOSS == "cispo":
         slope = -bounded * advantage
         surrogate = slope * logprob
@@ -51,28 +56,30 @@ def policy_rows_kernel(
             surrogate = tl.where(beyond, worst, surrogate)
             clipped = clipped | beyond
         slope = tl.where(clipped, 0.0, free)
-    surrogate = tl.where(advantage == 0, 0.0, surrogate)
-    slope = tl.where(advantage == 0, 0.0, slope)
+    pulls = advantage != 0
     if HAS_IMPORTANCE:
         importance = tl.load(importance_ptr + row)
+        pulls = pulls & (importance != 0)
         surrogate *= importance
         slope *= importance
+    surrogate = tl.where(pulls, surrogate, 0.0)
+    slope = tl.where(pulls, slope, 0.0)
 
-    kl = 0.0 * logprob
+    kl = tl.zeros([], tl.float32)
     if HAS_REF:
         gap = tl.load(ref_ptr + row) - logprob
         if KL == "k1":
             kl = -gap
-            kl_slope = 1.0 + 0.0 * gap
+            kl_slope = tl.full([], 1.0, tl.float32)
         elif KL == "k2":
             kl = gap * gap / 2
             kl_slope = -gap
         else:
-            kl_slope = 1.0 - tl.exp(gap)
-            kl = -kl_slope - gap
-        surrogate += kl_coef * kl
-        slope += kl_coef * kl_slope
-    loss = surrogate - entropy_coef * entropy
+            kl, e_gap = exp_less_tangent(gap)
+            kl_slope = -e_gap
+        surrogate += tl.where(kl_coef != 0, kl_coef * kl, 0.0)
+        slope += tl.where(kl_coef != 0, kl_coef * kl_slope, 0.0)
+    loss = surrogate - tl.where(entropy_coef != 0, entropy_coef * entropy, 0.0)
     grad_entropy = -entropy_coef
     if HAS_WEIGHTS:
         weight = tl.load(weights_ptr + row)
@@ -88,7 +95,6 @@ def policy_rows_kernel(
     tl.store(clipped_ptr + row, clipped.to(tl.int8))
     tl.store(kl_ptr + row, kl)
     write_row(
-        row_ptr, out_ptr + row * out_stride, bias_ptr, target, V, softcap, temperature, lse,
-        slope, -slope - grad_entropy * entropy, -grad_entropy, 0.0,
-        HAS_BIAS, HAS_SOFTCAP, BLOCK_V,
+        row_ptr, out_ptr + row * out_stride, bias_ptr, target, V, softcap, temperature,
+        logprob, lse, lse_rest, entropy, sum_sq, slope, grad_entropy, 0.0, HAS_BIAS, HAS_SOFTCAP, BLOCK_V,
     )  # fmt: skip

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .._head import Head
+from .._launch import launch
 from ..logprob.launch import blocks, overlay, per_row, scalars
 from .gpu import policy_rows_kernel
 from .terms import LossConfig, Terms, TokenData
@@ -25,8 +26,8 @@ def policy_rows(
         logits.new_empty(num_rows, dtype=torch.float32) for _ in range(6)
     )
     clipped = logits.new_empty(num_rows, dtype=torch.bool)
-    policy_rows_kernel[(num_rows,)](
-        logits, out, targets, head.bias, per_row(temperature),
+    launch(
+        policy_rows_kernel, num_rows, logits, out, targets, head.bias, per_row(temperature),
         tokens.old_logprobs, tokens.advantages, tokens.token_weights, tokens.ref_logprobs,
         tokens.importance_weights,
         logprobs, entropy, loss, grad, ratio, clipped.view(torch.int8), kl,

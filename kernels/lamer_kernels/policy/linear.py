@@ -20,7 +20,7 @@ from .checks import check_config, check_tokens
 from .forward import Wanted, forward
 from .gradients import attach_gradients
 from .op import PolicyLoss
-from .reference import linear_policy_loss_ref
+from .reference import PolicyLossRef, linear_policy_loss_ref
 from .terms import LossConfig, TokenData
 
 COMPACT = ("host", "data", "none")
@@ -210,7 +210,7 @@ def _linear_policy_loss(
         weight if weight_cast is None else weight_cast, bias, softcap, temperature_or_rows, hidden.dtype
     )
     x = hidden if token_idx is None else hidden[token_idx]
-    dx = torch.empty_like(x) if need_hidden else None
+    dx = x.new_empty(x.shape) if need_hidden else None
     dweight = None if dweight_out is None else [dweight_out]
     if need_weight:
         dweight = new_dweight(weight, acc)
@@ -256,9 +256,10 @@ def _(hidden, weight, weight_cast, targets, *args):  # type: ignore[no-untyped-d
         numbers[2],
         numbers[3],
         flags[1],
-        torch.empty_like(hidden) if need_hidden else hidden.new_empty(0),
-        torch.empty_like(weight) if need_weight else hidden.new_empty(0),
-        torch.empty_like(bias) if need_bias else hidden.new_empty(0),
+        *(
+            x.new_empty(x.shape, dtype=x.dtype) if need else hidden.new_empty(0)
+            for x, need in ((hidden, need_hidden), (weight, need_weight), (bias, need_bias))
+        ),
     )
 
 
@@ -272,22 +273,36 @@ def _reference(
     dweight_out: Tensor | None,
 ) -> PolicyLoss:
     own_weight = weight if dweight_out is None else weight.detach().requires_grad_(torch.is_grad_enabled())
-    ref = linear_policy_loss_ref(
-        hidden,
-        own_weight,
-        targets,
-        tokens.old_logprobs,
-        tokens.advantages,
-        token_weights=tokens.token_weights,
-        cu_segments=tokens.cu_segments,
-        ref_logprobs=tokens.ref_logprobs,
-        importance_weights=tokens.importance_weights,
-        **vars(config),
-        **head,
-    )
+
+    def run(targets: Tensor, tokens: TokenData, head: dict[str, Any]) -> PolicyLossRef:
+        data = {name: x for name, x in vars(tokens).items() if name not in ("old_logprobs", "advantages")}
+        return linear_policy_loss_ref(
+            hidden,
+            own_weight,
+            targets,
+            tokens.old_logprobs,
+            tokens.advantages,
+            **data,
+            **vars(config),
+            **head,
+        )
+
+    # autograd would make NaN of 0 x NaN: a token without a coefficient is only looked at
+    kept = tokens.kept(config, look=True)
+    if kept is None:
+        seen = ref = run(targets, tokens, head)
+    else:
+        with torch.no_grad():
+            seen = run(targets, tokens, head)
+        idx = kept.nonzero().squeeze(1).to(hidden.device)
+        token_idx, temperature = head["token_idx"], head["temperature"]
+        head = head | {"token_idx": idx if token_idx is None else token_idx[idx]}
+        if isinstance(temperature, Tensor):
+            head["temperature"] = temperature[idx]
+        ref = run(targets[idx], tokens.select(kept, idx), head)
     if dweight_out is not None and torch.is_grad_enabled():
         (dweight,) = torch.autograd.grad(ref.loss, own_weight, retain_graph=True)
         dweight_out += dweight
-    kept = torch.ones_like(targets, dtype=torch.bool)
-    _, logprobs, ratio, clipped, kl, entropy = (None if x is None else x.detach() for x in ref)
-    return PolicyLoss(ref.loss, logprobs, ratio, clipped, kl, entropy, kept)  # type: ignore[arg-type]
+    every = torch.ones_like(targets, dtype=torch.bool)
+    _, logprobs, ratio, clipped, kl, entropy = (None if x is None else x.detach() for x in seen)
+    return PolicyLoss(ref.loss, logprobs, ratio, clipped, kl, entropy, every)  # type: ignore[arg-type]

@@ -35,7 +35,15 @@ def policy_loss_ref(
     entropy_coef: float = 0.0,
     importance_weights: Tensor | None = None,
 ) -> PolicyLossRef:
-    log_ratio = logprobs - (logprobs.detach() if old_logprobs is None else old_logprobs)
+    # a token of weight 0 is absent, and a factor of 0 means no pull, whatever the ratio: no gradient may come
+    # back through them, where an infinite exp' would make 0 x inf of it
+    present = torch.ones_like(logprobs, dtype=torch.bool) if token_weights is None else token_weights != 0
+    pulls = present & (advantages != 0)
+    if importance_weights is not None:
+        pulls = pulls & (importance_weights != 0)
+
+    on_policy = torch.where(logprobs.isinf(), 0.0, logprobs) if old_logprobs is None else logprobs
+    log_ratio = on_policy - (on_policy.detach() if old_logprobs is None else old_logprobs)
     if loss == "gspo":
         assert cu_segments is not None
         bounds = zip(cu_segments.tolist()[:-1], cu_segments.tolist()[1:], strict=True)
@@ -45,32 +53,40 @@ def policy_loss_ref(
     ratio = log_ratio.exp()
     bounded = ratio.clamp(1 - clip_low, 1 + clip_high)
     if loss in ("clip", "gspo"):
-        surrogate = -torch.minimum(ratio * advantages, bounded * advantages)
-        clipped = ratio * advantages > bounded * advantages
+        free, bound = -ratio * advantages, -bounded * advantages
+        clipped, ceiling = bound > free, bound
         if dual_clip is not None:
             worst = -dual_clip * advantages
-            clipped = clipped | ((advantages < 0) & (surrogate > worst))
-            surrogate = torch.where(advantages < 0, torch.minimum(surrogate, worst), surrogate)
+            beyond = (advantages < 0) & (torch.maximum(free, bound) > worst)
+            clipped, ceiling = clipped | beyond, torch.where(beyond, worst, bound)
+        free = -_held(log_ratio, pulls & ~clipped).exp() * advantages
+        surrogate = torch.where(clipped, ceiling.detach(), free)
     elif loss == "cispo":
-        surrogate = -bounded.detach() * advantages * logprobs
+        surrogate = -bounded.detach() * advantages * _held(logprobs, pulls)
         clipped = ratio != bounded
     else:  # reinforce
-        surrogate = -advantages * logprobs
+        surrogate = -advantages * _held(logprobs, pulls)
         clipped = torch.zeros_like(ratio, dtype=torch.bool)
     if importance_weights is not None:
         surrogate = surrogate * importance_weights
+    per_token = torch.where(pulls, surrogate, 0.0)
 
     kl_value = torch.zeros_like(logprobs)
     if ref_logprobs is not None:
-        gap = ref_logprobs - logprobs
-        kl_value = {"k1": lambda: -gap, "k2": lambda: gap**2 / 2, "k3": lambda: gap.exp() - 1 - gap}[kl]()
-    per_token = surrogate + kl_coef * kl_value
-    if entropy is not None:
-        per_token = per_token - entropy_coef * entropy
+        gap = ref_logprobs - _held(logprobs, present)
+        kl_value = {"k1": lambda: -gap, "k2": lambda: gap**2 / 2, "k3": lambda: gap.expm1() - gap}[kl]()
+    if kl_coef:
+        per_token = per_token + kl_coef * kl_value
+    if entropy_coef and entropy is not None:
+        per_token = per_token - entropy_coef * _held(entropy, present)
     if token_weights is not None:
-        # a token of weight 0 is absent, whatever its ratio
-        per_token = torch.where(token_weights != 0, per_token * token_weights, 0.0)
+        per_token = torch.where(present, per_token * token_weights, 0.0)
     return PolicyLossRef(per_token.sum(), logprobs, ratio, clipped, kl_value, entropy)
+
+
+def _held(x: Tensor, moves: Tensor) -> Tensor:
+    """x, with a gradient only where ``moves``."""
+    return torch.where(moves, x, x.detach())
 
 
 def linear_policy_loss_ref(

@@ -43,16 +43,18 @@ class TokenData:
         """All values with the device and dtype of ``like``."""
         return replace(self._map(lambda x: x.to(like, non_blocking=True)), cu_segments=self.cu_segments)
 
-    def kept(self, config: LossConfig) -> Tensor | None:
-        """[L] bool on the CPU, False where the host knows that a token has no coefficient; None: keep all."""
-        kept = None
-        if self.advantages.device.type == "cpu" and not (config.kl_coef or config.entropy_coef):
-            kept = self.advantages != 0
-        if self.token_weights is not None and self.token_weights.device.type == "cpu":
-            weighted = self.token_weights != 0
-            kept = weighted if kept is None else kept & weighted
-        if kept is None:
+    def kept(self, config: LossConfig, *, look: bool = False) -> Tensor | None:
+        """[L] bool on the CPU, False where the host knows that a token has no coefficient; None: keep all.
+
+        look: also read tensors on other devices, which synchronises.
+        """
+        factors = [self.token_weights]
+        if not (config.kl_coef or config.entropy_coef):
+            factors += [self.advantages, self.importance_weights]
+        known = [(x != 0).cpu() for x in factors if x is not None and (look or x.device.type == "cpu")]
+        if not known:
             return None
+        kept = torch.stack(known).all(0)
         if self.cu_segments is not None:  # a segment's ratio needs all its tokens
             lengths = self.cu_segments.cpu().long().diff()
             live = torch.segment_reduce(kept.double(), "sum", lengths=lengths, unsafe=True, initial=0) > 0
@@ -94,7 +96,10 @@ class Terms(NamedTuple):
 
 def policy_terms(config: LossConfig, logprobs: Tensor, entropy: Tensor | None, tokens: TokenData) -> Terms:
     advantages = tokens.advantages
-    log_ratio = torch.zeros_like(logprobs) if tokens.old_logprobs is None else logprobs - tokens.old_logprobs
+    if tokens.old_logprobs is None:
+        log_ratio = torch.where(logprobs.isnan(), logprobs, 0.0)
+    else:
+        log_ratio = logprobs - tokens.old_logprobs
     lengths = None
     if config.loss == "gspo":
         assert tokens.cu_segments is not None
@@ -102,10 +107,12 @@ def policy_terms(config: LossConfig, logprobs: Tensor, entropy: Tensor | None, t
         log_ratio = _spread(_segment_sum(log_ratio, lengths) / lengths.clamp(min=1), lengths, log_ratio)
     ratio = log_ratio.exp()
     surrogate, slope, clipped = _surrogate(config, logprobs, ratio, advantages)
-    # advantage 0 means no pull, also where the ratio overflows
-    surrogate, slope = (torch.where(advantages == 0, 0.0, x) for x in (surrogate, slope))
+    pulls = advantages != 0
     if tokens.importance_weights is not None:
+        pulls = pulls & (tokens.importance_weights != 0)
         surrogate, slope = surrogate * tokens.importance_weights, slope * tokens.importance_weights
+    # a factor of 0 means no pull, also where the ratio overflows
+    surrogate, slope = (torch.where(pulls, x, 0.0) for x in (surrogate, slope))
     if lengths is not None:
         # every token of the segment moves the segment's ratio by 1 / length
         slope = _weigh(slope, tokens.token_weights)

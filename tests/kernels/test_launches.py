@@ -1,0 +1,94 @@
+"""What Triton is asked for at a launch: the tensors' device, one compilation for every chunk start."""
+
+import os
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+triton = pytest.importorskip("triton")
+interpreting = os.environ.get("TRITON_INTERPRET") == "1"
+pytestmark = pytest.mark.skipif(interpreting, reason="the interpreter compiles nothing")
+V = 61
+
+
+class Driver:
+    """What the JIT asks of a driver before it compiles."""
+
+    def get_current_target(self):
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """Launches are written down, not run: (kernel, tensor whose device is current, what is specialised)."""
+    from triton.runtime.driver import driver
+    from triton.runtime.jit import JITFunction
+
+    seen, current = [], []
+
+    @contextmanager
+    def device_of(x):
+        current.append(x)
+        yield
+        current.pop()
+
+    def run(kernel, *args, grid, warmup, **options):
+        binder = kernel.create_binder()[-1]
+        seen.append((kernel.fn.__name__, current[-1] if current else None, str(binder(*args, **options)[1])))
+
+    monkeypatch.setattr(driver, "_active", Driver())
+    monkeypatch.setattr(JITFunction, "run", run)
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    return seen
+
+
+def launch_all(start=0, num_rows=3):
+    """Every kernel of the package once, on rows of longer tensors from ``start`` on."""
+    from lamer_kernels._head import Head
+    from lamer_kernels.groups import gpu as groups
+    from lamer_kernels.logprob import launch
+    from lamer_kernels.logprob.cpu import RowGrads, RowStats
+    from lamer_kernels.policy.launch import policy_rows
+    from lamer_kernels.policy.terms import LossConfig, TokenData
+    from lamer_kernels.returns import gpu as returns
+
+    rows = slice(start, start + num_rows)
+    logits, per_row = torch.zeros(num_rows, V), torch.zeros(40)[rows]
+    targets = torch.zeros(40, dtype=torch.int64)[rows]
+    head = Head(torch.zeros(V, 2), None, None, per_row)
+    launch.row_stats(logits, targets, head, per_row, entropy=True, sum_sq=True)
+    stats, grads = RowStats(*[per_row] * 5), RowGrads(*[per_row] * 3)
+    launch.write_dlogits(None, logits, targets, stats, grads, head, per_row, torch.float32)
+    config = LossConfig("clip", 0.2, 0.2, None, "k3", 0.1, 0.1)
+    policy_rows(logits, targets, head, per_row, TokenData(*[per_row] * 5), config, torch.float32)
+    ids = torch.arange(num_rows)
+    if num_rows:
+        groups.group_advantages(per_row, ids, None, None, None, "turn", "mean", "std", "zero", 1e-6)
+    returns.run([per_row, per_row, ids, ids, torch.tensor([0, num_rows])], (per_row, per_row), (1.0,) * 4,
+                paper=True, gae=False)  # fmt: skip
+
+
+def test_every_launch_is_on_the_device_of_its_tensors(launches):
+    launch_all()
+    names = {name for name, _, _ in launches}
+    assert names == {"row_stats_kernel", "write_dlogits_kernel", "policy_rows_kernel", "moments_kernel",
+                     "returns_kernel"}  # fmt: skip
+    assert all(on is not None for _, on, _ in launches)
+
+
+def test_where_a_chunk_starts_is_not_specialised(launches):
+    for start in range(8):  # 4 bytes a value: aligned to 16 bytes at 0 and 4
+        launch_all(start)
+    head = {(name, key) for name, _, key in launches if name not in ("moments_kernel", "returns_kernel")}
+    assert len(head) == 3
+
+
+def test_no_rows_no_launch(launches):
+    launch_all(num_rows=0)
+    assert {name for name, _, _ in launches} == {"returns_kernel"}  # one trial of no turns
