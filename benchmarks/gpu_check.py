@@ -25,7 +25,15 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 OPS = [sys.executable, str(BENCHMARKS / "gpu_ops.py")]
 TESTS = [ROOT / "tests" / "kernels", ROOT / "tests" / "gpu"]
-RECORDS = ("bench_head", "bench_credit", "bench_attention", "bench_train", "bench_whole", "bench_decode")
+RECORDS = (
+    "bench_head",
+    "bench_credit",
+    "bench_attention",
+    "bench_layers",
+    "bench_train",
+    "bench_whole",
+    "bench_decode",
+)
 
 
 def main() -> int:

@@ -22,6 +22,7 @@ from lamer_kernels import (
     meta_advantages,
     varlen_attention,
 )
+from lamer_kernels.layers import add_rms_norm, rotary, swiglu
 from tests.kernels.credit import make_trials
 from tests.kernels.head import make_inputs, relative_error
 
@@ -136,9 +137,38 @@ def attention_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensor
             yield f"varlen_attention {heads}:{kv_heads}, D {dim}", dtype, call
 
 
+def layer_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]:
+    g = torch.Generator().manual_seed(0)
+    angles = torch.arange(40)[:, None] * 10.0 ** -torch.arange(12)
+    positions = torch.randint(40, (37,), generator=g)
+
+    def turned(qkv: torch.Tensor, q: torch.Tensor, k: torch.Tensor, **options) -> Tensors:
+        fixed = {"positions": positions, "cos": angles.cos(), "sin": angles.sin()}
+        fixed = {name: x.to(qkv.device) for name, x in fixed.items()}
+        return rotary(qkv, **fixed, num_kv_heads=2, q_norm=q, k_norm=k, **options)
+
+    ops = {
+        "add_rms_norm": (lambda *x, **o: add_rms_norm(*x, eps=1e-5, **o), [(37, 301), (37, 301), (301,)]),
+        "rotary": (turned, [(37, 9, 32), (32,), (32,)]),
+        "swiglu": (lambda x, **o: (swiglu(x, **o),), [(37, 2 * 1031)]),
+    }
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for name, (function, shapes) in ops.items():
+            tensors = [torch.randn(shape, generator=g).to(dtype) for shape in shapes]
+
+            def call(device: str, function=function, tensors=tensors) -> Tensors:
+                exact = device == "reference"
+                place = {"device": "cpu", "dtype": torch.float64} if exact else {"device": device}
+                x = [t.to(**place).requires_grad_() for t in tensors]
+                out = function(*x, backend="reference" if exact else "triton")
+                return (*out, *torch.autograd.grad(sum(y.square().sum() for y in out), x))
+
+            yield name, dtype, call
+
+
 def main() -> int:
     failed = 0
-    for name, dtype, call in (*credit_cases(), *head_cases(), *attention_cases()):
+    for name, dtype, call in (*credit_cases(), *head_cases(), *attention_cases(), *layer_cases()):
         try:
             ours, truth = call("cuda"), call("reference")
             torch.cuda.synchronize()

@@ -1,0 +1,29 @@
+"""Which implementation of a layer runs, and the shape that all of them work on."""
+
+import torch
+from torch import Tensor
+
+from .._dispatch import resolve_backend
+
+CPU_DTYPES = (torch.float32, torch.bfloat16)  # what the numba passes read and write
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def choose(backend: str, x: Tensor) -> str:
+    """As `resolve_backend`; "auto" is the reference for the dtypes that a path does not take."""
+    dtypes = CPU_DTYPES if x.device.type == "cpu" else DTYPES[:3]
+    if backend == "auto" and x.dtype not in dtypes:
+        return "reference"
+    resolved = resolve_backend(backend, x.device, cpu_needs_numba=True)
+    if resolved == "cpu" and x.dtype not in CPU_DTYPES:
+        raise ValueError(f"backend 'cpu' takes float32 and bfloat16, got {x.dtype}")
+    if resolved == "triton" and x.dtype is torch.float64:
+        raise ValueError("backend 'triton' takes 16- and 32-bit floats, got torch.float64")
+    return resolved
+
+
+def wants_gradient(*tensors: Tensor | None) -> bool:
+    """False: the kernel may be called as it is, which saves the dispatcher's microseconds at each layer."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
