@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lamer_fast.config import LearnConfig
+from lamer_fast.learn import optimizer_state
 from lamer_fast.learn.policy import Policy
 
 
@@ -57,26 +58,22 @@ class Optimizer:
         return grad_norm, applied
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """`MASTER/KEY` -> tensor of everything AdamW remembers; numbers become 0-d float64 tensors."""
-        tensors: dict[str, Tensor] = {}
-        for name, master in self.policy.masters.items():
-            for key, value in self.adamw.state.get(master, {}).items():
-                number = not isinstance(value, Tensor)
-                tensors[f"{name}/{key}"] = torch.tensor(value, dtype=torch.float64) if number else value
-        return tensors
+        """`MASTER/KEY` -> tensor of everything AdamW remembers."""
+        return optimizer_state.state_tensors(self.adamw.state, self.policy.masters)
+
+    def check_state_tensors(self, tensors: dict[str, Tensor], num_updates: int) -> None:
+        """Raises ValueError naming a tensor that this optimizer cannot have after `num_updates`."""
+        masters, kind = self.policy.masters, self.config.optimizer
+        optimizer_state.check_state_tensors(tensors, masters, kind, num_updates)
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Inverse of `state_tensors`; ValueError for a state of other parameters."""
-        for full, value in tensors.items():
-            name, _, key = full.rpartition("/")
-            master = self.policy.masters.get(name)
-            if master is None:
-                raise ValueError(f"optimizer state has {name!r}, which is no parameter of the model")
-            state = self.adamw.state[master]
-            if value.dtype is torch.float64:  # see state_tensors
-                state[key] = value.item() if key != "step" else value.float()
-            else:
-                state[key] = value.clone() if key == "step" else value.to(master.device, copy=True)
+        """Inverse of `state_tensors`, for tensors that were checked."""
+        optimizer_state.load_state_tensors(self.adamw.state, self.policy.masters, tensors)
+
+    def num_state_bytes(self) -> int:
+        """Bytes of `state_tensors` once every parameter has been updated, but for a few per parameter."""
+        per_element = 2 if self.config.optimizer == "adamw_8bit" else 8
+        return per_element * sum(master.numel() for master in self.policy.masters.values())
 
     def to_host(self) -> None:
         """Moves the state off the device; the rollout has the memory then. `to_device` undoes it."""
