@@ -22,11 +22,11 @@ from transformers import AutoTokenizer
 from lamer_fast import recipe
 from lamer_fast.config import Config
 from lamer_fast.display import Display
-from lamer_fast.guard import StopRequest
 from lamer_fast.learn.policy import SHIPPED_MODELS, Policy
 from lamer_fast.learn.state import build_state
 from lamer_fast.roofline import Limits
-from lamer_fast.run_folder import RunFolder
+from lamer_fast.run.folder import RunFolder
+from lamer_fast.run.stop import StopRequest
 from lamer_fast.train import train, transfer
 
 SIZES = {"groups": 8, "trials_per_group": 8, "max_turns": 5, "max_reply_tokens": 48} if ON_GPU else {
@@ -61,8 +61,6 @@ def iterate(name: str, checkpointing: bool, runs: Path) -> tuple[dict[str, Any],
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED_MODELS / "minesweeper-tiny-base")
     state = build_state(config, Policy(model.train(), tokenizer, torch.bfloat16))
     state.limits = Limits.of(model)
-    folder = RunFolder(config, runs)
-    folder.start(0)
     transfer(state, version=0)
     ended = []
 
@@ -71,9 +69,13 @@ def iterate(name: str, checkpointing: bool, runs: Path) -> tuple[dict[str, Any],
             ended.append(time.perf_counter())
             super().update(record)
 
-    with StopRequest() as stop, Watch(config.name, config.train.iterations) as display:
+    with (
+        RunFolder(config, runs) as folder,
+        StopRequest() as stop,
+        Watch(config.name, config.train.iterations) as display,
+    ):
+        folder.start(0)
         train(state, folder, display, stop)
-    folder.close()
     lines = (folder.path / "metrics.jsonl").read_text().splitlines()
     return json.loads(lines[-1]), ended[-1] - ended[-2]
 

@@ -14,9 +14,9 @@ from typing import Any
 import lamer_fast.train as training
 from lamer_fast.config import Config
 from lamer_fast.display import Display
-from lamer_fast.guard import StopRequest
 from lamer_fast.learn.state import TrainState, build_state
-from lamer_fast.run_folder import RunFolder
+from lamer_fast.run.folder import RunFolder
+from lamer_fast.run.stop import StopRequest
 
 
 class Stopwatch(Display):
@@ -79,8 +79,10 @@ def run(config: Config, prepare: Callable[[TrainState], None] = lambda state: No
         state = build_state(config)
         prepare(state)
         training.transfer(state, version=0)
-        run_folder = RunFolder(config, Path(folder))
-        run_folder.start(0)
-        with StopRequest() as stop, Stopwatch(state) as stopwatch:
+        with (
+            RunFolder(config, Path(folder)) as run_folder,
+            StopRequest() as stop,
+            Stopwatch(state) as stopwatch,
+        ):
+            run_folder.start(0)
             training.train(state, run_folder, stopwatch, stop)
-        run_folder.close()

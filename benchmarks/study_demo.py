@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -67,9 +66,9 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace) -> None:
         "trials": trials.astype(int).tolist(),
         "attempts": attempts.astype(int).tolist(),
     }
-    part = target.with_suffix(".part")
-    part.write_text(json.dumps(record))
-    os.replace(part, target)
+    from lamer_fast.files import replace_file
+
+    replace_file(target, json.dumps(record))
     success = np.logical_or.accumulate(trials, axis=-1).mean(axis=(0, 1)).round(3).tolist()
     print(f"{arm} seed {seed}: success@k {success}, training {cpu_seconds:.0f} CPU s", flush=True)
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from lamer_fast import recipe
+from lamer_fast.cli import guarded
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
 from lamer_fast.text import duration
 
@@ -45,4 +46,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(guarded("demo", lambda: main(sys.argv[1:])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ from lamer_fast.config import Config
 from lamer_fast.display import Display
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.eval.report import read_jsonl
-from lamer_fast.guard import Clock, StopRequest
-from lamer_fast.learn import checkpoint
+from lamer_fast.files import CannotWrite, replace_folder
 from lamer_fast.learn.credit import assign_credit, lone_turns
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.packing import epochs, pack
@@ -28,7 +28,12 @@ from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_fast.roofline import Limits
-from lamer_fast.run_folder import RunFolder
+from lamer_fast.run import checkpoint, outcome
+from lamer_fast.run.clock import Clock
+from lamer_fast.run.folder import RunFolder
+from lamer_fast.run.output import without_reader
+from lamer_fast.run.records import counted_metrics
+from lamer_fast.run.stop import INTERRUPTED, StopRequest
 
 
 def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequest) -> None:
@@ -209,29 +214,69 @@ def run_eval(state: TrainState) -> dict[str, Any]:
 
 def save(state: TrainState, folder: RunFolder, record: dict[str, Any]) -> None:
     """Checkpoint; the best is judged by the evaluation of this iteration, or by its training trials."""
-    folder.sync_metrics()
+    folder.sync()
     score_ = record.get("eval", record)["success_at"][-1]
     checkpoint.save(state, folder.checkpoints, score_)
 
 
-def run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = False) -> int:
-    """Trains or resumes runs/NAME; exit status 0 when it ended as asked, also by a signal."""
-    folder = RunFolder(config, runs, overwrite=overwrite)
-    state = build_state(config)
-    for warning in check_prompts(config, state.agent, state.env):
-        print(f"note: {warning}", flush=True)
-    checkpoint.load(state, folder.checkpoints)
-    state.dump_dir = folder.path / "skipped"
-    transfer(state, version=state.iteration)
-    state.limits = Limits.of(state.policy.model)
-    folder.start(state.iteration)
+def run(
+    config: Config,
+    *,
+    runs: Path = Path("runs"),
+    overwrite: bool = False,
+    from_checkpoint: int | None = None,
+) -> int:
+    """Trains or resumes runs/NAME, from its latest checkpoint or that of iteration `from_checkpoint`.
+
+    Returns:
+        The exit status: 0 when it ended as asked, also by a signal; 130 when it was interrupted at once, 1
+        when the disk refused a write (earlier checkpoints are whole).
+
+    Raises:
+        ValueError, CannotWrite: it may not or cannot begin; nothing was removed or written.
+    """
+    if overwrite and from_checkpoint is not None:
+        raise ValueError(
+            f"--overwrite discards the checkpoints, --from-checkpoint {from_checkpoint} needs one"
+        )
+    with without_reader():
+        folder = RunFolder(config, runs, overwrite=overwrite)
+        state = build_state(config)
+        state.limits = Limits.of(state.policy.model)
+        for warning in check_prompts(config, state.agent, state.env):
+            print(f"note: {warning}", flush=True)
+        with folder:
+            if not overwrite:
+                checkpoint.load(state, folder.checkpoints, from_checkpoint)
+            counted_metrics(folder.metrics, state.iteration)
+            folder.check_space(*checkpoint.disk_needs(state, folder.checkpoints))
+            if state.iteration >= config.train.iterations:
+                save_model(state, folder.path / "model")
+                print(outcome.finished(config, state.iteration, folder.path))
+                return 0
+            transfer(state, version=state.iteration)
+            state.dump_dir = folder.path / "skipped"
+            folder.start(state.iteration)
+            checkpoint.discard_after(folder.checkpoints, state.iteration)
+            return iterate(state, folder)
+
+
+def iterate(state: TrainState, folder: RunFolder) -> int:
+    """The iterations that are left, in a folder that was started; exit status as that of `run`."""
+    if state.iteration:
+        print(f"{folder.path} goes on after iteration {state.iteration}", flush=True)
     try:
-        display = Display(config.name, config.train.iterations, earlier=read_jsonl(folder.metrics))
+        earlier = read_jsonl(folder.metrics)
+        display = Display(state.config.name, state.config.train.iterations, earlier=earlier)
         with StopRequest() as stop, display:
             train(state, folder, display, stop)
-        save_model(state, folder.path / "model")
-    finally:
-        folder.close()
+            save_model(state, folder.path / "model")
+    except KeyboardInterrupt:
+        print(f"interrupted, {outcome.lost(folder.checkpoints, state.iteration)}", file=sys.stderr)
+        return INTERRUPTED
+    except CannotWrite as error:
+        print(f"{error}; {outcome.lost(folder.checkpoints, state.iteration)}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -242,7 +287,7 @@ def save_model(state: TrainState, target: Path) -> None:
         state.policy.model.save_pretrained(path)
         state.policy.tokenizer.save_pretrained(path)
 
-    checkpoint.write_atomically(target, write)
+    replace_folder(target, write, checkpoint.model_bytes(state))
 
 
 def dry_run(config: Config) -> int:

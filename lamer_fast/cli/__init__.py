@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from lamer_fast import __version__
 from lamer_fast.recipe import nearest
+from lamer_fast.run.output import drop, open_standard_files
+from lamer_fast.run.stop import INTERRUPTED, Interruptible
 from lamer_fast.text import printable
 
 # command -> (module with `run(argv) -> exit status` and `COMMAND`, help), imported only when it runs
@@ -45,14 +46,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    try:
-        return int(import_module(COMMANDS[command][0]).run(rest) or 0)
-    except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ValueError, OSError) as error:  # what the user can mend; all else keeps its traceback
-        print(f"lamer-fast {command}: {printable(str(error), MAX_ERROR)}", file=sys.stderr)
-        return 2
+    return guarded(command, lambda: int(import_module(COMMANDS[command][0]).run(rest) or 0))
+
+
+def guarded(command: str, call: Callable[[], int]) -> int:
+    """Exit status of `call`. What the user can mend or asked for is a line; all else keeps its traceback."""
+    open_standard_files()
+    with Interruptible() as attempt:
+        try:
+            try:
+                return call()
+            finally:
+                print(end="", flush=True)
+        except BrokenPipeError:  # whoever read the output has gone
+            drop(sys.stdout)
+            return 1
+        except (ValueError, OSError) as error:
+            if attempt.interrupted:
+                raise
+            print(f"lamer-fast {command}: {printable(str(error), MAX_ERROR)}", file=sys.stderr)
+            return 2
+    print(f"lamer-fast {command}: interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _usage() -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from lamer_fast import recipe
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
+from lamer_fast.schema import Range
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class TrainOptions:
     """Print settings and estimates, train nothing."""
     overwrite: bool = False
     """Discard an earlier run of this name."""
+    from_checkpoint: Annotated[int, Range(1)] | None = None
+    """Resume after that iteration, whose checkpoint must be there, and discard what came later."""
     runs: Path = Path("runs")
     """Folder of the runs."""
 
@@ -41,4 +45,6 @@ def run(argv: Sequence[str]) -> int:
 
     if options.dry_run:
         return train.dry_run(config)
-    return train.run(config, runs=options.runs, overwrite=options.overwrite)
+    return train.run(
+        config, runs=options.runs, overwrite=options.overwrite, from_checkpoint=options.from_checkpoint
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from lamer_fast import recipe
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.display import Progress
+from lamer_fast.files import replace_file
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
 from lamer_fast.schema import Range
 
@@ -124,10 +124,7 @@ def num_iterations(folder: Path) -> int:
 
 def store(run_folder: Path, label: str, iteration: int, evaluation: Evaluation) -> Path:
     """runs/NAME/eval/LABEL.json, read by the report."""
-    folder = run_folder / "eval"
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{label}.part"
+    path = run_folder / "eval" / f"{label}.json"
     content = {"label": label, "iteration": iteration, "evaluation": evaluation.to_json()}
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, folder / f"{label}.json")
-    return folder / f"{label}.json"
+    replace_file(path, json.dumps(content, indent=1) + "\n")
+    return path

@@ -6,7 +6,6 @@ Texts of models and boards reach the page as JSON and are only ever set as text,
 import gzip
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lamer_fast.cli.flags import Command, Target
+from lamer_fast.files import replace_file
 from lamer_fast.text import printable
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -82,9 +82,8 @@ def write_report(run: Path) -> Path:
     """Writes and returns runs/NAME/report.html."""
     text = json.dumps(finite(read_run(run)), separators=(",", ":"), allow_nan=False)
     text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    page, part = run / "report.html", run / ".report.html.part"
-    part.write_text(TEMPLATE.read_text().replace("__DATA__", text))
-    os.replace(part, page)
+    page = run / "report.html"
+    replace_file(page, TEMPLATE.read_text().replace("__DATA__", text))
     return page
 
 

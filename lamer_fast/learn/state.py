@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
+from lamer_fast.files import writing
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.policy import Policy, load_policy
@@ -43,15 +44,16 @@ class TrainState:
         self.skipped += 1
         if self.dump_dir is None:
             return
-        self.dump_dir.mkdir(exist_ok=True)
         tensors = {
-            f"{i}/{name}": value
+            f"{i}/{name}": value.detach().cpu().clone()
             for i, batch in enumerate(minibatch)
             for name, value in vars(batch).items()
             if isinstance(value, torch.Tensor)
         }
         path = self.dump_dir / f"{self.iteration:06d}-{self.skipped:04d}.safetensors"
-        save_file({name: value.detach().cpu().clone() for name, value in tensors.items()}, path)
+        with writing(path):
+            self.dump_dir.mkdir(exist_ok=True)
+            save_file(tensors, path)
 
 
 def build_state(config: Config, policy: Policy | None = None) -> TrainState:

@@ -10,9 +10,9 @@ import pytest
 from lamer_fast import recipe
 from lamer_fast.display import Display
 from lamer_fast.envs.contract import EnvError
-from lamer_fast.guard import StopRequest
 from lamer_fast.learn.state import build_state
-from lamer_fast.run_folder import RunFolder
+from lamer_fast.run.folder import RunFolder
+from lamer_fast.run.stop import StopRequest
 from lamer_fast.train import train
 from tests.integration.tiny_run import recipe_file
 from tests.misbehaving import CASES, FINE, LOST, Misbehaving, raises
@@ -33,14 +33,17 @@ def run(state, runs, env, **settings):
     """(folder, message of the EnvError or "") of a run of eight boards."""
     train_config = replace(state.config.train, **settings)
     state = replace(state, env=env, iteration=0, best={}, config=replace(state.config, train=train_config))
-    folder, message = RunFolder(state.config, runs), ""
-    folder.start(0)
-    with StopRequest() as stop, Display("run", 1, live=False) as display:
+    message = ""
+    with (
+        RunFolder(state.config, runs) as folder,
+        StopRequest() as stop,
+        Display("run", 1, live=False) as display,
+    ):
+        folder.start(0)
         try:
             train(state, folder, display, stop)
         except EnvError as error:
             message = str(error)
-    folder.close()
     return folder, message
 
 

@@ -60,7 +60,7 @@ def test_killed_run_resumes_equal(tmp_path, tiny_folder, whole_run, killed_after
     assert outcome(tmp_path / "run") == outcome(whole_run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_finishes_the_iteration_and_saves(tmp_path, tiny_folder, whole_run, number):
     recipe = recipe_file(tmp_path, tiny_folder)
     process = start(recipe, tmp_path)
@@ -75,7 +75,7 @@ def test_signal_finishes_the_iteration_and_saves(tmp_path, tiny_folder, whole_ru
     assert outcome(tmp_path / "run") == outcome(whole_run)
 
 
-def start(recipe: Path, runs: Path) -> subprocess.Popen:
+def start(recipe: Path, runs: Path, **options) -> subprocess.Popen:
     path = os.pathsep.join(p for p in sys.path if p)
     command = [
         sys.executable,
@@ -88,7 +88,8 @@ def start(recipe: Path, runs: Path) -> subprocess.Popen:
         "--runs",
         str(runs),
     ]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.DEVNULL)
+    options = {"stdout": subprocess.DEVNULL} | options
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **options)
 
 
 def wait_for_iterations(process: subprocess.Popen, metrics: Path, count: int) -> None:

@@ -114,7 +114,7 @@ def test_errors_come_before_work(tmp_path, tiny_folder, capsys):
     assert "rollout.max_sequence_tokens = 60" in error(
         "--rollout.max-sequence-tokens", "60", "--rollout.max-reply-tokens", "50"
     )
-    assert "no run" in _foreign_folder(tmp_path, error)
+    assert "is not the folder of a run" in _foreign_folder(tmp_path, error)
     assert not list((tmp_path / "runs").glob("*/metrics.jsonl"))
 
 

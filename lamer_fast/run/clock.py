@@ -1,17 +1,22 @@
-"""Phases of an iteration: timed, watched, and interruptible only between iterations."""
+"""Phases of an iteration: timed and watched."""
 
 import faulthandler
-import signal
-import sys
+import os
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import contextmanager, suppress
 from typing import Any
+
+STDERR = 2  # the file itself: what stands in sys.stderr may wait for a lock
+GRACE_S = 2.0  # after the limit, for a message; stacks and the end follow even if the interpreter is stuck
 
 
 class Clock:
-    """Wall seconds per phase of one iteration. A phase over its limit prints all stacks and ends the run."""
+    """Wall seconds per phase of one iteration. One over its limit is named and ends the run with all stacks.
+
+    The name needs the interpreter's lock: if what hangs holds it, the stacks alone say where.
+    """
 
     def __init__(self, watchdog_s: float) -> None:
         self.watchdog_s = watchdog_s
@@ -19,14 +24,28 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        # works while the interpreter lock is held by whatever hangs: the dump comes from a thread of C code
-        faulthandler.dump_traceback_later(self.watchdog_s, exit=True, file=sys.__stderr__ or sys.stderr)
+        # the dump comes from a thread of C code, which waits for no lock
+        faulthandler.dump_traceback_later(self.watchdog_s + GRACE_S, exit=True, file=STDERR)
+        message = threading.Timer(self.watchdog_s, self._end, [name])
+        message.daemon = True
+        message.start()
         started = time.perf_counter()
         try:
             yield
         finally:
+            message.cancel()
             faulthandler.cancel_dump_traceback_later()
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def _end(self, name: str) -> None:
+        message = (
+            f"phase {name!r} has taken longer than train.watchdog_s = {self.watchdog_s:g} s. If it is only "
+            "slow, raise that; the same command goes on from the last checkpoint. Where it stands:\n"
+        )
+        with suppress(OSError):
+            os.write(STDERR, message.encode())
+            faulthandler.dump_traceback(STDERR)
+        os._exit(1)
 
     def timed(self, name: str, target: Any) -> Any:
         """`target` with the time of its methods counted as `name`."""
@@ -51,24 +70,3 @@ class _Timed:
                 self._seconds[self._name] = self._seconds.get(self._name, 0.0) + seconds
 
         return call
-
-
-class StopRequest:
-    """SIGINT and SIGTERM set `asked`; a second SIGINT interrupts at once. A context manager."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> "StopRequest":
-        self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-        print("stopping after this iteration", file=sys.stderr, flush=True)

@@ -1,0 +1,129 @@
+"""What a checkpoint folder holds, read and proven whole before anything of it reaches a run."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from lamer_fast.learn.optimizer_state import check_finite, check_tensor
+from lamer_fast.learn.state import TrainState
+
+FORMAT = 1
+MASTERS, OPTIMIZER, COUNTERS = "masters.safetensors", "optimizer.safetensors", "state.json"
+COUNTS = ("iteration", "num_updates", "skipped_in_row", "skipped")
+
+
+@dataclass(frozen=True)
+class Content:
+    """Of one checkpoint."""
+
+    counters: dict[str, Any]
+    masters: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]
+
+    @classmethod
+    def of(cls, state: TrainState) -> "Content":
+        counters = {
+            "format": FORMAT,
+            "iteration": state.iteration,
+            "num_updates": state.optimizer.num_updates,
+            "skipped_in_row": state.skipped_in_row,
+            "skipped": state.skipped,
+            "best": state.best,
+            "torch": torch.__version__,
+        }
+        masters = {name: master.detach() for name, master in state.policy.masters.items()}
+        return cls(counters, masters, state.optimizer.state_tensors())
+
+    @torch.no_grad()
+    def put(self, state: TrainState) -> None:
+        """Into a state that `check` has compared it with."""
+        for name, master in state.policy.masters.items():
+            master.copy_(self.masters[name])
+        state.policy.publish()
+        state.optimizer.load_state_tensors(self.optimizer)
+        state.optimizer.num_updates = self.counters["num_updates"]
+        state.iteration = self.counters["iteration"]
+        state.skipped_in_row, state.skipped = self.counters["skipped_in_row"], self.counters["skipped"]
+        state.best = self.counters["best"]
+
+    def check(self, state: TrainState) -> None:
+        """Raises ValueError naming the first tensor that `state` cannot have."""
+        masters = state.policy.masters
+        if odd := sorted(self.masters.keys() ^ masters.keys()):
+            where = "checkpoint" if odd[0] in self.masters else "model"
+            raise ValueError(f"it is of another model: only the {where} has {odd[0]}")
+        for name, master in masters.items():
+            check_tensor(name, self.masters[name], master.shape, master.dtype)
+            check_finite(name, self.masters[name])
+        state.optimizer.check_state_tensors(self.optimizer, self.counters["num_updates"])
+
+    def write(self, folder: Path) -> None:
+        """Three files; the counters hold a checksum of the others and of themselves."""
+        save_file(self.masters, folder / MASTERS)
+        save_file(self.optimizer, folder / OPTIMIZER)
+        counters = self.counters | {"sha256": {name: _digest(folder / name) for name in (MASTERS, OPTIMIZER)}}
+        counters["sha256"][COUNTERS] = _own_digest(counters)
+        (folder / COUNTERS).write_text(json.dumps(counters, indent=1))
+
+
+def read(folder: Path, state: TrainState) -> Content:
+    """The content of `folder`, which `state` can take.
+
+    Raises:
+        ValueError: it is damaged, a copy under another name, or of another model; names what is wrong.
+    """
+    try:
+        counters = _read_counters(folder)
+        for name, digest in counters.get("sha256", {}).items():  # none in checkpoints of the first version
+            found = _own_digest(counters) if name == COUNTERS else _digest(folder / name)
+            if found != digest:
+                raise ValueError(f"{name} is damaged: its SHA-256 is {found[:12]}..., was {digest[:12]}...")
+        content = Content(counters, load_file(folder / MASTERS), load_file(folder / OPTIMIZER))
+        content.check(state)
+    except Exception as error:
+        raise ValueError(f"checkpoint {folder} cannot be used: {error}") from error
+    return content
+
+
+def _read_counters(folder: Path) -> dict[str, Any]:
+    counters = json.loads((folder / COUNTERS).read_bytes())
+    if not isinstance(counters, dict):
+        raise ValueError(f"{COUNTERS} is no JSON object")
+    if counters.get("format") != FORMAT:
+        raise ValueError(f"it has format {counters.get('format')!r}, this version reads {FORMAT}")
+    for key in COUNTS:
+        value = counters.get(key)
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{COUNTERS} has {key} = {value!r}, must be a count")
+    best = counters.get("best")
+    if not isinstance(best, dict) or not best.keys() >= {"iteration", "score"}:
+        raise ValueError(f"{COUNTERS} has best = {best!r}, must hold iteration and score")
+    if folder.name != name_of(counters["iteration"]):
+        raise ValueError(
+            f"it holds the state after iteration {counters['iteration']}, whose folder is "
+            f"{name_of(counters['iteration'])}: a copy under another name"
+        )
+    return counters
+
+
+def name_of(iteration: int) -> str:
+    """Folder of the state after so many iterations."""
+    return f"{iteration:06d}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own_digest(counters: Mapping[str, Any]) -> str:
+    """Of everything in the counters but this digest itself."""
+    files = {name: digest for name, digest in counters["sha256"].items() if name != COUNTERS}
+    text = json.dumps({**counters, "sha256": files}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

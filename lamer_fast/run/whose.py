@@ -1,0 +1,106 @@
+"""Whose a folder is, and whether a run may begin in it. Nothing here writes."""
+
+import json
+import os
+from pathlib import Path
+
+from lamer_fast.config import Config
+from lamer_fast.files import existing
+from lamer_fast.recipe import read_config
+from lamer_fast.run.lock import MARK
+from lamer_fast.schema import to_flat
+
+# settings that may change when a run goes on: none of them alters what has been computed
+FREE_KEYS = frozenset(
+    {
+        "train.iterations", "train.save_every", "train.keep_checkpoints", "train.watchdog_s",
+        "train.trials_logged", "train.wandb", "train.max_skipped_updates",
+    }
+)  # fmt: skip
+
+# what a run and the commands that look at it write in its folder; anything else there is somebody's
+CONTENT = frozenset(
+    {
+        MARK, "config.json", "metrics.jsonl", "trials", "tensorboard", "checkpoints", "model", "skipped",
+        "eval", "report.html", "wandb",
+    }
+)  # fmt: skip
+
+# some settings that every version has written: they tell a run of the first version, which made no mark
+FIRST_KEYS = frozenset(
+    {"name", "env.name", "model.path", "rollout.groups", "algo.gamma_traj", "learn.lr", "train.iterations"}
+)
+
+
+def is_run(folder: Path) -> bool:
+    """A run wrote it. The folder of a model, or any other with a config.json, is none."""
+    if (folder / MARK).is_file():
+        return True
+    try:
+        settings = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(settings, dict) and settings.keys() >= FIRST_KEYS
+
+
+def check_place(path: Path, runs: Path) -> None:
+    """Raises ValueError or PermissionError unless a run's folder can be made or written at `path`."""
+    longest = os.pathconf(existing(runs), "PC_NAME_MAX") - len(".new-")
+    if len(os.fsencode(path.name)) > longest:
+        raise ValueError(f"name = {path.name!r} has {len(path.name)} letters, at most {longest} are possible")
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"{path} is a link to {os.readlink(path)}, which is not there")
+    above = existing(path)
+    if not above.is_dir():
+        raise ValueError(f"{above} is no folder, so that no run can be kept in {path}")
+    for folder in (runs.resolve(), *runs.resolve().parents):
+        if is_run(folder):
+            raise ValueError(f"--runs {runs} lies in the folder of a run, {folder}")
+    for written in [above, *(path / name for name in sorted(CONTENT) if (path / name).exists())]:
+        if not os.access(written, os.W_OK, effective_ids=True):
+            raise PermissionError(0, f"{written} is not writable")
+
+
+def check_is_run(path: Path) -> None:
+    if not is_run(path):
+        raise ValueError(
+            f"{path} is not the folder of a run: it has neither {MARK} nor a config.json with a run's "
+            "settings; take another --name"
+        )
+
+
+def check_may_go(path: Path, config: Config) -> None:
+    """Raises ValueError unless all of `path` is a run's to delete, and nothing of it is needed."""
+    foreign = sorted(p.name for p in path.iterdir() if p.name not in CONTENT and p.name[:5] != ".new-")
+    if foreign:
+        raise ValueError(f"{path} holds {foreign[0]!r}, which no run wrote; move it away before --overwrite")
+    if Path(os.path.realpath(config.model.path)).is_relative_to(os.path.realpath(path)):
+        raise ValueError(
+            f"model.path = {config.model.path!r} lies in {path}, which --overwrite would remove; "
+            "take another --name"
+        )
+
+
+def check_same_config(path: Path, config: Config) -> None:
+    """Raises ValueError if a run in `path` has computed something by other settings."""
+    if not (path / "metrics.jsonl").is_file() and not (path / "checkpoints").is_dir():
+        return
+    try:
+        saved = to_flat(read_config(path / "config.json"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{error}; take another --name or --overwrite") from None
+    cosine = config.learn.schedule == "cosine"
+    for key, value in to_flat(config).items():
+        before = saved[key]
+        if before == value or (key in FREE_KEYS and not (key == "train.iterations" and cosine)):
+            continue
+        why = ""
+        if key == "train.iterations":
+            why = ": learn.schedule is 'cosine', whose learning rates all depend on it. To train on, take"
+            why += f" another --name with --model.path {path / 'model'};"
+        else:
+            why = "; take another --name,"
+        raise ValueError(
+            f"{path} holds a run with {key} = {before!r}, now it is {value!r}{why} "
+            "or --overwrite to discard that run"
+        )
