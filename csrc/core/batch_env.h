@@ -1,32 +1,4 @@
-// BatchEnv<Env>: N live boards of one environment, stepped together into caller-owned buffers.
-//
-// An Env is the immutable rules of one configuration, shared by all threads. It provides
-//
-//   struct Config           its Validate() throws std::invalid_argument that names the two values that
-//   disagree struct Board            the state of one live board, a copyable value with the flags `done`,
-//   `success` and
-//                           `dead`; a new one is done
-//   explicit Env(const Config&)                          validates
-//   uint64 Fingerprint() const                           hash of its name and of every configured value
-//   int num_actions() const                              actions are 0 .. num_actions - 1, and -1: unparsable
-//   void Generate(Board&, seed, Split) const             a function of seed, split and configuration;
-//                                                        GenerationError when there is no such board
-//   void Generate(span<Board>, seeds, Split) const       optional: the same for many seeds at once
-//   void Restart(Board&) const                           back to the start of the board
-//   StepOut Step(Board&, action) const                   sets the board's flags. Called on a finished board
-//   only
-//                                                        when stop_at_done is off
-//   size_t TextSize(Style) const                         bytes of every text of this style, 0 where boards
-//   differ size_t TextSize(const Board&, Style) const char* Render(const Board&, Style, char* out) const
-//   writes exactly TextSize bytes, returns their end int64 Anchor(const Board&) const hash of the full
-//   visible state uint64 Task(const Board&) const                      canonical id of the start over the 8
-//   symmetries void LegalActions(const Board&, bool* out) const     [num_actions], all false on a finished
-//   board int32 ExpertAction(Board&) const                     -1: none; may keep what it computed with the
-//   board ParseOut Parse(string_view reply, bool strict, span<int32> out) const static constexpr size_t
-//   kRecordSize                  bytes of one board in a snapshot void Save(const Board&, char* record) const
-//   void Check(const char* record) const                 std::invalid_argument unless Load gives a sound
-//   board void Load(Board&, const char* record) const optional<uint64> CountTasks(Split) const the exact
-//   number of tasks, where it can be known
+// BatchEnv<Env>: N live boards of one Game, stepped together into caller-owned buffers.
 #pragma once
 
 #include <algorithm>
@@ -44,7 +16,7 @@
 
 #include "core/batch_checks.h"
 #include "core/batch_config.h"
-#include "core/parse.h"
+#include "core/game.h"
 #include "core/rng.h"
 #include "core/snapshot.h"
 #include "core/split.h"
@@ -53,13 +25,8 @@
 
 namespace lamer {
 
-template <typename Env>
-concept GeneratesMany =
-    requires(const Env& env, std::span<typename Env::Board> boards, std::span<const std::uint64_t> seeds,
-             Split split) { env.Generate(boards, seeds, split); };
-
 // Board i from seeds[i].
-template <typename Env>
+template <Game Env>
 void GenerateBoards(const Env& env, std::span<typename Env::Board> boards,
                     std::span<const std::uint64_t> seeds, Split split) {
   if constexpr (GeneratesMany<Env>) {
@@ -69,7 +36,7 @@ void GenerateBoards(const Env& env, std::span<typename Env::Board> boards,
   }
 }
 
-template <typename Env>
+template <Game Env>
 class BatchEnv {
  public:
   using Board = typename Env::Board;
@@ -148,8 +115,7 @@ class BatchEnv {
     return total;
   }
 
-  // Text i goes to arena[offsets[i] .. offsets[i + 1]); offsets is [B + 1]. An arena that is too small is not
-  // touched.
+  // Text i goes to arena[offsets[i] .. offsets[i + 1]), offsets [B + 1]. Too small an arena is not touched.
   void Render(Style style, EnvIdx idx, std::span<std::int64_t> offsets, std::span<char> arena) {
     const std::lock_guard lock(mutex_);
     CheckIdx(idx);
@@ -169,8 +135,7 @@ class BatchEnv {
     });
   }
 
-  // fn(i, board) for board idx[i], in parallel chunks of at least min_chunk; for what one environment has of
-  // its own.
+  // fn(i, board) for board idx[i], in parallel chunks of at least min_chunk: for what only one game has.
   template <typename Fn>
   void Map(EnvIdx idx, std::size_t min_chunk, Fn&& fn) {
     const std::lock_guard lock(mutex_);

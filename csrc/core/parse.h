@@ -109,8 +109,7 @@ constexpr bool ReadPair(std::string_view text, std::size_t& at, std::int64_t& ro
 
 }  // namespace parse_detail
 
-// Up to out.size() >= 1 moves: 0 up, 1 down, 2 left, 3 right, 4 still. Lenient drops the moves beyond; strict
-// refuses.
+// Up to out.size() >= 1 moves: 0 up, 1 down, 2 left, 3 right, 4 still. More are dropped, by strict refused.
 constexpr ParseOut ParseMoves(std::string_view reply, bool strict, std::span<std::int32_t> out) {
   namespace d = parse_detail;
   std::string_view content;
@@ -133,8 +132,7 @@ constexpr ParseOut ParseMoves(std::string_view reply, bool strict, std::span<std
   return {1, false};
 }
 
-// One cell "(row, column)", both from 1, as row * width + column from 0. Off the board: valid, but the action
-// is -1.
+// One cell "(row, column)", both from 1, as row * width + column from 0. Off the board: valid, but action -1.
 constexpr ParseOut ParseCell(std::string_view reply, bool strict, int height, int width,
                              std::span<std::int32_t> out) {
   namespace d = parse_detail;

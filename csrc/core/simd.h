@@ -1,6 +1,5 @@
 // Run-time choice between AVX-512, AVX2 and scalar code. All levels must give identical bytes.
-// A function of a level is compiled with __attribute__((target(...))) inside #if LAMER_X86; never
-// -march=native.
+// A level's functions have __attribute__((target(...))) inside #if LAMER_X86; no file is built -march=native.
 #pragma once
 
 #include <atomic>

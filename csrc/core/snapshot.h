@@ -24,8 +24,7 @@ struct SnapshotHeader {
   std::uint64_t checksum = 0;  // of the records
 };
 
-// Sums and sums of sums in four lanes, so that checking costs less than copying: it finds accidents, not
-// attacks.
+// Sums and sums of sums in four lanes: checking costs less than copying. It finds accidents, not attacks.
 inline std::uint64_t Checksum(std::span<const char> bytes) {
   std::uint64_t sums[4] = {}, sums_of_sums[4] = {};
   std::size_t i = 0;
@@ -40,8 +39,7 @@ inline std::uint64_t Checksum(std::span<const char> bytes) {
   return hash;
 }
 
-// Checks everything but the records' contents; throws std::invalid_argument naming the two values that
-// disagree.
+// Checks all but the records' contents; throws std::invalid_argument naming the two values that disagree.
 inline SnapshotHeader ReadSnapshotHeader(std::span<const char> data, std::uint64_t config,
                                          std::size_t num_boards, std::size_t record_size) {
   const auto fail = [](const std::string& what, std::uint64_t got, std::uint64_t expected) {

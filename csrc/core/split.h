@@ -52,8 +52,8 @@ constexpr Split SplitOf(std::uint64_t task) {
                                         : Split::kTest;
 }
 
-// Candidates of one seed that lie outside of the split, in a row, before that is an error. Looked at every
-// kDrawsPerLook candidates.
+// So many candidates of one seed in a row may lie outside of the split before that is an error; how many have
+// is looked at every kDrawsPerLook.
 inline constexpr std::uint64_t kMaxDraws = 10'240, kDrawsPerLook = 1'024;
 
 [[noreturn]] inline void FailSplit(Split split, std::uint64_t seed) {

@@ -51,8 +51,7 @@ std::pair<std::uint64_t, bool> NumTasks(const Env& env, Split split, std::uint64
 }
 
 // The first `count` seeds, counted from 0, whose boards are distinct tasks of the split. Ends early when the
-// split has no more: with all of them where their number is known, else after `patience` seeds without a new
-// task.
+// split has no more: with all where their number is known, else after `patience` seeds that bring none.
 template <typename Env>
 std::vector<std::uint64_t> DistinctSeeds(const Env& env, Split split, std::uint64_t count,
                                          std::uint64_t patience) {

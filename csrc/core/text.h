@@ -1,5 +1,5 @@
-// Text styles of observations, and their layout in one byte arena: text i is arena[offsets[i] : offsets[i +
-// 1]].
+// Text styles of observations, and their layout in one arena of bytes: text i is
+// arena[offsets[i] : offsets[i + 1]].
 #pragma once
 
 #include <cstdint>

@@ -47,8 +47,7 @@ class ThreadPool {
 
  private:
   // Looks before a thread sleeps, at most about 20 us, so that calls that follow each other wake nobody. A
-  // thread that looked in vain, because the machine is busy or no call comes, looks half as long the next
-  // time.
+  // thread that looked in vain, the machine being busy or no call coming, looks half as long the next time.
   static constexpr int kMinSpins = 8, kMaxSpins = 1024;
 
   // A counter that threads wait for. Not atomic::wait: libstdc++ yields inside it, and on a busy machine a

@@ -78,8 +78,7 @@ class MinesweeperOf {
                         [&](std::size_t i, const mines::Level<kWords>& level) { Start(boards[i], level); });
   }
 
-  // The board with these mines whose first cell is `first`: opened here, or the free cell for the agent's
-  // first click.
+  // The board with these mines and `first` free: opened here, or waiting there for the agent's first click.
   void Lay(Board& board, std::span<const bool> is_mine, std::int32_t first) const {
     const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
     if (is_mine.size() != static_cast<std::size_t>(num_actions())) {

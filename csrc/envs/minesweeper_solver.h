@@ -114,8 +114,7 @@ LAMER_ALWAYS_INLINE Found FindLayout(const Constraints<kWords>& constraints, Par
 }
 
 // All provably safe hidden cells, or only one if `stop_at_first`. `layout` is any layout that agrees with the
-// view (the true one will do: it only saves searches). What is left when the budget is spent counts as not
-// proven.
+// view (the true one will do: it only saves searches). What a spent budget leaves open counts as not proven.
 template <int kWords>
 LAMER_ALWAYS_INLINE Bits<kWords> ProvablySafe(const Grid<kWords>& grid, const View<kWords>& view,
                                               const Bits<kWords>& layout, bool stop_at_first) {

@@ -79,8 +79,7 @@ class TextLayout {
   struct Cell {
     std::uint16_t at, bit;
   };
-  // 64 bytes of text: the template, and which of its bytes are cells of which bit, counted from the bits of
-  // `word`.
+  // 64 bytes of text: the template, and which of its bytes show which bit, counted from those of `word`.
   struct alignas(64) Chunk {
     char text[64];
     std::uint8_t source[64] = {};

@@ -1,6 +1,6 @@
 // Sokoban: push all boxes onto the targets. Rules and shaped rewards of gym-sokoban 0.0.6
-// (github.com/mpSchrader/gym-sokoban) with LaMer's actions: 0 up, 1 down, 2 left, 3 right, 4 still, -1
-// unparsable.
+// (github.com/mpSchrader/gym-sokoban) with LaMer's actions: 0 up, 1 down, 2 left, 3 right, 4 still, -1 what
+// could not be read.
 #pragma once
 
 #include <array>
@@ -214,8 +214,7 @@ class Sokoban {
     return tasks.size();
   }
 
-  // Least number of moves that solves the board as it stands: -1 when it cannot be solved, -2 when that is
-  // not known.
+  // Fewest moves that solve the board as it stands: -1 when it cannot be solved, -2 when that is not known.
   std::int32_t Distance(Board& board) const {
     if (board.floor == 0) return -1;
     if (const auto* table = Table(board)) {

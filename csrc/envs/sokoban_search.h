@@ -50,8 +50,7 @@ class BoxRank {
   int num_cells_ = 0;
 };
 
-// All states of one arrangement of boxes first reached in one layer: the player may stand on any of
-// `players`.
+// All states of one arrangement of boxes first reached in one layer: the player stands on one of `players`.
 struct Front {
   Bits boxes;
   Bits players;
@@ -63,8 +62,7 @@ class RetroSearch {
   enum class End { kComplete, kStopped, kCapped };
 
   // Calls visit(depth, const Front&) -> bool layer by layer, depth = 0 .. max_depth, until it returns false
-  // (the rest of that layer is still visited). Gives up, with the layer in work incomplete, after
-  // `max_fronts` fronts.
+  // (the rest of that layer is still visited). After `max_fronts` fronts it gives up, its layer incomplete.
   template <typename Visit>
   End Run(Bits floor, Bits targets, int max_depth, std::size_t max_fronts, Visit&& visit) {
     rank_.SetFloor(floor);

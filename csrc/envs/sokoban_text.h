@@ -1,8 +1,8 @@
 // Text of a Sokoban board. A row of cells is one or two 64-bit words: the row of an empty room, changed by
 // XOR where walls, targets and boxes stand. No branch, no text kept with the board.
 //
-// compact: "#_OX*PS", one character a cell. numbered: "0: # # _", as the paper's prompts. peers: numbered
-// with U+221A.
+// compact: "#_OX*PS", one character a cell. numbered: "0: # # _", as the paper's prompts. peers: as numbered,
+// a box on its target being U+221A.
 #pragma once
 
 #include <array>

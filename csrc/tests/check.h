@@ -1,5 +1,4 @@
-// CHECK for the C++ tests: prints the place and the condition that failed, and ends with status 1. Never
-// compiled out.
+// CHECK for the C++ tests, never compiled out: prints where what has failed and ends with status 1.
 #pragma once
 
 #include <cstdio>

@@ -1,5 +1,4 @@
-// The core: random numbers, splits, reply parser, thread pool, and a batch's rules of turns, resets and bad
-// input.
+// The core: random numbers, splits, reply parser, thread pool; turns, resets and bad input of a batch.
 #include <sys/wait.h>
 #include <unistd.h>
 

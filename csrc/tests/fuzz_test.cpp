@@ -1,6 +1,5 @@
-// Random play, snapshots, level files and replies through BatchEnv, made to run under the sanitizers. Buffers
-// have exactly the size that is asked for, so that a byte too many is seen. LAMER_FUZZ_STEPS: number of
-// random actions.
+// Random play, snapshots, level files and replies through BatchEnv, made to run under the sanitizers: buffers
+// have exactly the size that is asked for, so that one byte too many shows. LAMER_FUZZ_STEPS: random actions.
 #include <cstdlib>
 #include <memory>
 #include <string>

@@ -90,8 +90,7 @@ void TestAgainstEnumeration(int height, int width, int num_mines, int num_boards
   }
 }
 
-// Where enumeration is out of reach: the two engines agree on what is safe, and probabilities sum to the
-// mines.
+// Where enumeration is out of reach: both engines agree on what is safe, and probabilities sum to the mines.
 template <int kWords>
 void TestEnginesAgree(int side, int num_mines, int num_boards) {
   MinesweeperConfig config;
@@ -119,8 +118,7 @@ void TestEnginesAgree(int side, int num_mines, int num_boards) {
   }
 }
 
-// A board without guesses is won by cells of probability 0; every rejected one has a position without such a
-// cell.
+// A board without guesses is won by cells of probability 0; a rejected one has a position that has none.
 void TestNoGuess(int side, int num_mines, int num_boards) {
   MinesweeperConfig config;
   config.height = config.width = side;

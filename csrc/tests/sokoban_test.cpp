@@ -1,5 +1,4 @@
-// Sokoban against slow code on characters: rules, rewards, optima, symmetries, texts of all SIMD levels,
-// level files.
+// Sokoban against slow code on characters: rules, rewards, optima, symmetries, texts, level files.
 #include "envs/sokoban.h"
 
 #include <algorithm>
