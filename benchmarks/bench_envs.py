@@ -2,8 +2,7 @@
 
 One core, 4,096 live boards, 6x6 boards with 2 boxes or 3 mines unless the case says otherwise. Rates are per
 second of CPU time. Peers are measured in the same run by env_peers.py if .venv-peers exists. Every case is
-gated: boards, texts and rewards must have their golden digests, generated boards must be solved by an
-independent search.
+gated: boards, texts and rewards have their golden digests, an independent search solves generated boards.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""How far from the physical limit: measured rates of the device, and the least time that a model's work takes
-on it.
+"""How far from the physical limit: measured rates of a device, and the least time of a model's work on it.
 
 Sampling reads the weights once per decoding step and the keys and values of every sequence at every step;
 training multiplies. Both bounds leave recomputation, scheduling and everything else at zero.
@@ -95,8 +94,7 @@ def decode_seconds(shape: Shape, rates: Rates, batch: int, length: float) -> flo
 
 
 def sampling_seconds(shape: Shape, rates: Rates, trials: TrialBatch) -> float:
-    """Least time to sample the replies of `trials`, all trials side by side, every prompt token computed
-    once."""
+    """Least time to sample the replies of `trials` side by side, with every prompt token computed once."""
     tokens = trials.token_end - trials.token_start
     if not len(tokens):
         return 0.0

@@ -30,7 +30,7 @@ class ChatRenderer:
     Attributes:
         end_ids: what ends a reply that was cut: the template's end token, [1].
         stop_ids: sampled ids after which a reply is over: the template's, the tokenizer's, the model's.
-        max_token_chars: of the longest token, so that n tokens stand for n times as many characters at most.
+        max_token_chars: characters of the longest token; n tokens never stand for more than n times as many.
         strips_thinking: the template would strip the thinking block of earlier replies; it stays here.
         notes: what else the user should know of the template.
 

@@ -142,7 +142,7 @@ def memory(config: Config) -> str:
 
 
 def physical_limit(config: Config) -> str:
-    """Tokens per second that this device could at most sample and train on with this model."""
+    """Upper bounds: tokens per second that this device can sample and train on with this model."""
     from lamer_fast.roofline import decode_seconds, measure, shape_of, training_flop
 
     state = state_of(shrink(config))

@@ -50,8 +50,8 @@ class TextBatchEnv(Protocol):
     def reset(self, seeds: NDArray[np.uint64], env_idx: NDArray[np.int64] | None = None) -> None:
         """Draw the board of `seeds[b]` ([B] uint64) for each `env_idx[b]`; None names all boards.
 
-        A board is a function of its seed and the configuration alone: not of the other seeds, the order, or
-        the process.
+        A board is a function of its seed and the configuration alone, whatever the other seeds, the order and
+        the process are.
         """
         ...
 

@@ -20,14 +20,10 @@ class PackedBatch:
     max_seqlen: int
     token_idx: Tensor  # [L] int64
     targets: Tensor  # [L] int64
-    old_logprobs: (
-        Tensor | None
-    )  # [L] float32, nats; None until recomputed: the next forward pass defines them
+    old_logprobs: Tensor | None  # [L] float32, nats; None: they are those of the next forward pass
     rollout_logprobs: Tensor  # [L] float32, nats, from the sampler
     advantages: Tensor  # [L] float32, the turn's advantage on each of its tokens; on the host
-    token_weights: (
-        Tensor  # [L] float32, over the whole minibatch: loss = sum(token_weights * loss); on the host
-    )
+    token_weights: Tensor  # [L] float32, on the host: the minibatch's loss is sum(token_weights * loss)
     temperature: float
     cu_segments: Tensor  # [U+1] int64 into L
     ref_logprobs: Tensor | None = None  # [L] float32, only when kl_coef > 0

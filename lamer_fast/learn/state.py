@@ -36,7 +36,7 @@ class TrainState:
     skipped: int = 0  # of the whole run
     best: dict[str, float] = field(default_factory=dict)  # {"iteration", "score"} of the best checkpoint
     dump_dir: Path | None = None  # where batches of skipped updates go
-    limits: Limits | None = None  # what the device allows at most, for the record of an iteration
+    limits: Limits | None = None  # of the device, for the record of an iteration
 
     def note_skipped(self, minibatch: Minibatch) -> None:
         """Counts a non-finite update and keeps its batch for inspection."""

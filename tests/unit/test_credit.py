@@ -40,9 +40,8 @@ def test_golden_returns_reach_the_advantages(return_form, golden):
     # step bracket: turns have anchors of their own (0), reflections of the group share one
     G = np.array(golden)
     algo = AlgoConfig(return_form=return_form, stats_unit="turn")
-    start = np.array(
-        [0] * 7 + [8] * 8 + [16] * 4
-    )  # first turn of each turn's episode; a reflection's next one
+    # first turn of a turn's episode; of a reflection, that of the next one
+    start = np.array([0] * 7 + [8] * 8 + [16] * 4)
     S = G[start]
     reflects = [7, 15]
     step = np.zeros(19)

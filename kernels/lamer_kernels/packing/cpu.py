@@ -4,7 +4,7 @@ import numpy as np
 
 from .._numba import njit
 
-MAX_ROOM = 1 << 22  # tables of this many entries at most; above it the reference runs
+MAX_ROOM = 1 << 22  # the largest tables that are made; above it the reference runs
 
 
 @njit

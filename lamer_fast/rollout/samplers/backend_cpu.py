@@ -7,8 +7,9 @@ with decoding rows in one pass. Arithmetic is float32, memory is in the model's 
 16 bits of a float32, in an int16).
 
 Keys are stored in blocks of 64 tokens, transposed, so that scores are sums over whole vectors of tokens: half
-the time of one dot product per token. Axis letters: N new tokens, H key heads, G query heads per key head, D
-head size.
+the time of one dot product per token.
+
+Axis letters: N new tokens, H key heads, G query heads per key head, D head size.
 """
 
 from typing import Any
