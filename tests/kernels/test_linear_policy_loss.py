@@ -5,6 +5,7 @@ import torch
 
 from lamer_kernels import linear_policy_loss, token_weights
 from lamer_kernels.policy import linear
+from lamer_kernels.policy.terms import LossConfig
 from tests.kernels.head import make_inputs, relative_error
 
 CU_SEGMENTS = torch.tensor([0, 4, 4, 5, 14, 23])
@@ -13,6 +14,8 @@ LOSSES = {
     "dual clip": dict(loss="clip", dual_clip=1.3, clip_low=0.1, clip_high=0.3),
     "gspo": dict(loss="gspo", cu_segments=CU_SEGMENTS, clip_low=0.05, clip_high=0.05),
     "gspo dual": dict(loss="gspo", cu_segments=CU_SEGMENTS, clip_low=0.05, clip_high=0.05, dual_clip=1.1),
+    "ppo clamped": dict(loss="clip", log_ratio_clip=0.25, clip_low=0.1, clip_high=0.5),
+    "gspo clamped": dict(loss="gspo", cu_segments=CU_SEGMENTS, log_ratio_clip=0.1),
     "cispo": dict(loss="cispo", clip_high=0.1),
     "reinforce": dict(loss="reinforce"),
 }
@@ -21,6 +24,8 @@ EXTRAS = {
     "k1 + entropy": dict(kl="k1", kl_coef=0.3, entropy_coef=0.1),
     "k2 + importance": dict(kl="k2", kl_coef=0.3, importance=True),
     "k3 + all": dict(kl="k3", kl_coef=0.3, entropy_coef=0.1, importance=True, weights=True),
+    "k2 clamped": dict(kl="k2", kl_coef=0.3, kl_clip=(3.0, 2.0)),
+    "k3 clamped": dict(kl="k3", kl_coef=0.3, kl_clip=(1.5, 0.6), weights=True),
     "weights": dict(weights=True),
 }
 CHUNK_OF_5 = 5 * 61 * 8
@@ -95,7 +100,7 @@ def test_gradcheck(loss):
 def test_error_ratio(dtype, rounding, loss):
     inputs = make_inputs(T=130, H=64, V=1003, L=96, logit_scale=4.0)
     inputs.old_logprobs += 0.05 * torch.randn(96, generator=torch.Generator().manual_seed(3))
-    options = dict(LOSSES[loss], clip_low=10.0, clip_high=10.0)  # no token may flip sides by rounding
+    options = dict(LOSSES[loss], clip_low=1.0, clip_high=10.0)  # no token may flip sides by rounding
     if loss == "gspo":
         options["cu_segments"] = torch.tensor([0, 32, 40, 96])
     truth, truth_grads = run(inputs.to(torch.float64), backend="reference", **options)
@@ -277,24 +282,22 @@ def test_named_losses_are_pairs_of_loss_and_weights():
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("bound", [None, 2.0])
+def test_switches_go_flat_and_come_back(bound):
+    config = LossConfig("clip", 0.2, 0.3, bound, bound, "k3", 0.1, bound and (20.0, float("inf")), 0.2)
+    assert LossConfig.of_flat(*config.flat()) == config
+
+
 def test_opcheck():
     inputs = make_inputs(T=6, H=4, V=7, L=5).to(torch.float32)
     dweight = torch.zeros(7, 4)
-    args = (
-        inputs.hidden.detach(),
-        inputs.weight.detach(),
-        None,
-        inputs.targets,
-        inputs.old_logprobs,
-        inputs.advantages,
-    )
-    args += (None, None, None, None, inputs.options["token_idx"], None, None)
-    options = (1.0, None, "clip", 0.2, 0.2, None, "k3", 0.0, 0.0)
+    tokens = [inputs.old_logprobs, inputs.advantages, None, None, None, None]
+    switches = LossConfig("clip", 0.2, 0.2, None, None, "k3", 0.0, None, 0.0).flat()
     for dweight_out, need_weight in ((dweight, False), (None, True)):
-        needs = (True, need_weight, False)
-        torch.library.opcheck(
-            linear._linear_policy_loss, (*args, dweight_out, *options, *needs, "host", 1 << 20, "cpu")
-        )
+        args = (inputs.hidden.detach(), inputs.weight.detach(), None, None, dweight_out, inputs.targets)
+        args += (inputs.options["token_idx"], None, 1.0, None, tokens, *switches)
+        args += ([True, need_weight, False], "host", 1 << 20, "cpu")
+        torch.library.opcheck(linear._linear_policy_loss, args)
     loss = torch.tensor(1.0)
     torch.library.opcheck(
         linear.attach_gradients,
@@ -314,8 +317,10 @@ def test_opcheck():
         ({"kl_coef": 0.1}, "kl_coef 0.1 needs ref_logprobs, got None"),
         ({"kl": "k4"}, "kl must be one of"),
         ({"loss": "cispo", "dual_clip": 3.0}, "dual_clip goes with loss 'clip' or 'gspo', got loss 'cispo'"),
-        ({"dual_clip": 0.5}, "dual_clip must be > 1, got 0.5"),
-        ({"clip_low": -0.1}, "clip_low and clip_high must be >= 0, got -0.1 and 0.2"),
+        ({"dual_clip": 0.5}, r"dual_clip must lie in \(1, inf\), got 0.5"),
+        ({"loss": "reinforce", "log_ratio_clip": 20.0}, "log_ratio_clip goes with a loss of ratios"),
+        ({"kl_clip": (20.0, 10.0)}, r"kl_clip \(20.0, 10.0\) needs ref_logprobs, got None"),
+        ({"clip_low": -0.1}, r"clip_low must lie in \[0, 1\], got -0.1"),
         ({"advantages": torch.zeros(22)}, r"advantages must have shape \(23\), got \(22,\)"),
         ({"old_logprobs": torch.zeros(23).half()}, "old_logprobs must be float32 or float64, got float16"),
         ({"advantages": torch.zeros(23, requires_grad=True)}, "advantages gets no gradient"),

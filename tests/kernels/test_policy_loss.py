@@ -1,5 +1,7 @@
 """policy_loss and token_weights: against the reference, and by hand."""
 
+import math
+
 import pytest
 import torch
 
@@ -55,6 +57,45 @@ def test_zero_advantage_under_an_overflowing_ratio():
     out = policy_loss(logprobs, torch.tensor([-200.0, 0.0]), torch.tensor([0.0, 1.0]))
     out.loss.backward()
     assert out.ratio[0].isinf() and out.loss == -1 and logprobs.grad.tolist() == [0.0, -1.0]
+
+
+def clamped_loss(logprobs, old_logprobs, advantages, ref_logprobs):
+    """Written with torch.clamp throughout, whose gradient is the definition."""
+    ratio = (logprobs - old_logprobs).clamp(-20, 20).exp()
+    surrogate = torch.maximum(-ratio * advantages, -ratio.clamp(0.8, 1.2) * advantages)
+    gap = (ref_logprobs - logprobs).clamp(-20, 20)
+    return surrogate, (gap.exp() - 1 - gap).clamp(-10, 10)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("far", [0.1, 1.0, 2.0, 3.0, 19.0, 30.0, 800.0, float("inf")])
+def test_clamps_are_those_of_torch(backend, far):
+    logprobs = torch.full((4,), -1.0, dtype=torch.float64, requires_grad=True)
+    other = logprobs.detach() + far * torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=torch.float64)
+    advantages = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    surrogate, kl = clamped_loss(logprobs, other, advantages, other)
+    loss = (surrogate + 0.5 * kl).sum()
+    (grad,) = torch.autograd.grad(loss, logprobs)
+    out = policy_loss(
+        logprobs, other, advantages, ref_logprobs=other, kl_coef=0.5, kl_clip=(20, 10), log_ratio_clip=20,
+        backend=backend,
+    )  # fmt: skip
+    (ours,) = torch.autograd.grad(out.loss, logprobs)
+    torch.testing.assert_close(out.kl, kl.detach())
+    torch.testing.assert_close(out.loss, loss)
+    torch.testing.assert_close(ours, grad)
+
+
+def test_a_clamp_of_the_estimate_alone():
+    logprobs = torch.zeros(2, requires_grad=True)
+    ref = torch.tensor([1000.0, 0.5])  # exp overflows
+    for backend in ("reference", "cpu"):
+        out = policy_loss(
+            logprobs, None, torch.zeros(2), ref_logprobs=ref, kl_coef=1.0, kl_clip=(float("inf"), 10.0),
+            backend=backend,
+        )  # fmt: skip
+        (grad,) = torch.autograd.grad(out.loss, logprobs)
+        assert out.kl[0] == 10 and grad[0] == 0 and grad[1] == pytest.approx(1 - math.exp(0.5))
 
 
 def test_compiles_without_a_graph_break():

@@ -11,13 +11,21 @@ PER_TOKEN = [
 ]  # fmt: skip
 
 
+@triton.jit
+def clamp(x, bound):
+    """x within +-bound; NaN stays NaN."""
+    return tl.where(tl.abs(x) > bound, tl.where(x > 0, bound, -bound), x)
+
+
 @triton.jit(do_not_specialize_on_alignment=PER_TOKEN)
 def policy_rows_kernel(
     logits_ptr, out_ptr, targets_ptr, bias_ptr, temperatures_ptr,
     old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
     logprobs_ptr, entropy_ptr, loss_ptr, grad_ptr, ratio_ptr, clipped_ptr, kl_ptr,
-    V, stride, out_stride, softcap, temperature, clip_low, clip_high, dual_clip, kl_coef, entropy_coef,
-    LOSS: tl.constexpr, KL: tl.constexpr, HAS_DUAL_CLIP: tl.constexpr,
+    V, stride, out_stride, softcap, temperature, clip_low, clip_high, dual_clip, log_ratio_clip,
+    kl_coef, max_gap, max_kl, entropy_coef,
+    LOSS: tl.constexpr, KL: tl.constexpr, HAS_DUAL_CLIP: tl.constexpr, HAS_LOG_RATIO_CLIP: tl.constexpr,
+    HAS_KL_CLIP: tl.constexpr,
     HAS_OLD: tl.constexpr, HAS_WEIGHTS: tl.constexpr, HAS_REF: tl.constexpr, HAS_IMPORTANCE: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_TEMPERATURES: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -35,6 +43,10 @@ def policy_rows_kernel(
     log_ratio = tl.where(logprob != logprob, logprob, 0.0)
     if HAS_OLD:
         log_ratio = logprob - tl.load(old_ptr + row)
+    held = tl.zeros([], tl.int1)
+    if HAS_LOG_RATIO_CLIP:
+        held = tl.abs(log_ratio) > log_ratio_clip
+        log_ratio = clamp(log_ratio, log_ratio_clip)
     ratio = tl.exp(log_ratio)
     bounded = tl.minimum(tl.maximum(ratio, 1.0 - clip_low), 1.0 + clip_high)
     if LOSS == "reinforce":
@@ -55,7 +67,7 @@ def policy_rows_kernel(
             beyond = (advantage < 0) & (surrogate > worst)
             surrogate = tl.where(beyond, worst, surrogate)
             clipped = clipped | beyond
-        slope = tl.where(clipped, 0.0, free)
+        slope = tl.where(clipped | held, 0.0, free)
     pulls = advantage != 0
     if HAS_IMPORTANCE:
         importance = tl.load(importance_ptr + row)
@@ -68,6 +80,10 @@ def policy_rows_kernel(
     kl = tl.zeros([], tl.float32)
     if HAS_REF:
         gap = tl.load(ref_ptr + row) - logprob
+        held = tl.zeros([], tl.int1)
+        if HAS_KL_CLIP:
+            held = tl.abs(gap) > max_gap
+            gap = clamp(gap, max_gap)
         if KL == "k1":
             kl = -gap
             kl_slope = tl.full([], 1.0, tl.float32)
@@ -77,6 +93,9 @@ def policy_rows_kernel(
         else:
             kl, e_gap = exp_less_tangent(gap)
             kl_slope = -e_gap
+        if HAS_KL_CLIP:
+            kl_slope = tl.where(held | (tl.abs(kl) > max_kl), 0.0, kl_slope)
+            kl = clamp(kl, max_kl)
         surrogate += tl.where(kl_coef != 0, kl_coef * kl, 0.0)
         slope += tl.where(kl_coef != 0, kl_coef * kl_slope, 0.0)
     loss = surrogate - tl.where(entropy_coef != 0, entropy_coef * entropy, 0.0)

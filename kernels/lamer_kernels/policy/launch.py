@@ -26,6 +26,7 @@ def policy_rows(
         logits.new_empty(num_rows, dtype=torch.float32) for _ in range(6)
     )
     clipped = logits.new_empty(num_rows, dtype=torch.bool)
+    max_gap, max_kl = config.kl_clip or (0.0, 0.0)
     launch(
         policy_rows_kernel, num_rows, logits, out, targets, head.bias, per_row(temperature),
         tokens.old_logprobs, tokens.advantages, tokens.token_weights, tokens.ref_logprobs,
@@ -33,8 +34,10 @@ def policy_rows(
         logprobs, entropy, loss, grad, ratio, clipped.view(torch.int8), kl,
         vocab, logits.stride(0), out.stride(0), **scalars(head, temperature),
         clip_low=config.clip_low, clip_high=config.clip_high, dual_clip=config.dual_clip or 0.0,
-        kl_coef=config.kl_coef, entropy_coef=config.entropy_coef,
+        log_ratio_clip=config.log_ratio_clip or 0.0,
+        kl_coef=config.kl_coef, max_gap=max_gap, max_kl=max_kl, entropy_coef=config.entropy_coef,
         LOSS=config.loss, KL=config.kl, HAS_DUAL_CLIP=config.dual_clip is not None,
+        HAS_LOG_RATIO_CLIP=config.log_ratio_clip is not None, HAS_KL_CLIP=config.kl_clip is not None,
         HAS_OLD=tokens.old_logprobs is not None, HAS_WEIGHTS=tokens.token_weights is not None,
         HAS_REF=tokens.ref_logprobs is not None, HAS_IMPORTANCE=tokens.importance_weights is not None,
         **blocks(vocab),

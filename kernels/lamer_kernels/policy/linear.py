@@ -1,5 +1,6 @@
 """linear_policy_loss: the custom op, and the public function with its checks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from .._head import (
     scatter_rows,
 )
 from .._head_checks import check_head
-from .checks import check_config, check_tokens
+from .checks import checked_config, checked_tokens
 from .forward import Wanted, forward
 from .gradients import attach_gradients
 from .op import PolicyLoss
@@ -43,9 +44,11 @@ def linear_policy_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     dual_clip: float | None = None,
+    log_ratio_clip: float | None = None,
     ref_logprobs: Tensor | None = None,
     kl: str = "k3",
     kl_coef: float = 0.0,
+    kl_clip: tuple[float, float] | None = None,
     entropy_coef: float = 0.0,
     importance_weights: Tensor | None = None,
     dweight_out: Tensor | None = None,
@@ -80,6 +83,10 @@ def linear_policy_loss(
             ratio.
         cu_segments: [U+1] int64, for gspo: segments of L over which the ratio is averaged, such as turns.
         dual_clip: > 1, or None.
+        log_ratio_clip: bound of the log ratio before exp (verl: 20), which has no gradient where it acts; for
+            gspo that of the segment's mean.
+        kl_clip: (bound of ref - logprob, bound of the estimate), such as verl's (20, 10); no gradient where
+            one acts, math.inf is no bound.
         ref_logprobs: [L] fp32; without kl_coef they only fill the KL statistic.
         importance_weights: [L] fp32, such as truncated ratios against the sampler's log-probs.
         dweight_out: [V, H] fp32 (fp64): d loss / d weight is added here, and ``weight`` gets no gradient
@@ -103,9 +110,11 @@ def linear_policy_loss(
     check_head(hidden, weight, targets, token_idx, temperature, bias, softcap, weight_cast, validate)
     check_choice("compact", compact, COMPACT)
     tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
-    config = LossConfig(loss, clip_low, clip_high, dual_clip, kl, kl_coef, entropy_coef)
-    check_config(config, tokens)
-    check_tokens(tokens, hidden, targets.shape[0], validate)
+    config = checked_config(
+        LossConfig(loss, clip_low, clip_high, dual_clip, log_ratio_clip, kl, kl_coef, kl_clip, entropy_coef),
+        tokens,
+    )
+    tokens = checked_tokens(tokens, hidden, tuple(targets.shape), validate)
     acc = accumulation_dtype(hidden.dtype)
     if dweight_out is not None:
         check_tensor("dweight_out", dweight_out, shape=tuple(weight.shape), dtypes=(acc,), like=hidden)
@@ -124,29 +133,16 @@ def linear_policy_loss(
         hidden.detach(),
         weight.detach(),
         weight_cast,
-        targets,
-        tokens.old_logprobs,
-        tokens.advantages,
-        tokens.token_weights,
-        tokens.ref_logprobs,
-        tokens.importance_weights,
-        tokens.cu_segments,
-        token_idx,
-        temperature if isinstance(temperature, Tensor) else None,
         None if bias is None else bias.detach(),
         dweight_out if with_grad else None,
+        targets,
+        token_idx,
+        temperature if isinstance(temperature, Tensor) else None,
         1.0 if isinstance(temperature, Tensor) else float(temperature),
         softcap,
-        loss,
-        clip_low,
-        clip_high,
-        dual_clip,
-        kl,
-        kl_coef,
-        entropy_coef,
-        need_hidden,
-        need_weight,
-        need_bias,
+        tokens.flat(),
+        *config.flat(),
+        [need_hidden, need_weight, need_bias],
         compact,
         default_workspace_bytes(hidden.device) if workspace_bytes is None else workspace_bytes,
         backend,
@@ -165,37 +161,29 @@ def _linear_policy_loss(
     hidden: Tensor,
     weight: Tensor,
     weight_cast: Tensor | None,
-    targets: Tensor,
-    old_logprobs: Tensor | None,
-    advantages: Tensor,
-    token_weights: Tensor | None,
-    ref_logprobs: Tensor | None,
-    importance_weights: Tensor | None,
-    cu_segments: Tensor | None,
-    token_idx: Tensor | None,
-    temperatures: Tensor | None,
     bias: Tensor | None,
     dweight_out: Tensor | None,
+    targets: Tensor,
+    token_idx: Tensor | None,
+    temperatures: Tensor | None,
     temperature: float,
     softcap: float | None,
+    token_data: Sequence[Tensor | None],
     loss: str,
-    clip_low: float,
-    clip_high: float,
-    dual_clip: float | None,
     kl: str,
-    kl_coef: float,
-    entropy_coef: float,
-    need_hidden: bool,
-    need_weight: bool,
-    need_bias: bool,
+    numbers: Sequence[float],
+    needs: Sequence[bool],
     compact: str,
     workspace_bytes: int,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """loss [], logprobs, ratio, clipped, kl, entropy, kept [L], dhidden [T, H], dweight [V, H], dbias [V]."""
+    """loss [], logprobs, ratio, clipped, kl, entropy, kept [L], dhidden [T, H], dweight [V, H], dbias [V].
+
+    token_data: TokenData.flat(); loss, kl, numbers: LossConfig.flat(); needs: of hidden, weight, bias.
+    """
     acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
-    config = LossConfig(loss, clip_low, clip_high, dual_clip, kl, kl_coef, entropy_coef)
-    tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
+    config, tokens = LossConfig.of_flat(loss, kl, numbers), TokenData(*token_data)  # type: ignore[arg-type]
+    need_hidden, need_weight, need_bias = needs
     kept = tokens.kept(config) if compact != "none" else None
     tokens = tokens.to(hidden.new_empty(0, dtype=acc))
     temperature_or_rows = temperature if temperatures is None else temperatures
@@ -243,8 +231,8 @@ def _linear_policy_loss(
 
 
 @_linear_policy_loss.register_fake
-def _(hidden, weight, weight_cast, targets, *args):  # type: ignore[no-untyped-def]
-    bias, (need_hidden, need_weight, need_bias) = args[8], args[-6:-3]
+def _(hidden, weight, weight_cast, bias, dweight_out, targets, *rest):  # type: ignore[no-untyped-def]
+    needs = rest[-4]
     acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
     numbers = [hidden.new_empty(num_tokens, dtype=acc) for _ in range(4)]
     flags = [hidden.new_empty(num_tokens, dtype=torch.bool) for _ in range(2)]
@@ -258,7 +246,7 @@ def _(hidden, weight, weight_cast, targets, *args):  # type: ignore[no-untyped-d
         flags[1],
         *(
             x.new_empty(x.shape, dtype=x.dtype) if need else hidden.new_empty(0)
-            for x, need in ((hidden, need_hidden), (weight, need_weight), (bias, need_bias))
+            for x, need in zip((hidden, weight, bias), needs, strict=True)
         ),
     )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from .._checks import check_tensor
 from .._dispatch import resolve_backend
 from .._head_checks import ACC_DTYPES
-from .checks import check_config, check_tokens
+from .checks import checked_config, checked_tokens
 from .gradients import attach_gradients
 from .reference import policy_loss_ref
 from .terms import LossConfig, TokenData, policy_terms
@@ -41,9 +41,11 @@ def policy_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     dual_clip: float | None = None,
+    log_ratio_clip: float | None = None,
     ref_logprobs: Tensor | None = None,
     kl: str = "k3",
     kl_coef: float = 0.0,
+    kl_clip: tuple[float, float] | None = None,
     entropy: Tensor | None = None,
     entropy_coef: float = 0.0,
     importance_weights: Tensor | None = None,
@@ -66,29 +68,15 @@ def policy_loss(
     if entropy_coef and entropy is None:
         raise ValueError(f"entropy_coef {entropy_coef} needs entropy, got None")
     tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
-    config = LossConfig(loss, clip_low, clip_high, dual_clip, kl, kl_coef, entropy_coef)
-    check_config(config, tokens)
-    check_tokens(tokens, logprobs, logprobs.shape[0], validate)
+    config = checked_config(
+        LossConfig(loss, clip_low, clip_high, dual_clip, log_ratio_clip, kl, kl_coef, kl_clip, entropy_coef),
+        tokens,
+    )
+    tokens = checked_tokens(tokens, logprobs, tuple(logprobs.shape), validate)
     tokens = tokens.to(logprobs)
     kept = torch.ones_like(logprobs, dtype=torch.bool)
     if resolve_backend(backend, logprobs.device) == "reference":
-        ref = policy_loss_ref(
-            logprobs,
-            tokens.old_logprobs,
-            tokens.advantages,
-            token_weights=tokens.token_weights,
-            cu_segments=cu_segments,
-            loss=loss,
-            clip_low=clip_low,
-            clip_high=clip_high,
-            dual_clip=dual_clip,
-            ref_logprobs=tokens.ref_logprobs,
-            kl=kl,
-            kl_coef=kl_coef,
-            entropy=entropy,
-            entropy_coef=entropy_coef,
-            importance_weights=tokens.importance_weights,
-        )
+        ref = policy_loss_ref(logprobs, entropy=entropy, **vars(tokens), **vars(config))
         return PolicyLoss(
             ref.loss, logprobs.detach(), ref.ratio.detach(), ref.clipped, ref.kl.detach(),
             None if entropy is None else entropy.detach(), kept,

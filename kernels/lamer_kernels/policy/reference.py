@@ -28,9 +28,11 @@ def policy_loss_ref(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     dual_clip: float | None = None,
+    log_ratio_clip: float | None = None,
     ref_logprobs: Tensor | None = None,
     kl: str = "k3",
     kl_coef: float = 0.0,
+    kl_clip: tuple[float, float] | None = None,
     entropy: Tensor | None = None,
     entropy_coef: float = 0.0,
     importance_weights: Tensor | None = None,
@@ -50,6 +52,8 @@ def policy_loss_ref(
         log_ratio = torch.cat(
             [log_ratio[s:e].mean().expand(e - s) for s, e in bounds if e > s] or [log_ratio]
         )
+    if log_ratio_clip is not None:
+        log_ratio = log_ratio.clamp(-log_ratio_clip, log_ratio_clip)
     ratio = log_ratio.exp()
     bounded = ratio.clamp(1 - clip_low, 1 + clip_high)
     if loss in ("clip", "gspo"):
@@ -74,7 +78,12 @@ def policy_loss_ref(
     kl_value = torch.zeros_like(logprobs)
     if ref_logprobs is not None:
         gap = ref_logprobs - _held(logprobs, present)
-        kl_value = {"k1": lambda: -gap, "k2": lambda: gap**2 / 2, "k3": lambda: gap.expm1() - gap}[kl]()
+        if kl_clip is not None:
+            gap = gap.clamp(-kl_clip[0], kl_clip[0])
+            gap = _held(gap, _estimate(kl, gap).abs() <= kl_clip[1])
+        kl_value = _estimate(kl, gap)
+        if kl_clip is not None:
+            kl_value = kl_value.clamp(-kl_clip[1], kl_clip[1])
     if kl_coef:
         per_token = per_token + kl_coef * kl_value
     if entropy_coef and entropy is not None:
@@ -82,6 +91,13 @@ def policy_loss_ref(
     if token_weights is not None:
         per_token = torch.where(present, per_token * token_weights, 0.0)
     return PolicyLossRef(per_token.sum(), logprobs, ratio, clipped, kl_value, entropy)
+
+
+def _estimate(kl: str, gap: Tensor) -> Tensor:
+    """KL(policy || reference) from one token, gap = ref_logprobs - logprobs."""
+    if kl == "k1":
+        return -gap
+    return gap**2 / 2 if kl == "k2" else gap.expm1() - gap
 
 
 def _held(x: Tensor, moves: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The losses in closed form: value and derivative per token. ``reference.py`` says what they are."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from math import inf, isinf
 from typing import NamedTuple
 
 import torch
@@ -19,9 +20,33 @@ class LossConfig:
     clip_low: float
     clip_high: float
     dual_clip: float | None
+    log_ratio_clip: float | None
     kl: str
     kl_coef: float
+    kl_clip: tuple[float, float] | None
     entropy_coef: float
+
+    def flat(self) -> tuple[str, str, list[float]]:
+        """As a custom op takes it: an infinite bound is none."""
+        bounds = (self.dual_clip, self.log_ratio_clip, *(self.kl_clip or (None, None)))
+        numbers = [self.clip_low, self.clip_high, self.kl_coef, self.entropy_coef]
+        return self.loss, self.kl, numbers + [inf if x is None else x for x in bounds]
+
+    @staticmethod
+    def of_flat(loss: str, kl: str, numbers: Sequence[float]) -> "LossConfig":
+        clip_low, clip_high, kl_coef, entropy_coef, *bounds = numbers
+        dual_clip, log_ratio_clip, gap, estimate = bounds
+        return LossConfig(
+            loss,
+            clip_low,
+            clip_high,
+            None if isinf(dual_clip) else dual_clip,
+            None if isinf(log_ratio_clip) else log_ratio_clip,
+            kl,
+            kl_coef,
+            None if isinf(gap) and isinf(estimate) else (gap, estimate),
+            entropy_coef,
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +94,10 @@ class TokenData:
             cu_segments = before[cu_segments.long()]
         return replace(self[idx], cu_segments=cu_segments)
 
+    def flat(self) -> list[Tensor | None]:
+        """As a custom op takes it: ``TokenData(*flat)``."""
+        return [getattr(self, field.name) for field in fields(self)]
+
     def _map(self, function: Callable[[Tensor], Tensor]) -> "TokenData":
         values = (
             self.old_logprobs,
@@ -105,8 +134,14 @@ def policy_terms(config: LossConfig, logprobs: Tensor, entropy: Tensor | None, t
         assert tokens.cu_segments is not None
         lengths = tokens.cu_segments.long().diff()
         log_ratio = _spread(_segment_sum(log_ratio, lengths) / lengths.clamp(min=1), lengths, log_ratio)
+    held = None
+    if config.log_ratio_clip is not None:
+        held = log_ratio.abs() > config.log_ratio_clip
+        log_ratio = log_ratio.clamp(-config.log_ratio_clip, config.log_ratio_clip)
     ratio = log_ratio.exp()
     surrogate, slope, clipped = _surrogate(config, logprobs, ratio, advantages)
+    if held is not None and config.loss != "cispo":  # there the ratio has no gradient anyway
+        slope = torch.where(held, 0.0, slope)
     pulls = advantages != 0
     if tokens.importance_weights is not None:
         pulls = pulls & (tokens.importance_weights != 0)
@@ -159,9 +194,18 @@ def _kl(config: LossConfig, logprobs: Tensor, ref_logprobs: Tensor | None) -> tu
     if ref_logprobs is None:
         return torch.zeros_like(logprobs), torch.zeros_like(logprobs)
     gap = ref_logprobs - logprobs
-    if config.kl == "k1":
+    if config.kl_clip is None:
+        return _estimate(config.kl, gap)
+    max_gap, max_kl = config.kl_clip
+    kl, slope = _estimate(config.kl, gap.clamp(-max_gap, max_gap))
+    held = (gap.abs() > max_gap) | (kl.abs() > max_kl)
+    return kl.clamp(-max_kl, max_kl), torch.where(held, 0.0, slope)
+
+
+def _estimate(kl: str, gap: Tensor) -> tuple[Tensor, Tensor]:
+    if kl == "k1":
         return -gap, torch.ones_like(gap)
-    if config.kl == "k2":
+    if kl == "k2":
         return gap * gap / 2, -gap
     return torch.expm1(gap) - gap, -torch.expm1(gap)
 
