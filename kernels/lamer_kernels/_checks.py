@@ -25,14 +25,14 @@ def check_tensor(
     name: str,
     x: object,
     *,
-    shape: tuple[int | None, ...],
+    shape: tuple[int | None, ...] | None,
     dtypes: Sequence[torch.dtype],
     like: Tensor | None = None,
 ) -> None:
     """Raises ``TypeError`` or ``ValueError``, naming ``name``, what it must be and what it is.
 
     Args:
-        shape: wanted sizes; ``None`` stands for any size.
+        shape: wanted sizes; ``None`` stands for any size, or for any shape.
         like: a tensor whose device ``x`` must share.
     """
     if not isinstance(x, Tensor):
@@ -43,8 +43,9 @@ def check_tensor(
         raise ValueError(f"{name} must be a dense tensor, got layout {x.layout}")
     if x.dtype not in dtypes:
         raise ValueError(f"{name} must be {_names(dtypes)}, got {_names([x.dtype])}")
-    if x.dim() != len(shape) or any(w is not None and w != n for w, n in zip(shape, x.shape, strict=True)):
-        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+    sizes = (None,) * x.dim() if shape is None else shape
+    if x.dim() != len(sizes) or any(w is not None and w != n for w, n in zip(sizes, x.shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in sizes)
         raise ValueError(f"{name} must have shape ({wanted}), got {tuple(x.shape)}")
     if like is not None and x.device != like.device:
         raise ValueError(f"{name} must be on {like.device} as the other tensors, got {x.device}")

@@ -1,8 +1,10 @@
 """Which implementation of an op runs: one rule for the whole package."""
 
 import os
+from collections.abc import Callable
+from functools import wraps
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
@@ -33,6 +35,23 @@ def resolve_backend(backend: str, device: torch.device, *, cpu_needs_numba: bool
         needs = " and the numba package" if cpu_needs_numba else ""
         raise ValueError(f"backend 'cpu' needs CPU tensors{needs}, got {device} tensors")
     return backend
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def without_autocast(function: F) -> F:
+    """The function computes in the dtypes of its arguments, also inside torch.autocast."""
+
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        device = next(x.device.type for x in args if isinstance(x, torch.Tensor))
+        if not torch.amp.is_autocast_available(device):
+            return function(*args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
 
 
 def has_package(name: str) -> bool:

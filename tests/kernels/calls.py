@@ -64,7 +64,55 @@ CREDIT = {
         (None,),
     ),
 }
-CALLS = CREDIT
+
+HIDDEN, VOCAB = 4, 5
+
+
+def eighths(*shape, low=-8, high=9, seed=0):
+    """Random multiples of 1/8: bfloat16 holds them."""
+    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed)) / 8
+
+
+HEAD = {
+    "hidden": lambda: eighths(9, HIDDEN),
+    "weight": lambda: eighths(VOCAB, HIDDEN, seed=1),
+    "targets": lambda: torch.tensor([4, 0, 2, 1, 1, 3]),
+    "token_idx": lambda: torch.tensor([0, 3, 2, 7, 8, 5]),
+    "temperature": lambda: eighths(ROWS, low=4, high=16),
+    "bias": lambda: eighths(VOCAB, seed=2),
+    "weight_cast": lambda: eighths(VOCAB, HIDDEN, seed=1),
+}
+TOKENS = {
+    "old_logprobs": lambda: eighths(ROWS, low=-24, high=-4),
+    "advantages": lambda: eighths(ROWS, seed=3),
+    "token_weights": lambda: eighths(ROWS, low=0, high=4),
+    "ref_logprobs": lambda: eighths(ROWS, low=-24, high=-4, seed=4),
+    "importance_weights": lambda: eighths(ROWS, low=0, high=16),
+    "cu_segments": TURNS["cu_trials"],
+}
+LOSS = {
+    "loss": "gspo", "clip_low": 0.25, "clip_high": 0.5, "dual_clip": 2.0, "log_ratio_clip": 4.0, "kl": "k3",
+    "kl_coef": 0.5, "entropy_coef": 0.25,
+}  # fmt: skip
+HEAD_CALLS = {
+    "linear_logprob": (HEAD, {"softcap": 4.0, "workspace_bytes": 64, "ignore_index": -100}, BACKENDS),
+    "linear_policy_loss": (
+        HEAD | TOKENS | {"dweight_out": lambda: torch.zeros(VOCAB, HIDDEN)},
+        LOSS | {"softcap": 4.0, "workspace_bytes": 64, "ignore_index": -100, "compact": "host"},
+        BACKENDS,
+    ),
+    "policy_loss": (
+        {
+            "logprobs": lambda: eighths(ROWS, low=-24, high=-4, seed=5),
+            "entropy": lambda: eighths(ROWS, low=0),
+            **TOKENS,
+        },
+        LOSS,
+        BACKENDS,
+    ),
+}  # fmt: skip
+LEAVES = ("hidden", "weight", "bias", "logprobs", "entropy")
+CALLS = CREDIT | HEAD_CALLS
 
 
 def each_call(calls):
@@ -72,10 +120,18 @@ def each_call(calls):
 
 
 def call(op, backend, **changes):
-    """The op's results as a tuple of tensors; ``changes`` replace arguments."""
+    """The op's results, and the gradients of the first of them; ``changes`` replace arguments."""
     tensors, options, _ = CALLS[op]
     arguments = {name: make() for name, make in tensors.items()} | options | changes
     if backend is not None:
         arguments["backend"] = backend
+    leaves = [arguments[name] for name in LEAVES if op in HEAD_CALLS and name in arguments]
+    leaves = [x for x in leaves if isinstance(x, torch.Tensor) and x.is_floating_point()]
+    for x in leaves:
+        x.requires_grad_()
     out = getattr(lk, op)(**arguments)
-    return out if isinstance(out, tuple) else (out,)
+    results = [x for x in (out if isinstance(out, tuple) else (out,)) if x is not None]
+    if leaves:
+        grads = torch.autograd.grad(results[0].sum(), leaves, allow_unused=True)
+        results += [x for x in (*grads, arguments.get("dweight_out")) if x is not None]
+    return tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in results)

@@ -75,6 +75,70 @@ def test_linear_policy_loss_in_bf16(V):
             assert relative_error(x, t) <= 2 * relative_error(y, t) + ROUNDING[torch.bfloat16]
 
 
+def test_a_target_outside_of_the_vocabulary_is_not_read():
+    from lamer_kernels._head import make_head
+    from lamer_kernels.logprob.launch import row_stats
+
+    logits, targets = torch.randn(4, 61, device=DEVICE), torch.tensor([-100, 61, 2**40, 3], device=DEVICE)
+    head = make_head(torch.zeros(61, 8, device=DEVICE), None, None, 1.0, torch.float32)
+    logprobs = row_stats(logits, targets, head, 1.0, entropy=True, sum_sq=True).logprobs
+    assert logprobs[:3].isnan().all()
+    torch.testing.assert_close(logprobs[3], logits[3].log_softmax(0)[3])
+
+
+@pytest.mark.parametrize("loss", ["clip", "gspo"])
+@pytest.mark.parametrize("compact", ["host", "data", "none"])
+def test_ignored_labels_without_a_look_at_them(loss, compact, monkeypatch):
+    """As on a GPU, where nobody waits for the labels; NaN in the rows of ignored labels must not show."""
+    monkeypatch.setattr("lamer_kernels._head_checks.readable", lambda x: False)
+    inputs = make_inputs(bias=True, L=None).to(torch.float32, DEVICE)
+    present = torch.arange(37, device=DEVICE) % 3 != 1
+    cu = torch.tensor([0, 4, 4, 5, 14, 37], device=DEVICE) if loss == "gspo" else None
+    with torch.no_grad():
+        inputs.hidden[~present] = float("nan")
+    weights = torch.rand(37, generator=torch.Generator().manual_seed(0))  # on the host
+    weights[::7] = 0
+    labels = torch.where(present, inputs.targets, -100)
+    options = dict(loss=loss, entropy_coef=0.1, token_weights=weights, cu_segments=cu, **inputs.options)
+    results = []
+    for backend in ("triton", "reference"):
+        choice = dict(compact=compact, backend=backend, workspace_bytes=10 * 61 * 4)
+        out = linear_policy_loss(
+            inputs.hidden, inputs.weight, labels, inputs.old_logprobs, inputs.advantages, **choice, **options
+        )
+        results.append((out, torch.autograd.grad(out.loss, inputs.leaves())))
+    (ours, grads), (ref, ref_grads) = results
+    for x, y in zip((ours.loss, *grads), (ref.loss, *ref_grads), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+    assert not grads[0][~present].any() and not ours.kept[~present].any()
+    for x, y in zip(ours[1:-1], ref[1:-1], strict=True):
+        assert not x[~present].any()
+        torch.testing.assert_close(x[ours.kept], y[ours.kept], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_log_probs_of_ignored_labels_without_a_look_at_them(frozen, monkeypatch):
+    monkeypatch.setattr("lamer_kernels._head_checks.readable", lambda x: False)
+    inputs = make_inputs(L=None).to(torch.float32, DEVICE)
+    inputs.weight.requires_grad_(not frozen)
+    present = torch.arange(37, device=DEVICE) % 3 != 1
+    with torch.no_grad():
+        inputs.hidden[~present] = float("nan")
+    labels = torch.where(present, inputs.targets, -100)
+    for workspace_bytes in (None, 10 * 61 * 4):
+        choice = dict(entropy=True, sum_sq=True, backend="triton", workspace_bytes=workspace_bytes)
+        out = linear_logprob(inputs.hidden, inputs.weight, labels, **choice)
+        truth = linear_logprob_ref(inputs.hidden[present], inputs.weight, inputs.targets[present])
+        leaves = inputs.leaves()
+        grads = torch.autograd.grad(sum(x.sum() for x in out), leaves)
+        right = torch.autograd.grad(sum(x.sum() for x in truth), leaves)
+        for x, y in zip(out, truth, strict=True):
+            assert not x[~present].any()
+            torch.testing.assert_close(x[present], y, rtol=1e-4, atol=1e-5)
+        for x, y in zip(grads, right, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("shift", [-320.0, -1e4])
 def test_shifted_logits(shift):
     inputs = make_inputs(T=5, L=None, bias=True).to(torch.float32, DEVICE)

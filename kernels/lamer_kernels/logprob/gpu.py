@@ -67,12 +67,13 @@ def row_stats(
         total = shrink * total + tl.sum(e, 0)
         squares = shrink * shrink * squares + tl.sum(e * e, 0)
         peak = new_peak
+    in_vocab = (target >= 0) & (target < V)  # else NaN: nobody has looked at the targets of a GPU
     one = tl.arange(0, 1)
     z_target, _ = load_row_block(
-        row_ptr, bias_ptr, target + one, one == 0, softcap, temperature, HAS_BIAS, HAS_SOFTCAP
+        row_ptr, bias_ptr, target + one, (one == 0) & in_vocab, softcap, temperature, HAS_BIAS, HAS_SOFTCAP
     )
     log_total = tl.log(total)
-    logprob = tl.sum(z_target, 0) - peak - log_total
+    logprob = tl.where(in_vocab, tl.sum(z_target, 0) - peak - log_total, float("nan"))
     lse = peak + log_total
     of_total = lse - peak
     lse_rest = (peak - (lse - of_total)) + (log_total - of_total)

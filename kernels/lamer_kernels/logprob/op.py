@@ -5,16 +5,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._dispatch import resolve_backend
-from .._head import default_workspace_bytes, finish_dweight, logits_dtype, make_head, scatter_rows
-from .._head_checks import check_head
+from .._dispatch import resolve_backend, without_autocast
+from .._head import finish_dweight, logits_dtype, make_head, scatter_rows
+from .._head_checks import HeadInputs, head_inputs, left_out, spread
+from .._numbers import check_flag
 from . import plans
 from .cpu import RowStats
 from .reference import linear_logprob_ref
 
 
 class LinearLogprob(NamedTuple):
-    """Per loss token [L], float32 (float64 for float64 inputs); None where not asked for."""
+    """Per loss token, float32 (float64 for float64 inputs); None where not asked for."""
 
     logprobs: Tensor
     entropy: Tensor | None
@@ -30,6 +31,7 @@ def linear_logprob(
     temperature: float | Tensor = 1.0,
     bias: Tensor | None = None,
     softcap: float | None = None,
+    ignore_index: int | None = -100,
     entropy: bool = False,
     sum_sq: bool = False,
     weight_cast: Tensor | None = None,
@@ -43,13 +45,17 @@ def linear_logprob(
     chunks of tokens. All outputs are differentiable with respect to hidden, weight and bias.
 
     Args:
-        hidden: [T, H] bf16, fp16, fp32 or fp64: the dtype of the GEMMs.
+        hidden: [..., H] bf16, fp16, fp32 or fp64, the dtype of the GEMMs; T rows, as [T, H] or [B, S, H].
         weight: [V, H] any of them; float32 master weights under bf16 hidden states are the normal case.
-        targets: [L] int64. ``hidden[token_idx[l]]`` predicts ``targets[l]``: the caller has shifted.
-        token_idx: [L] int64 rows of hidden; None means all, L = T.
-        temperature: one number, or [L] float32; gets no gradient.
+        targets: [L] int64 or int32. ``hidden[token_idx[l]]`` predicts ``targets[l]``: the caller has shifted.
+            L may be several axes, those of hidden ([B, S]) or of token_idx: results come in their shape.
+        token_idx: [L] int64 or int32, of the T rows; None means all, and targets have hidden's axes.
+        temperature: one number, a 0-d tensor, or [L] float32; gets no gradient.
         bias: [V] float; -inf takes an entry out of the distribution.
         softcap: Gemma's tanh cap of the logits, before the temperature.
+        ignore_index: tokens with this label are left out: results 0, and exactly no gradient. On a GPU, which
+            is not waited for, they are computed and thrown away: ``token_idx`` saves their cost. None: no
+            label is special.
         entropy: also return the entropy, nats.
         sum_sq: also return the sum of squared probabilities.
         weight_cast: [V, H] ``weight.detach()`` in hidden's dtype, where the caller keeps one per update; else
@@ -57,39 +63,53 @@ def linear_logprob(
         workspace_bytes: for logits; default 1.25 GB on CUDA, 64 MiB on a CPU. If the logits of all L tokens
             fit, they are kept for the backward pass (3 GEMMs), else computed again (4); a frozen weight needs
             neither (2).
-        validate: also check values (targets, token_idx), which synchronises with a GPU.
+        validate: also check values (targets, token_idx, temperature) on a GPU, which synchronises; on a CPU
+            they always are.
 
     Raises:
         ValueError: shapes, dtypes, devices or (validate) values disagree; the message names both.
     """
-    check_head(hidden, weight, targets, token_idx, temperature, bias, softcap, weight_cast, validate)
+    given = head_inputs(
+        hidden, weight, targets, token_idx=token_idx, temperature=temperature, bias=bias, softcap=softcap,
+        weight_cast=weight_cast, ignore_index=ignore_index, workspace_bytes=workspace_bytes,
+        validate=validate,
+    )  # fmt: skip
+    wanted = check_flag("entropy", entropy), check_flag("sum_sq", sum_sq)
     backend = resolve_backend(backend, hidden.device)
+    if left_out(given, backend):
+        assert given.present is not None
+        idx = given.present.nonzero().squeeze(1)
+        out = _logprobs(given.at(idx), weight, weight_cast, bias, *wanted, backend)
+        return LinearLogprob(*(None if x is None else spread(x, idx, given.shape) for x in out))  # type: ignore[arg-type]
+    out = _logprobs(given, weight, weight_cast, bias, *wanted, backend)
+    return LinearLogprob(*(None if x is None else given.shaped(x) for x in out))  # type: ignore[arg-type]
+
+
+def _logprobs(
+    given: HeadInputs,
+    weight: Tensor,
+    weight_cast: Tensor | None,
+    bias: Tensor | None,
+    entropy: bool,
+    sum_sq: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    hidden, targets = given.hidden, given.targets
     if backend == "reference":
         ref = linear_logprob_ref(
-            hidden, weight, targets, token_idx=token_idx, temperature=temperature, bias=bias, softcap=softcap
-        )
-        return LinearLogprob(ref.logprobs, ref.entropy if entropy else None, ref.sum_sq if sum_sq else None)
-    if workspace_bytes is None:
-        workspace_bytes = default_workspace_bytes(hidden.device)
+            hidden, weight, targets, token_idx=given.token_idx, temperature=given.temperature, bias=bias,
+            softcap=given.softcap,
+        )  # fmt: skip
+        return ref.logprobs, ref.entropy if entropy else None, ref.sum_sq if sum_sq else None
     if weight_cast is None and weight.dtype is not hidden.dtype:
         weight_cast = weight.detach().to(hidden.dtype)
     out = _linear_logprob(
-        hidden,
-        weight,
-        weight_cast,
-        targets,
-        token_idx,
-        temperature if isinstance(temperature, Tensor) else None,
-        bias,
-        1.0 if isinstance(temperature, Tensor) else float(temperature),
-        softcap,
-        entropy,
-        sum_sq,
-        _choose_plan(hidden, weight, bias, targets, workspace_bytes, backend),
-        workspace_bytes,
-        backend,
-    )
-    return LinearLogprob(out[0], out[3] if entropy else None, out[4] if sum_sq else None)
+        hidden, weight, weight_cast, targets, given.token_idx, given.temperatures, bias,
+        given.one_temperature, given.softcap, entropy, sum_sq,
+        _choose_plan(hidden, weight, bias, targets, given.workspace_bytes, backend),
+        given.workspace_bytes, backend,
+    )  # fmt: skip
+    return out[0], out[3] if entropy else None, out[4] if sum_sq else None
 
 
 def _choose_plan(
@@ -105,6 +125,7 @@ def _choose_plan(
 
 
 @torch.library.custom_op("lamer_kernels::linear_logprob", mutates_args=())
+@without_autocast
 def _linear_logprob(
     hidden: Tensor,
     weight: Tensor,
@@ -195,6 +216,7 @@ _linear_logprob.register_autograd(_backward, setup_context=_setup_context)
 
 
 @torch.library.custom_op("lamer_kernels::linear_logprob_backward", mutates_args=())
+@without_autocast
 def _linear_logprob_backward(
     grad_logprobs: Tensor | None,
     grad_entropy: Tensor | None,

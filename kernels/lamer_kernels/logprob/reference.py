@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._dispatch import without_autocast
+
 
 class LinearLogprobRef(NamedTuple):
     logprobs: Tensor
@@ -12,6 +14,7 @@ class LinearLogprobRef(NamedTuple):
     sum_sq: Tensor
 
 
+@without_autocast
 def linear_logprob_ref(
     hidden: Tensor,
     weight: Tensor,

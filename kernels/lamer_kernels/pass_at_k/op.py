@@ -47,8 +47,7 @@ def pass_at_k_advantages(
     check_choice("over", over, ("trials", "episodes"))
     check_choice("baseline", baseline, ("leave_one_out", "none"))
     success = as_mask("success", success)
-    shape = (None,) * getattr(success, "dim", int)()
-    check_tensor("success", success, shape=shape, dtypes=(torch.bool,))
+    check_tensor("success", success, shape=None, dtypes=(torch.bool,))
     if success.dim() < (1 if over == "trials" else 2):
         wanted = "[..., n]" if over == "trials" else "[..., G, K]"
         raise ValueError(f"success must have shape {wanted} over {over}, got {tuple(success.shape)}")

@@ -1,22 +1,21 @@
 """linear_policy_loss: the custom op, and the public function with its checks."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .._checks import check_choice, check_tensor
-from .._dispatch import resolve_backend
+from .._dispatch import resolve_backend, without_autocast
 from .._head import (
     accumulation_dtype,
-    default_workspace_bytes,
     finish_dweight,
     make_head,
     new_dweight,
     scatter_rows,
 )
-from .._head_checks import check_head
+from .._head_checks import HeadInputs, head_inputs, left_out, spread
 from .checks import checked_config, checked_tokens
 from .forward import Wanted, forward
 from .gradients import attach_gradients
@@ -40,6 +39,7 @@ def linear_policy_loss(
     temperature: float | Tensor = 1.0,
     bias: Tensor | None = None,
     softcap: float | None = None,
+    ignore_index: int | None = -100,
     loss: str = "clip",
     clip_low: float = 0.2,
     clip_high: float = 0.2,
@@ -76,7 +76,8 @@ def linear_policy_loss(
     where gradients are enabled; ``loss.backward()`` only scales them.
 
     Args:
-        hidden, weight, targets, token_idx, temperature, bias, softcap, weight_cast: as in linear_logprob.
+        hidden, weight, targets, token_idx, temperature, bias, softcap, ignore_index, weight_cast: as in
+            linear_logprob. Token data have the shape of targets, and so have the statistics.
         old_logprobs: [L] fp32, nats. None: those of this very pass, so that r = 1.
         advantages: [L] fp32.
         token_weights: [L] fp32, the aggregation; None is 1 each. Weight 0 takes a token out, whatever its
@@ -98,7 +99,8 @@ def linear_policy_loss(
             backward GEMMs, at one synchronisation per chunk. "none" computes all. What is left out adds
             exactly 0 to loss and gradients.
         workspace_bytes: for logits; default 1.25 GB on CUDA, 64 MiB on a CPU.
-        validate: also check values (targets, token_idx, cu_segments), which synchronises with a GPU.
+        validate: also check values (targets, token_idx, temperature, cu_segments) on a GPU, which
+            synchronises; on a CPU they always are.
 
     Returns:
         PolicyLoss: the scalar and per-token statistics [L], float32 (float64 for float64 inputs).
@@ -107,56 +109,82 @@ def linear_policy_loss(
         ValueError: an unsupported combination, or shapes, dtypes or devices that disagree; the message names
             both.
     """
-    check_head(hidden, weight, targets, token_idx, temperature, bias, softcap, weight_cast, validate)
+    given = head_inputs(
+        hidden, weight, targets, token_idx=token_idx, temperature=temperature, bias=bias, softcap=softcap,
+        weight_cast=weight_cast, ignore_index=ignore_index, workspace_bytes=workspace_bytes,
+        validate=validate,
+    )  # fmt: skip
     check_choice("compact", compact, COMPACT)
     tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
     config = checked_config(
         LossConfig(loss, clip_low, clip_high, dual_clip, log_ratio_clip, kl, kl_coef, kl_clip, entropy_coef),
         tokens,
     )
-    tokens = checked_tokens(tokens, hidden, tuple(targets.shape), validate)
+    tokens = checked_tokens(tokens, hidden, given.shape, validate)
     acc = accumulation_dtype(hidden.dtype)
     if dweight_out is not None:
         check_tensor("dweight_out", dweight_out, shape=tuple(weight.shape), dtypes=(acc,), like=hidden)
+        if dweight_out.requires_grad:
+            raise ValueError("dweight_out is added to in place, got a tensor that requires a gradient")
     backend = resolve_backend(backend, hidden.device)
-    if backend == "reference":
-        head: dict[str, Any] = dict(token_idx=token_idx, temperature=temperature, bias=bias, softcap=softcap)
-        return _reference(
-            hidden, weight, targets, tokens.to(hidden.new_empty(0, dtype=acc)), config, head, dweight_out
-        )
 
-    with_grad = torch.is_grad_enabled()
-    need_hidden = with_grad and hidden.requires_grad
-    need_bias = with_grad and bias is not None and bias.requires_grad
-    need_weight = with_grad and weight.requires_grad and dweight_out is None
-    out = _linear_policy_loss(
-        hidden.detach(),
+    idx = None
+    if left_out(given, backend):
+        assert given.present is not None
+        idx = given.present.nonzero().squeeze(1)
+        tokens = tokens.to(hidden.new_empty(0, dtype=acc)).select(given.present, idx)
+        given, shape = given.at(idx), given.shape
+    tokens = replace(tokens, present=given.present)
+    if backend == "reference":
+        out = _reference(given, weight, bias, tokens.to(hidden.new_empty(0, dtype=acc)), config, dweight_out)
+    else:
+        out = _fused(given, weight, weight_cast, bias, tokens, config, dweight_out, compact, backend)
+    if idx is not None:
+        return PolicyLoss(out.loss, *(spread(x, idx, shape) for x in out[1:] if x is not None))
+    return PolicyLoss(out.loss, *(given.shaped(x) for x in out[1:] if x is not None))
+
+
+def _fused(
+    given: HeadInputs,
+    weight: Tensor,
+    weight_cast: Tensor | None,
+    bias: Tensor | None,
+    tokens: TokenData,
+    config: LossConfig,
+    dweight_out: Tensor | None,
+    compact: str,
+    backend: str,
+) -> PolicyLoss:
+    leaves, with_grad = [given.hidden, weight, bias], torch.is_grad_enabled()
+    needs = [with_grad and x is not None and x.requires_grad for x in leaves]
+    needs[1] &= dweight_out is None
+    total, *rest = _linear_policy_loss(
+        given.hidden.detach(),
         weight.detach(),
         weight_cast,
         None if bias is None else bias.detach(),
         dweight_out if with_grad else None,
-        targets,
-        token_idx,
-        temperature if isinstance(temperature, Tensor) else None,
-        1.0 if isinstance(temperature, Tensor) else float(temperature),
-        softcap,
+        given.targets,
+        given.token_idx,
+        given.temperatures,
+        given.one_temperature,
+        given.softcap,
         tokens.flat(),
         *config.flat(),
-        [need_hidden, need_weight, need_bias],
+        needs,
         compact,
-        default_workspace_bytes(hidden.device) if workspace_bytes is None else workspace_bytes,
+        given.workspace_bytes,
         backend,
     )
-    total, *statistics, dhidden, dweight, dbias = out
-    pairs = [(hidden, dhidden)] if need_hidden else []
-    pairs += [(weight, dweight)] if need_weight else []
-    pairs += [(bias, dbias)] if need_bias else []  # type: ignore[list-item]
+    statistics, gradients = rest[:6], rest[6:]
+    pairs = [(x, g) for x, g, need in zip(leaves, gradients, needs, strict=True) if x is not None and need]
     if pairs:
         total = attach_gradients(total, [x for x, _ in pairs], [g for _, g in pairs])
     return PolicyLoss(total, *statistics)
 
 
 @torch.library.custom_op("lamer_kernels::linear_policy_loss", mutates_args=("dweight_out",))
+@without_autocast
 def _linear_policy_loss(
     hidden: Tensor,
     weight: Tensor,
@@ -185,15 +213,20 @@ def _linear_policy_loss(
     config, tokens = LossConfig.of_flat(loss, kl, numbers), TokenData(*token_data)  # type: ignore[arg-type]
     need_hidden, need_weight, need_bias = needs
     kept = tokens.kept(config) if compact != "none" else None
-    tokens = tokens.to(hidden.new_empty(0, dtype=acc))
-    temperature_or_rows = temperature if temperatures is None else temperatures
+    idx = None  # of the tokens that are computed, in their order
     if kept is not None:
-        idx = kept.nonzero().squeeze(1)
-        idx = idx.to(hidden.device, non_blocking=True)
-        tokens, targets = tokens.select(kept, idx), targets[idx]
+        idx = kept.nonzero().squeeze(1).to(hidden.device, non_blocking=True)
+        tokens = tokens.to(hidden.new_empty(0, dtype=acc)).select(kept, idx)
+    tokens = tokens.to(hidden.new_empty(0, dtype=acc))
+    if config.loss == "gspo" and tokens.present is not None:
+        tokens, order = tokens.present_first(tokens.present)
+        idx = order if idx is None else idx[order]
+    tokens = tokens.weighed()
+    if idx is not None:
+        targets = targets[idx]
         token_idx = idx if token_idx is None else token_idx[idx]
-        if temperatures is not None:
-            temperature_or_rows = temperatures[idx]
+        temperatures = None if temperatures is None else temperatures[idx]
+    temperature_or_rows = temperature if temperatures is None else temperatures
     head = make_head(
         weight if weight_cast is None else weight_cast, bias, softcap, temperature_or_rows, hidden.dtype
     )
@@ -216,8 +249,9 @@ def _linear_policy_loss(
     )
     terms = done.terms
     statistics = [done.logprobs, terms.ratio, terms.clipped, terms.kl, done.entropy]
-    if kept is not None:
+    if idx is not None:
         statistics = [s.new_zeros(num_tokens).index_copy_(0, idx, s) for s in statistics]
+    if kept is not None:
         kept = kept.to(hidden.device, non_blocking=True)
     none = hidden.new_empty
     return (
@@ -252,45 +286,33 @@ def _(hidden, weight, weight_cast, bias, dweight_out, targets, *rest):  # type: 
 
 
 def _reference(
-    hidden: Tensor,
+    given: HeadInputs,
     weight: Tensor,
-    targets: Tensor,
+    bias: Tensor | None,
     tokens: TokenData,
     config: LossConfig,
-    head: dict[str, Any],
     dweight_out: Tensor | None,
 ) -> PolicyLoss:
     own_weight = weight if dweight_out is None else weight.detach().requires_grad_(torch.is_grad_enabled())
 
-    def run(targets: Tensor, tokens: TokenData, head: dict[str, Any]) -> PolicyLossRef:
-        data = {name: x for name, x in vars(tokens).items() if name not in ("old_logprobs", "advantages")}
+    def run(given: HeadInputs, tokens: TokenData) -> PolicyLossRef:
         return linear_policy_loss_ref(
-            hidden,
-            own_weight,
-            targets,
-            tokens.old_logprobs,
-            tokens.advantages,
-            **data,
-            **vars(config),
-            **head,
-        )
+            given.hidden, own_weight, given.targets, token_idx=given.token_idx,
+            temperature=given.temperature, bias=bias, softcap=given.softcap, **tokens.named(), **vars(config),
+        )  # fmt: skip
 
     # autograd would make NaN of 0 x NaN: a token without a coefficient is only looked at
     kept = tokens.kept(config, look=True)
     if kept is None:
-        seen = ref = run(targets, tokens, head)
+        seen = ref = run(given, tokens)
     else:
         with torch.no_grad():
-            seen = run(targets, tokens, head)
-        idx = kept.nonzero().squeeze(1).to(hidden.device)
-        token_idx, temperature = head["token_idx"], head["temperature"]
-        head = head | {"token_idx": idx if token_idx is None else token_idx[idx]}
-        if isinstance(temperature, Tensor):
-            head["temperature"] = temperature[idx]
-        ref = run(targets[idx], tokens.select(kept, idx), head)
+            seen = run(given, tokens)
+        idx = kept.nonzero().squeeze(1).to(given.hidden.device)
+        ref = run(given.at(idx), tokens.select(kept, idx))
     if dweight_out is not None and torch.is_grad_enabled():
         (dweight,) = torch.autograd.grad(ref.loss, own_weight, retain_graph=True)
         dweight_out += dweight
-    every = torch.ones_like(targets, dtype=torch.bool)
+    every = torch.ones_like(given.targets, dtype=torch.bool)
     _, logprobs, ratio, clipped, kl, entropy = (None if x is None else x.detach() for x in seen)
     return PolicyLoss(ref.loss, logprobs, ratio, clipped, kl, entropy, every)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from .terms import LossConfig, TokenData, policy_terms
 
 
 class PolicyLoss(NamedTuple):
-    """``loss`` is the scalar to differentiate; the rest are statistics per loss token [L]."""
+    """``loss`` is the scalar to differentiate; the rest are statistics per loss token."""
 
     loss: Tensor
     logprobs: Tensor
@@ -56,38 +56,40 @@ def policy_loss(
     losses.
 
     Args:
-        logprobs: [L] fp32 or fp64, gets a gradient; so does ``entropy`` [L], which entropy_coef needs.
+        logprobs: [L], L one or more axes, fp32 or fp64, gets a gradient; so does ``entropy`` [L], which
+            entropy_coef needs. Token data and statistics have the same shape.
 
     Raises:
         ValueError: an unsupported combination, or shapes, dtypes or devices that disagree; the message names
             both.
     """
-    check_tensor("logprobs", logprobs, shape=(None,), dtypes=ACC_DTYPES)
+    check_tensor("logprobs", logprobs, shape=None, dtypes=ACC_DTYPES)
+    shape = tuple(logprobs.shape)
     if entropy is not None:
-        check_tensor("entropy", entropy, shape=tuple(logprobs.shape), dtypes=(logprobs.dtype,), like=logprobs)
+        check_tensor("entropy", entropy, shape=shape, dtypes=(logprobs.dtype,), like=logprobs)
+        entropy = entropy.reshape(-1)
     if entropy_coef and entropy is None:
         raise ValueError(f"entropy_coef {entropy_coef} needs entropy, got None")
+    logprobs = logprobs.reshape(-1)
     tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
     config = checked_config(
         LossConfig(loss, clip_low, clip_high, dual_clip, log_ratio_clip, kl, kl_coef, kl_clip, entropy_coef),
         tokens,
     )
-    tokens = checked_tokens(tokens, logprobs, tuple(logprobs.shape), validate)
-    tokens = tokens.to(logprobs)
-    kept = torch.ones_like(logprobs, dtype=torch.bool)
-    if resolve_backend(backend, logprobs.device) == "reference":
-        ref = policy_loss_ref(logprobs, entropy=entropy, **vars(tokens), **vars(config))
-        return PolicyLoss(
-            ref.loss, logprobs.detach(), ref.ratio.detach(), ref.clipped, ref.kl.detach(),
-            None if entropy is None else entropy.detach(), kept,
-        )  # fmt: skip
+    tokens = checked_tokens(tokens, logprobs, shape, validate).to(logprobs)
 
     values = logprobs.detach()
     entropies = None if entropy is None else entropy.detach()
-    terms = policy_terms(config, values, entropies, tokens)
-    total = terms.loss.sum(dtype=torch.float64).to(logprobs.dtype)
-    pairs = [(logprobs, terms.grad_logprobs)]
-    if entropy is not None and terms.grad_entropy is not None:
-        pairs.append((entropy, terms.grad_entropy))
-    total = attach_gradients(total, [x for x, _ in pairs], [g for _, g in pairs])
-    return PolicyLoss(total, values, terms.ratio, terms.clipped, terms.kl, entropies, kept)
+    if resolve_backend(backend, logprobs.device) == "reference":
+        ref = policy_loss_ref(logprobs, entropy=entropy, **tokens.named(), **vars(config))
+        total, statistics = ref.loss, (ref.ratio.detach(), ref.clipped, ref.kl.detach())
+    else:
+        terms = policy_terms(config, values, entropies, tokens)
+        total, statistics = terms.loss.sum(dtype=torch.float64).to(logprobs.dtype), terms[3:]
+        pairs = [(logprobs, terms.grad_logprobs)]
+        if entropy is not None and terms.grad_entropy is not None:
+            pairs.append((entropy, terms.grad_entropy))
+        total = attach_gradients(total, [x for x, _ in pairs], [g for _, g in pairs])
+    kept = torch.ones_like(logprobs, dtype=torch.bool)
+    columns = (values, *statistics, entropies, kept)
+    return PolicyLoss(total, *(None if x is None else x.view(shape) for x in columns))  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf, isinf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,14 +59,35 @@ class TokenData:
     ref_logprobs: Tensor | None
     importance_weights: Tensor | None
     cu_segments: Tensor | None = None
+    present: Tensor | None = None
+    """bool: False where the label says that there is no token; only where the host may not look at it."""
 
     def __getitem__(self, rows: slice | Tensor) -> "TokenData":
         """A chunk of tokens, without segments."""
-        return self._map(lambda x: x[rows])
+        present = None if self.present is None else self.present[rows]
+        return replace(self._map(lambda x: x[rows]), cu_segments=None, present=present)
 
     def to(self, like: Tensor) -> "TokenData":
         """All values with the device and dtype of ``like``."""
-        return replace(self._map(lambda x: x.to(like, non_blocking=True)), cu_segments=self.cu_segments)
+        return self._map(lambda x: x.to(like, non_blocking=True))
+
+    def present_first(self, present: Tensor) -> tuple["TokenData", Tensor]:
+        """The tokens in another order, and that order [L]: those that are not present come last, in a segment
+        of their own, so that no segment's mean counts them. Nothing waits for a GPU.
+        """
+        order = torch.argsort(~present, stable=True)
+        tokens = self.select(present, order)
+        if tokens.cu_segments is None:
+            return tokens, order
+        end = tokens.cu_segments.new_full((1,), present.shape[0])
+        return replace(tokens, cu_segments=torch.cat([tokens.cu_segments, end])), order
+
+    def weighed(self) -> "TokenData":
+        """Weight 0 to what is not present."""
+        if self.present is None:
+            return self
+        weights = torch.ones_like(self.advantages) if self.token_weights is None else self.token_weights
+        return replace(self, token_weights=torch.where(self.present, weights, 0))
 
     def kept(self, config: LossConfig, *, look: bool = False) -> Tensor | None:
         """[L] bool on the CPU, False where the host knows that a token has no coefficient; None: keep all.
@@ -94,19 +115,18 @@ class TokenData:
             cu_segments = before[cu_segments.long()]
         return replace(self[idx], cu_segments=cu_segments)
 
+    def named(self) -> dict[str, Any]:
+        """As the reference takes it, where all tokens are present."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "present"}
+
     def flat(self) -> list[Tensor | None]:
         """As a custom op takes it: ``TokenData(*flat)``."""
-        return [getattr(self, field.name) for field in fields(self)]
+        return [*self.named().values(), self.present]
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "TokenData":
-        values = (
-            self.old_logprobs,
-            self.advantages,
-            self.token_weights,
-            self.ref_logprobs,
-            self.importance_weights,
-        )
-        return TokenData(*(None if x is None else function(x) for x in values))  # type: ignore[arg-type]
+        names = ("old_logprobs", "advantages", "token_weights", "ref_logprobs", "importance_weights")
+        values = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: function(x) for name, x in values.items() if x is not None})
 
 
 class Terms(NamedTuple):

@@ -29,16 +29,22 @@ def token_weights(
     the local to the reduced denominator.
 
     Args:
-        loss_mask: [L] bool, or integers 0 and 1, over the minibatch; a token outside gets weight exactly 0.
-        cu_sequences: [S+1] int64 or int32, sequences (or turns) in L; needed by ``sequence_mean``.
+        loss_mask: [L] or [S, L] bool, or integers 0 and 1, over the minibatch; a token outside gets weight
+            exactly 0.
+        cu_sequences: [S+1] int64 or int32, sequences (or turns) in L, which ``sequence_mean`` needs; of a
+            mask [S, L] the rows, where not given.
         constant: the denominator of ``constant``.
 
     Returns:
-        [L] float32.
+        float32, the shape of ``loss_mask``.
     """
     check_choice("kind", kind, KINDS)
     loss_mask = as_mask("loss_mask", loss_mask, validate=validate)
-    check_tensor("loss_mask", loss_mask, shape=(None,), dtypes=(torch.bool,))
+    check_tensor("loss_mask", loss_mask, shape=None, dtypes=(torch.bool,))
+    shape = tuple(loss_mask.shape)
+    if kind == "sequence_mean" and cu_sequences is None and len(shape) == 2:
+        cu_sequences = torch.arange(shape[0] + 1, device=loss_mask.device) * shape[1]
+    loss_mask = loss_mask.reshape(-1)
     if (kind == "constant") != (constant is not None):
         raise ValueError(f"constant goes with kind 'constant' and only there, got kind {kind!r}, {constant=}")
     if constant is not None:
@@ -58,4 +64,4 @@ def token_weights(
         counts = torch.segment_reduce(mask, "sum", lengths=lengths, unsafe=True, initial=0)
         denominators = (counts * (counts > 0).sum()).clamp(min=1)
         weights = mask / denominators.repeat_interleave(lengths, output_size=loss_mask.shape[0])
-    return weights.to(torch.float32)
+    return weights.to(torch.float32).view(shape)
