@@ -64,7 +64,7 @@ def main() -> None:
     from lamer_fast.learn.state import build_state
     from lamer_fast.rollout.make_env import eval_seeds
 
-    overrides = ["--rollout.temperature", options.temperature]
+    overrides = ["--eval.temperature", options.temperature]
     overrides += ["--model.path", options.model] if options.model else []
     config = recipe.resolve(options.recipe, overrides)
     state = build_state(config)

@@ -1,7 +1,7 @@
 """Every setting of the trainer, its default, and what must hold between them. No torch here."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from lamer_fast.schema import Range, check_ranges
@@ -74,12 +74,8 @@ class RolloutConfig:
     """Limit of a reflection."""
     max_reflection_chars: Annotated[int, Range(1)] = 2000
     """A reflection is cut to this many characters where a later prompt quotes it."""
-    temperature: Annotated[float, Range(1e-3, 100)] = 1.0
-    """Sampling temperature; the policy that is trained is the tempered one."""
-    top_p: Annotated[float, Range(0, 1)] = 1.0
-    """Evaluation only: training refuses anything but 1, since the importance ratios would be wrong."""
-    top_k: Annotated[int, Range(0)] = 0
-    """Evaluation only, as top_p; 0 is off."""
+    temperature: Annotated[float, Range(0.01, 100)] = 1.0
+    """Of training's sampling, which nothing else cuts; the policy that is trained is the tempered one."""
     max_sequence_tokens: Annotated[int, Range(2)] = 4096
     """Longest sequence of the sampler; a trial that would exceed it ends as truncated."""
     cache_tokens: Annotated[int, Range(0)] = 0
@@ -179,13 +175,23 @@ class LearnConfig:
 @dataclass(frozen=True)
 class EvalConfig:
     every: Annotated[int, Range(0)] = 0
-    """Iterations between evaluations on `split`; 0 is never."""
+    """Iterations between evaluations on `split`, the first of them before training; 0 is never."""
     split: Literal["valid", "test"] = "valid"
     """Boards of the evaluations during training; `test` is for the end."""
     tasks: Annotated[int, Range(1)] = 256
     """Distinct boards of such an evaluation."""
-    temperature: Annotated[float, Range(1e-3, 100)] = 1.0
-    """Sampling temperature of evaluations."""
+    episodes: Annotated[int, Range(1, 32_767)] | None = None
+    """K of an evaluation; None is rollout.episodes."""
+    memory: Literal["both", "reflection", "history", "none"] | None = None
+    """What the model sees of earlier episodes, and so whether it reflects; None is as in training."""
+    temperature: Annotated[float, Range(0, 100)] = 1.0
+    """Of an evaluation's sampling; 0 takes the likeliest token."""
+    top_p: Annotated[float, Range(0.001, 1)] = 1.0
+    """Draw from the fewest tokens that hold this share of the probability; 1 is off."""
+    top_k: Annotated[int, Range(0)] = 0
+    """Draw from this many likeliest tokens; 0 is off."""
+    min_tokens: Annotated[int, Range(0)] = 0
+    """Tokens of a reply before which it cannot stop."""
 
 
 @dataclass(frozen=True)
@@ -224,24 +230,41 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    def evaluation(self) -> "Config":
+        """What an evaluation plays: its own episodes and memory, where `eval` gives them, in the rollout."""
+        own: dict[str, Any] = {"episodes": self.eval.episodes or self.rollout.episodes}
+        if self.eval.memory is not None:
+            own |= {"memory": self.eval.memory, "reflect": self.eval.memory in ("both", "reflection")}
+        return replace(self, rollout=replace(self.rollout, **own))
+
     def validate(self) -> None:
         """Raises ValueError naming the value out of range, or the two values that contradict each other."""
+        self.validate_evaluation()
+        self._validate_rollout()
+        self._validate_algo()
+        self._validate_learn()
+
+    def validate_evaluation(self) -> None:
+        """As `validate`, of what an evaluation uses alone."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(
                 f"name = {self.name!r}, must be letters, digits, '.', '_', '-' (a folder name, no path)"
             )
         check_ranges(self)
-        self._validate_rollout()
-        self._validate_algo()
-        self._validate_learn()
+        try:
+            self.evaluation()._validate_rollout()
+        except ValueError as error:
+            own = {key: getattr(self.eval, key) for key in ("episodes", "memory")}
+            given = " and ".join(f"eval.{key} = {value!r}" for key, value in own.items() if value is not None)
+            raise ValueError(f"{given}: {error}" if given else str(error)) from None
+        if 0 < self.eval.temperature < 0.01:
+            raise ValueError(f"eval.temperature = {self.eval.temperature}, must be 0 or at least 0.01")
+        for key in ("rollout.max_reply_tokens", "rollout.max_reflection_tokens"):
+            if self.eval.min_tokens > _get(self, key):  # type: ignore[operator]
+                _contradict(self, "eval.min_tokens", key, "no reply could be so long")
 
     def _validate_rollout(self) -> None:
         r = self.rollout
-        if r.top_p != 1.0 or r.top_k != 0:
-            raise ValueError(
-                f"rollout.top_p = {r.top_p}, rollout.top_k = {r.top_k}: training samples by temperature "
-                "alone (top_p = 1, top_k = 0), since a cut distribution makes the importance ratios wrong"
-            )
         if r.episodes > 1:
             if r.context == "trial" and r.memory != "both":
                 _contradict(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lamer_fast.display_table import evaluation, table, training
+from lamer_fast.display_table import evaluation, evaluations, table, training
 from lamer_fast.text import duration, one_line
 
 NUM_ROWS = 14  # iterations kept on the screen
@@ -83,16 +83,15 @@ class Display:
     def _keep(self, record: Mapping[str, Any]) -> None:
         self.done = record["iteration"] + 1
         self.records.append(record)
-        if "eval" in record:
-            self.evaluated.append(record)
+        self.evaluated.extend(evaluations(record))
 
     def _print(self, record: Mapping[str, Any]) -> None:
         left = self.time_left()
         words = [column.words() for column in training(record)]
         words += [] if left is None else [f"left {duration(left)}"]
         print(time_of_day(), *words, sep="  ", flush=True)
-        if "eval" in record:
-            words = [column.words() for column in evaluation(record) if column.name]
+        for found in evaluations(record):
+            words = [column.words() for column in evaluation(found) if column.name]
             print(time_of_day(), "held-out boards", *words, sep="  ", flush=True)
 
     def time_left(self) -> float | None:

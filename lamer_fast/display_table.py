@@ -54,16 +54,21 @@ def training(record: Mapping[str, Any]) -> list[Column]:
     return row
 
 
-def evaluation(record: Mapping[str, Any]) -> list[Column]:
-    """An iteration and what its policy does on held-out boards, beside independent attempts."""
-    found = record["eval"]
+def evaluations(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those in a record of metrics.jsonl: of the policy before training, of the one after its iteration."""
+    after = {"iteration": record["iteration"] + 1}
+    return [after | record[key] for key in ("eval_before", "eval") if key in record]
+
+
+def evaluation(found: Mapping[str, Any]) -> list[Column]:
+    """How many iterations a policy was trained, and what it does on held-out boards, beside attempts."""
     K = len(found["success_at"])
 
     def intervals(name: str, means: Sequence[float]) -> list[str]:
         low, high = (found.get(f"{name}_{end}", [None] * K) for end in ("low", "high"))
         return [interval(*estimate) for estimate in zip(means, low, high, strict=True)]
 
-    row = [Column("iteration", "", str(record["iteration"]), 0)]
+    row = [Column("iteration", "", str(found["iteration"]), 0)]
     row += success(intervals("success", found["success_at"]))
     if "success_low" in found:
         drawn = bar(*(found[key][-1] for key in ("success_low", "success_at", "success_high")))

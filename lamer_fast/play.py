@@ -11,7 +11,7 @@ import numpy as np
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
-from lamer_fast.eval.command import resolve_target
+from lamer_fast.eval.command import UNUSED, resolve_target
 from lamer_fast.rollout.make_env import eval_seeds, make_env
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
 from lamer_fast.schema import Range
@@ -38,6 +38,7 @@ COMMAND = Command(
     PlayOptions,
     Target("RUN|RECIPE", "a run folder, or a recipe (then its base model plays)"),
     Config,
+    UNUSED,
 )
 
 
@@ -57,10 +58,12 @@ def run(argv: Sequence[str]) -> int:
 def watch(config: Config, board: Any, seed: int, pause: float) -> int:
     """Plays one trial with the policy, then shows it."""
     from lamer_fast.agent.agent import Agent
+    from lamer_fast.eval.success import eval_sampling
     from lamer_fast.learn.state import build_state
     from lamer_fast.rollout.boards import Boards
     from lamer_fast.rollout.collect import collect_trials
 
+    config = config.evaluation()
     config = replace(config, rollout=replace(config.rollout, groups=1, trials_per_group=1))
     state = build_state(config)
     env = make_env(config.env, 1, split="test")
@@ -68,6 +71,7 @@ def watch(config: Config, board: Any, seed: int, pause: float) -> int:
     collect_trials(
         state.sampler, env, Agent(state.agent.renderer, env, config),
         Boards(board, np.zeros(1, np.int32)), config.rollout, seed=seed, record=record,
+        sampling=eval_sampling(config.eval),
     )  # fmt: skip
     show(record[0], pause)
     return 0
@@ -97,6 +101,7 @@ def shown(text: str) -> str:
 
 def play(config: Config, board: Any, read: Callable[[str], str]) -> int:
     """You are the policy: same boards, same replies, same limits."""
+    config = config.evaluation()
     env = make_env(config.env, 1, split="test")
     env.reset(board)
     index = np.zeros(1, np.int64)

@@ -20,6 +20,12 @@ from lamer_fast.schema import settings_of, to_flat
 Settings = TypeVar("Settings")
 
 RECIPES = Path(__file__).parent / "recipes"
+BY_TEMPERATURE = "training samples by temperature alone, since a cut distribution makes its ratios wrong"
+# old key -> (key of now, why it moved, value at which an old file is read as before)
+MOVED: dict[str, tuple[str, str, Any]] = {
+    "rollout.top_p": ("eval.top_p", BY_TEMPERATURE, 1.0),
+    "rollout.top_k": ("eval.top_k", BY_TEMPERATURE, 0),
+}
 
 
 def resolve(recipe: str, overrides: Sequence[str] = ()) -> Config:
@@ -32,9 +38,14 @@ def resolve(recipe: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ValueError: no such recipe, unknown key (with the nearest name), wrong type, contradictory values.
     """
-    config = merge(Config(name=Path(recipe).stem), recipe_file(recipe), overrides)
+    config = load(recipe, overrides)
     config.validate()
     return config
+
+
+def load(recipe: str, overrides: Sequence[str] = ()) -> Config:
+    """As `resolve`, not validated: an evaluation has fewer conditions than training."""
+    return merge(Config(name=Path(recipe).stem), recipe_file(recipe), overrides)
 
 
 def names() -> list[str]:
@@ -100,7 +111,7 @@ def apply(config: Settings, values: Mapping[str, Any]) -> Settings:
     settings = settings_of(type(config))
     for key, value in values.items():
         if key not in settings:
-            raise ValueError(f"unknown key {key!r}{nearest(key, settings)}")
+            raise ValueError(moved(key) or f"unknown key {key!r}{nearest(key, settings)}")
         config = _put(config, key.split("."), settings[key].convert(value))
     return config
 
@@ -123,10 +134,16 @@ def read_config(path: Path) -> Config:
     if not isinstance(values, dict) or "name" not in values:
         raise ValueError(f"{path} is not of a run: expected the settings of a run, found other JSON")
     values.pop("version", None)
+    values = {k: v for k, v in values.items() if k not in MOVED or v != MOVED[k][2]}
     try:
         return apply(Config(), values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def moved(key: str) -> str:
+    """What an old key is called now, and why; empty for any other."""
+    return f"{key} is now {MOVED[key][0]}: {MOVED[key][1]}" if key in MOVED else ""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

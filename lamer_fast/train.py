@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lamer_fast.learn.credit import assign_credit, lone_turns
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.packing import epochs, pack
 from lamer_fast.learn.probe import check_transfer
-from lamer_fast.learn.state import TrainState, build_state, make_sampler
+from lamer_fast.learn.state import TrainState, build_state
 from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
 from lamer_fast.plan import check_prompts, estimate
 from lamer_fast.recipe import to_flat
@@ -47,6 +47,10 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
     for iteration in range(state.iteration, config.train.iterations):
         clock, stats = Clock(config.train.watchdog_s), LearnStats()
         transcripts: list[dict[str, Any]] = []
+        evaluations: dict[str, Any] = {}
+        if config.eval.every and iteration == 0:
+            with clock.phase("eval"), display.phase("eval"):
+                evaluations["eval_before"] = run_eval(state)
         try:
             with clock.phase("sample"), display.phase("sample"):
                 trials = collect(state, iteration, transcripts, clock)
@@ -68,11 +72,10 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         with clock.phase("sync"), display.phase("sync"):
             transfer(state, version=iteration + 1)
         state.iteration = iteration + 1
-        evaluation = None
         if config.eval.every and state.iteration % config.eval.every == 0:
             with clock.phase("eval"), display.phase("eval"):
-                evaluation = run_eval(state)
-        record = report(iteration, trials, advantages, minibatches, stats, state, clock, evaluation)
+                evaluations["eval"] = run_eval(state)
+        record = report(iteration, trials, advantages, minibatches, stats, state, clock) | evaluations
         folder.write_metrics(record)
         folder.write_trials(iteration, transcripts)
         display.update(record)
@@ -142,9 +145,8 @@ def report(
     stats: LearnStats,
     state: TrainState,
     clock: Clock,
-    evaluation: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """The record of metrics.jsonl."""
+    """The record of metrics.jsonl, evaluations apart."""
     config = state.config
     sampled = int(trials.loss_mask.sum())
     lone = lone_turns(trials, config.algo)
@@ -176,8 +178,6 @@ def report(
             "updates_skipped": stats.skipped,
         },
     }
-    if evaluation is not None:
-        record["eval"] = evaluation
     record["seconds"] = clock.seconds | {"sample": clock.seconds["sample"] - clock.seconds.get("env", 0.0)}
     if state.limits is not None:
         record["seconds"] |= state.limits.least_seconds(trials, config.learn.epochs)
@@ -185,15 +185,15 @@ def report(
 
 
 def run_eval(state: TrainState) -> dict[str, Any]:
-    """success@1..K with 95 % intervals, of trials and of independent attempts, on held-out boards."""
+    """success@1..K with 95 % intervals, of trials and of independent attempts, on held-out boards.
+
+    `iteration` counts the iterations that the policy was trained for: 0 is the policy before training.
+    """
     from lamer_fast.eval.success import evaluate
 
-    config, sampler = state.config, state.sampler
-    if config.eval.temperature != config.rollout.temperature:
-        config = replace(config, rollout=replace(config.rollout, temperature=config.eval.temperature))
-        sampler = make_sampler(config, state.policy)
+    config = state.config
     evaluation = evaluate(
-        sampler,
+        state.sampler,
         state.agent.renderer,
         config,
         split=config.eval.split,
@@ -202,6 +202,7 @@ def run_eval(state: TrainState) -> dict[str, Any]:
     )
     trial, independent = evaluation.trial, evaluation.independent
     return {
+        "iteration": state.iteration,
         "tasks": evaluation.num_tasks,
         "success_at": [e.mean for e in trial],
         "success_low": [e.low for e in trial],

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lamer_fast.recipe import nearest
+from lamer_fast.recipe import moved, nearest
 from lamer_fast.schema import Setting, docs_of, settings_of
 
 
@@ -99,6 +99,8 @@ class Command:
         for name in (key, key.partition(".")[0]):
             if name in self.unused and self.settings and key in settings_of(self.settings):
                 return ValueError(f"{flag} has no effect on lamer-fast {self.name}: {self.unused[name]}")
+        if moved(key):
+            return ValueError(f"{flag}: {moved(key)}")
         shown = {f"--{k.replace('_', '-')}" for k in (settings_of(self.options) | self._known())}
         return ValueError(f"unknown flag {flag!r}{nearest(flag.replace('_', '-'), sorted(shown))}")
 

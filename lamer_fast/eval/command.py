@@ -14,7 +14,7 @@ from lamer_fast.config import Config
 from lamer_fast.display import Progress
 from lamer_fast.files import replace_file
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
-from lamer_fast.schema import Range
+from lamer_fast.schema import Range, settings_of
 
 if TYPE_CHECKING:
     from lamer_fast.eval.success import Evaluation
@@ -34,12 +34,29 @@ class EvalOptions:
     """Store the result in the run, as eval/LABEL.json."""
 
 
+USED_OF_TRAIN = ("train.num_threads", "train.device")
+UNUSED = dict.fromkeys(  # section or setting -> why an evaluation does not take it
+    ["name", "algo", "learn", "rollout.sleep_during_updates", "eval.every"]
+    + [key for key in settings_of(Config) if key.startswith("train.") and key not in USED_OF_TRAIN],
+    "it is of training",
+) | {
+    "rollout.temperature": "it is of training; take --eval.temperature",
+    "rollout.episodes": "it is of training; take --eval.episodes",
+    "rollout.memory": "it is of training; take --eval.memory",
+    "rollout.reflect": "it is of training; take --eval.memory",
+    "eval.split": "it is of evaluations during training",
+    "eval.tasks": "it is of evaluations during training",
+    "train.seed": "it is of training; take --seed",
+}
+
+
 COMMAND = Command(
     "eval",
     "Play distinct held-out boards: one trial with reflections, and K independent attempts.",
     EvalOptions,
     Target("RUN|RECIPE", "a run folder, or a recipe (then its base model is evaluated)"),
     Config,
+    UNUSED,
 )
 
 
@@ -63,13 +80,15 @@ def resolve_target(target: str, overrides: Sequence[str]) -> tuple[Config, Path 
     """(validated configuration, run folder or None) of a run, or of a recipe. A folder here comes first."""
     folder = Path(target)
     if not folder.is_dir():
-        return recipe.resolve(target, overrides), None
+        config = recipe.load(target, overrides)
+        config.validate_evaluation()
+        return config, None
     if target in recipe.names():
         print(f"note: {target} is the run folder here, not the recipe of that name", flush=True)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{target} is no run folder: it has no config.json")
     config = recipe.apply(run_config(folder), recipe.parse_overrides(overrides))
-    config.validate()
+    config.validate_evaluation()
     return config, folder
 
 

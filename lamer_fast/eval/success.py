@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.config import Config
+from lamer_fast.config import Config, EvalConfig
 from lamer_fast.eval.intervals import Estimate, difference, share
+from lamer_fast.rollout.samplers.protocol import Sampling
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,12 @@ def evaluate(
     """Plays one trial and K independent attempts on each of `tasks` distinct boards of `split`.
 
     `tasks` None means all there are. `sampler` and `renderer` are those of training; `config` names the
-    environment and the rollout. `progress` is called with (trials and attempts finished, all of them).
+    environment, the rollout, and in `eval` how tokens are drawn. `progress` is called with (trials and
+    attempts finished, all of them).
     """
     from lamer_fast.rollout.make_env import eval_seeds
 
+    config = config.evaluation()
     boards = eval_seeds(config.env, split, tasks)
     K = config.rollout.episodes
     attempt = replace(config, rollout=replace(config.rollout, episodes=1, reflect=False))
@@ -105,6 +108,10 @@ def evaluate(
     return compare(split, trials, attempts)
 
 
+def eval_sampling(config: EvalConfig) -> Sampling:
+    return Sampling(config.temperature, config.top_p, config.top_k, config.min_tokens)
+
+
 def play_boards(
     sampler: Any,
     renderer: Any,
@@ -115,13 +122,17 @@ def play_boards(
     seed: int,
     progress: Callable[[int], None] = lambda n: None,
 ) -> NDArray[np.bool_]:
-    """One trial on each board, in collections of training's size -> [len(seeds), K] bool, episode won."""
+    """One trial on each board, in collections of training's size -> [len(seeds), K] bool, episode won.
+
+    Tokens are drawn as `config.eval` says.
+    """
     from lamer_fast.agent.agent import Agent
     from lamer_fast.envs.contract import AllLostError
     from lamer_fast.rollout.boards import Boards
     from lamer_fast.rollout.collect import collect_trials
     from lamer_fast.rollout.make_env import make_env
 
+    sampling = eval_sampling(config.eval)
     size = config.rollout.groups * config.rollout.trials_per_group
     won = np.zeros((len(seeds), config.rollout.episodes), dtype=bool)
     num_lost = 0  # boards of parts without a single trial left
@@ -131,7 +142,9 @@ def play_boards(
         part = seeds[start : start + size]
         boards = Boards(part, np.arange(len(part), dtype=np.int32))
         try:
-            batch = collect_trials(sampler, env, agent, boards, config.rollout, seed=seed + 1_000_003 * start)
+            batch = collect_trials(
+                sampler, env, agent, boards, config.rollout, seed=seed + 1_000_003 * start, sampling=sampling
+            )
             lost = batch.lost()
             won[start : start + len(part)] = batch.success_by_episode
         except AllLostError as error:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from lamer_fast.learn.packed_batch import PackedBatch
-from lamer_fast.rollout.samplers.protocol import Completion, Request, Sampler
+from lamer_fast.rollout.samplers.protocol import Completion, Request, Sampler, Sampling
 
 PROBE_TOKENS = 32
 PROBE_ID = -1
@@ -40,7 +40,7 @@ def check_transfer(sampler: Sampler, policy: Any, prompt: NDArray[np.int32], tem
 
 def probe(sampler: Sampler, policy: Any, prompt: NDArray[np.int32], temperature: float) -> Probe:
     """Samples PROBE_TOKENS after `prompt` ([n] token ids) and scores them with the trainer's forward pass."""
-    completion = complete(sampler, prompt)
+    completion = complete(sampler, prompt, temperature)
     ids = np.concatenate([prompt, completion.token_ids])
     trainer = score_tokens(policy, ids, temperature)[len(prompt) - 1 :]
     difference = np.abs(trainer - completion.logprobs)
@@ -52,9 +52,10 @@ def probe(sampler: Sampler, policy: Any, prompt: NDArray[np.int32], temperature:
     )
 
 
-def complete(sampler: Sampler, prompt: NDArray[np.int32]) -> Completion:
+def complete(sampler: Sampler, prompt: NDArray[np.int32], temperature: float) -> Completion:
     room = sampler.max_sequence_tokens - PROBE_TOKENS
-    sampler.submit(Request(PROBE_ID, PROBE_ID, prompt[-room:], 0, PROBE_TOKENS, ()))
+    drawn = Sampling(temperature)
+    sampler.submit(Request(PROBE_ID, PROBE_ID, prompt[-room:], 0, PROBE_TOKENS, (), drawn))
     while True:
         for completion in sampler.poll():
             if completion.id == PROBE_ID:

@@ -98,7 +98,6 @@ def make_sampler(config: Config, policy: Policy) -> Sampler:
 
     return TorchSampler(
         policy.model,
-        temperature=config.rollout.temperature,
         max_sequence_tokens=config.rollout.max_sequence_tokens,
         cache_tokens=config.rollout.cache_tokens,
         max_in_flight=config.rollout.max_in_flight,

@@ -7,7 +7,7 @@ from lamer_fast.config import RolloutConfig
 from lamer_fast.envs.contract import AllLostError
 from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.rollout.boards import Boards
-from lamer_fast.rollout.samplers.protocol import Sampler
+from lamer_fast.rollout.samplers.protocol import Sampler, Sampling
 from lamer_fast.rollout.scheduler import TrialScheduler
 from lamer_fast.rollout.trial_batch import TrialBatch
 
@@ -20,6 +20,7 @@ def collect_trials(
     rollout: RolloutConfig,
     *,
     seed: int,
+    sampling: Sampling | None = None,
     record: list[dict[str, Any]] | None = None,
     num_recorded: int = 32,
 ) -> TrialBatch:
@@ -28,6 +29,7 @@ def collect_trials(
     Args:
         seed: of sampling. The same seed, boards and weights give the same trials, however requests were
             batched (up to float arithmetic).
+        sampling: None is training's, `rollout.temperature` alone.
         record: gets a transcript, ready for JSON, of each of the first `num_recorded` trials and of each that
             its environment lost.
 
@@ -36,7 +38,9 @@ def collect_trials(
             `record` is filled all the same.
     """
     num_recorded = 0 if record is None else num_recorded
-    scheduler = TrialScheduler(sampler, env, agent, boards, rollout, seed=seed, num_recorded=num_recorded)
+    scheduler = TrialScheduler(
+        sampler, env, agent, boards, rollout, seed=seed, sampling=sampling, num_recorded=num_recorded
+    )
     try:
         while scheduler.advance():
             pass

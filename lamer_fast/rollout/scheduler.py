@@ -21,7 +21,7 @@ from lamer_fast.config import RolloutConfig
 from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.guard import EnvGuard
-from lamer_fast.rollout.samplers.protocol import Completion, Request, Sampler
+from lamer_fast.rollout.samplers.protocol import Completion, Request, Sampler, Sampling
 from lamer_fast.rollout.samplers.sampling import mix
 from lamer_fast.rollout.sequence import Sequence
 from lamer_fast.rollout.trial_batch import Phase, TrialBatch
@@ -36,6 +36,7 @@ class TrialScheduler:
 
     Args:
         seed: of all sampling; a request's seed is a function of (seed, trial, number of its turn) only.
+        sampling: None is training's, `rollout.temperature` alone.
         num_recorded: trials 0..num_recorded-1 are written down as text, see `transcripts`.
     """
 
@@ -48,6 +49,7 @@ class TrialScheduler:
         rollout: RolloutConfig,
         *,
         seed: int,
+        sampling: Sampling | None = None,
         num_recorded: int = 0,
     ) -> None:
         M, K = len(boards), rollout.episodes
@@ -55,6 +57,7 @@ class TrialScheduler:
             raise ValueError(f"{M} trials need as many boards, the environment has {env.num_envs}")
         self.sampler, self.agent, self.boards, self.rollout = sampler, agent, boards, rollout
         # a text beyond this many characters has more tokens than any sequence
+        self.sampling = sampling or Sampling(rollout.temperature)
         self.env = EnvGuard(env, max_chars=sampler.max_sequence_tokens * agent.renderer.max_token_chars + 1)
         self.live = np.ones(M, bool)
         self.success_by_episode = np.zeros((M, K), bool)
@@ -217,7 +220,7 @@ class TrialScheduler:
             sequence.extend(self.agent.renderer.end_ids)
         sequence.extend(prompt)
         stop_ids = self.agent.renderer.stop_ids
-        self.sampler.submit(Request(trial, trial, sequence.tokens, seed, max_tokens, stop_ids))
+        self.sampler.submit(Request(trial, trial, sequence.tokens, seed, max_tokens, stop_ids, self.sampling))
 
     def _leave(self, trials: Trials) -> None:
         """Nothing more is asked for these trials; of one that its environment lost, nothing is kept."""

@@ -11,7 +11,7 @@ from tests.tiny import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.long
 SMALL = [
-    "--rollout.groups", "2", "--rollout.trials-per-group", "2", "--rollout.episodes", "2",
+    "--rollout.groups", "2", "--rollout.trials-per-group", "2", "--eval.episodes", "2",
     "--rollout.max-turns", "2", "--rollout.max-reply-tokens", "8", "--rollout.max-reflection-tokens", "8",
     "--rollout.max-sequence-tokens", "1024",
 ]  # fmt: skip
@@ -29,6 +29,7 @@ def model(tmp_path_factory):
 def run_folder(model, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     options = ["--train.iterations", "1", "--name", "r", "--runs", str(runs), "--train.trials-logged", "2"]
+    options += ["--rollout.episodes", "2"]
     assert cli.main(["train", "minesweeper-tiny", *model, *SMALL, *options]) == 0
     return runs / "r"
 

@@ -41,6 +41,24 @@ def test_two_runs_are_equal(tmp_path, tiny_folder, whole_run):
     assert outcome(tmp_path / "run") == outcome(whole_run)
 
 
+def test_evaluations_leave_the_training_alone(tmp_path, tiny_folder, whole_run):
+    """Other episodes, drawn otherwise, before training and within it: every other bit of the run is equal."""
+    recipe = recipe_file(
+        tmp_path, tiny_folder, eval__every=2, eval__tasks=5, eval__episodes=2, eval__temperature=0.7,
+        eval__top_p=0.8, eval__top_k=20, eval__min_tokens=2,
+    )  # fmt: skip
+    assert train_main(recipe, tmp_path, "--name", "run") == 0
+    records, trials, tensors = outcome(tmp_path / "run")
+    found = [
+        (i, key, r.pop(key)["iteration"])
+        for i, r in enumerate(records)
+        for key in ("eval_before", "eval")
+        if key in r
+    ]
+    assert found == [(0, "eval_before", 0), (1, "eval", 2), (3, "eval", 4), (5, "eval", 6)]
+    assert (records, trials, tensors) == outcome(whole_run)
+
+
 @pytest.mark.parametrize("killed_after", [1, 3])  # before the first checkpoint, and between two
 def test_killed_run_resumes_equal(tmp_path, tiny_folder, whole_run, killed_after):
     recipe = recipe_file(tmp_path, tiny_folder)

@@ -111,6 +111,22 @@ def test_flags_stand_before_and_behind_with_dashes_or_underscores():
         (["eval", "minesweeper-tiny", "--tasks", "many"], "--tasks = 'many', must be int"),
         (["eval", "minesweeper-tiny", "--tasks", "1"], "--tasks = 1, must be at least 2"),
         (["eval", "minesweeper-tiny", "--split", "train"], "--split = 'train', must be one of: valid, test"),
+        (
+            ["train", "minesweeper-tiny", "--rollout.top-p", "0.9"],
+            "--rollout.top-p: rollout.top_p is now eval.top_p",
+        ),
+        (["eval", "minesweeper-tiny", "--rollout.temperature", "0.7"], "take --eval.temperature"),
+        (
+            ["play", "minesweeper-tiny", "--algo.loss", "clip"],
+            "has no effect on lamer-fast play: it is of training",
+        ),
+        (
+            ["eval", "minesweeper-tiny", "--eval.temperature", "-3"],
+            "eval.temperature = -3.0, must be in [0, 100]",
+        ),
+        (["play", "minesweeper-tiny", "--eval.top-p", "nan"], "eval.top_p = nan, must be a finite number"),
+        (["eval", "minesweeper-tiny", "--train.iterations", "3"], "it is of training"),
+        (["eval", "minesweeper-tiny", "--eval.memory", "history"], "contradicts rollout.memory = 'history'"),
         (["play", "minesweeper-tiny", "--bord", "3"], "did you mean '--board'?"),
         (["play", "minesweeper-tiny", "--board", "-1"], "--board = -1, must be in [0, "),
         (["play", "minesweeper-tiny", "--pause", "nan"], "--pause = nan, must be a finite number"),

@@ -29,8 +29,9 @@ def resolve(*overrides: str) -> Config:
             ["--rollout.context=episode", "--rollout.memory=both", "--rollout.reflect=false"],
             ["rollout.reflect", "rollout.memory"],
         ),
-        (["--rollout.top-p", "0.9"], ["rollout.top_p = 0.9", "rollout.top_k = 0"]),
-        (["--rollout.top-k", "20"], ["rollout.top_p = 1.0", "rollout.top_k = 20"]),
+        (["--eval.temperature", "0.005"], ["eval.temperature = 0.005"]),
+        (["--eval.min-tokens", "2000"], ["eval.min_tokens = 2000", "rollout.max_reply_tokens = 1024"]),
+        (["--eval.memory", "history"], ["eval.memory = 'history'", "rollout.context = 'trial'"]),
         (["--rollout.max-reply-tokens", "4096"], ["rollout.max_reply_tokens", "rollout.max_sequence_tokens"]),
         (
             ["--rollout.cache-tokens", "100"],
@@ -100,6 +101,46 @@ def test_twins_play_equally_many_episodes(name):
     ours, twin = recipe.resolve(name).rollout, recipe.resolve(f"{name}-gigpo").rollout
     assert twin.episodes == 1 and not twin.reflect
     assert twin.groups * twin.trials_per_group == ours.groups * ours.trials_per_group * ours.episodes
+
+
+@pytest.mark.parametrize("name", [n for n in recipe.names() if f"{n}-gigpo" in recipe.names()])
+def test_twins_are_evaluated_alike(name):
+    ours, twin = recipe.resolve(name), recipe.resolve(f"{name}-gigpo")
+    assert ours.evaluation().rollout.episodes == twin.evaluation().rollout.episodes == 3
+    for key in ("memory", "reflect", "max_turns", "context"):
+        assert getattr(ours.evaluation().rollout, key) == getattr(twin.evaluation().rollout, key)
+    for key in ("every", "tasks", "temperature", "top_p", "top_k", "min_tokens"):
+        assert getattr(ours.eval, key) == getattr(twin.eval, key)
+
+
+@pytest.mark.parametrize("name", [n for n in recipe.names() if "qwen3" in n])
+def test_the_papers_recipes_are_evaluated_as_the_paper_does(name):
+    e = recipe.resolve(name).eval
+    assert (e.temperature, e.top_p, e.top_k, e.min_tokens) == (0.7, 0.8, 20, 5)
+
+
+def test_an_evaluation_needs_less_than_training():
+    config = resolve("--rollout.groups=1", "--rollout.trials-per-group=1", "--learn.minibatches=100")
+    config.validate_evaluation()
+    with pytest.raises(ValueError, match="trials_per_group"):
+        config.validate()
+    with pytest.raises(ValueError, match=r"rollout\.context = 'trial' contradicts rollout\.memory = 'none'"):
+        resolve("--rollout.episodes=1", "--rollout.memory=none", "--eval.episodes=3").validate_evaluation()
+
+
+def test_an_old_name_says_the_new_one(tmp_path):
+    path = tmp_path / "old.toml"
+    path.write_text("[rollout]\ntop_p = 0.9\n")
+    with pytest.raises(
+        ValueError, match=r"old\.toml: rollout\.top_p is now eval\.top_p: training samples by"
+    ):
+        recipe.resolve(str(path))
+    with pytest.raises(ValueError, match=r"rollout\.top_k is now eval\.top_k"):
+        recipe.resolve("minesweeper-tiny", ["--rollout.top-k", "20"])
+    older = tmp_path / "config.json"  # of a run: where nothing was cut, nothing has changed
+    values = json.loads(recipe.to_json(recipe.resolve("minesweeper-tiny")))
+    older.write_text(json.dumps(values | {"rollout.top_p": 1.0, "rollout.top_k": 0}))
+    assert recipe.read_config(older) == recipe.resolve("minesweeper-tiny")
 
 
 def test_overrides_are_typed():

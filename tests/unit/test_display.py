@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lamer_fast.display import Display, live_terminal
-from lamer_fast.display_table import bar, evaluation, training
+from lamer_fast.display_table import bar, evaluation, evaluations, training
 
 EVALUATED = {
-    "tasks": 40, "success_at": [0.1, 0.25, 0.5], "success_low": [0.0, 0.14, 0.35],
+    "iteration": 5, "tasks": 40, "success_at": [0.1, 0.25, 0.5], "success_low": [0.0, 0.14, 0.35],
     "success_high": [0.25, 0.4, 0.65], "independent": [0.1, 0.2, 0.3], "independent_low": [0.0, 0.1, 0.2],
     "independent_high": [0.2, 0.3, 0.4],
 }  # fmt: skip
@@ -43,7 +43,7 @@ def test_numbers_have_units():
     assert "success@2 40.0 %" in shown and "sampled 25 tokens/s" in shown and "trained 40 tokens/s" in shown
     assert "mismatch 1.0e-07 nats" in shown and "entropy 1.500 nats" in shown
     assert "sample/env/learn/sync 50/0/25/25 % of time" in shown and "sample/learn 25/40 % of limit" in shown
-    assert "success@3 50.0 [35.0, 65.0] %" in [c.words() for c in evaluation(RECORD | {"eval": EVALUATED})]
+    assert "success@3 50.0 [35.0, 65.0] %" in [c.words() for c in evaluation(EVALUATED)]
 
 
 def episodes(record, K):
@@ -62,11 +62,11 @@ def test_every_width(K, evaluated):
     record = episodes(RECORD, K) | ({"eval": episodes(EVALUATED, K)} if evaluated else {})
     display = make([record])
     shown = [{column.value for column in training(record)}]
-    shown += [{column.value for column in evaluation(record)}] if evaluated else []
+    shown += [{column.value for column in evaluation(record["eval"])}] if evaluated else []
     for width in range(40, 201):
         lines = display.lines(width, 40)
         assert max(map(len, lines)) <= width
-        rows = [cells(line) for line in lines if line.split()[:1] == ["4"]]
+        rows = [cells(line) for line in lines if line.split()[:1] in (["4"], ["5"])]
         assert [set(row) <= values for row, values in zip(rows, shown, strict=True)] == [True] * len(shown)
         ends = [f"{100 * record['success_at'][k]:.1f}" for k in (0, -1)]
         assert set(ends) <= set(rows[0]) and f"@{K} %" in " ".join(lines)
@@ -103,6 +103,15 @@ def test_rich_draws_the_panel(monkeypatch):
     assert console.export_text().splitlines() == make().lines(80, 24)
 
 
+def test_the_policy_before_training_is_iteration_0(capsys):
+    record = RECORD | {"iteration": 0, "eval_before": EVALUATED | {"iteration": 0}, "eval": EVALUATED}
+    rows = [line.split()[0] for line in make([record]).lines(80, 24)[-2:]]
+    assert rows == ["0", "5"]
+    older = {key: value for key, value in EVALUATED.items() if key != "iteration"}
+    (found,) = evaluations(RECORD | {"eval": older})
+    assert found["iteration"] == 5, "of the policy after iteration 4"
+
+
 def test_bar():
     assert bar(0.0, 0.0, 0.49) == "|o-----------............|"
     assert bar(0.9, 1.0, 1.0) == "|.....................--o|"
@@ -131,7 +140,7 @@ def test_plain_lines_have_the_time_of_day(capsys):
         display.update(RECORD | {"eval": EVALUATED})
     training, held_out = capsys.readouterr().out.splitlines()
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  iteration 4  success@1 25.0 %  ", training)
-    assert "held-out boards  iteration 4  success@1 10.0 [0.0, 25.0] %" in held_out
+    assert "held-out boards  iteration 5  success@1 10.0 [0.0, 25.0] %" in held_out
     assert not re.search(r"[^ -~]", training + held_out), "plain ASCII"
 
 

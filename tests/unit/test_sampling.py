@@ -1,9 +1,11 @@
 """Drawing from a distribution by counters: right frequencies, right cuts, nothing shared between requests."""
 
 import numpy as np
+import pytest
 import torch
 
 from lamer_fast.rollout.samplers import sampling
+from lamer_fast.rollout.samplers.protocol import Sampling
 from lamer_fast.rollout.samplers.sampling import mix, sample, uniforms
 
 
@@ -26,7 +28,7 @@ def test_frequencies_follow_the_distribution():
     probs = torch.tensor([0.5, 0.0, 0.2, 0.3, 0.0])
     n = 20_000
     draws = uniforms(np.arange(n, dtype=np.uint64), np.zeros(n, np.int64))
-    tokens, logprobs = sample(probs.log().expand(n, -1), draws, 1.0)
+    tokens, logprobs = sample(probs.log().expand(n, -1), draws, Sampling())
     counts = np.bincount(tokens, minlength=5)
     assert counts[1] == counts[4] == 0
     np.testing.assert_allclose(counts / n, probs.numpy(), atol=4 * 0.5 / np.sqrt(n))
@@ -35,7 +37,7 @@ def test_frequencies_follow_the_distribution():
 
 def test_the_ends_of_the_range_hit_possible_tokens():
     logprobs = torch.tensor([[0.0, 0.25, 0.75, 0.0]]).log().expand(2, -1)
-    tokens, _ = sample(logprobs, np.array([0.0, 1 - 2.0**-23], np.float32), 1.0)
+    tokens, _ = sample(logprobs, np.array([0.0, 1 - 2.0**-23], np.float32), Sampling())
     assert tokens.tolist() == [1, 2]
 
 
@@ -50,7 +52,7 @@ def test_top_k_and_top_p_cut_the_tail_and_keep_full_logprobs():
         ({"top_p": 0.01}, {1}),
         ({"top_k": 3, "top_p": 0.5}, {1, 2}),
     ):
-        tokens, logprobs = sample(probs.log().expand(n, -1), draws, 1.0, **options)
+        tokens, logprobs = sample(probs.log().expand(n, -1), draws, Sampling(**options))
         assert set(tokens.tolist()) == allowed, options
         np.testing.assert_allclose(logprobs, np.log(probs.numpy())[tokens], rtol=1e-6)
 
@@ -90,3 +92,22 @@ def test_integers_do_not_feel_the_order_of_a_sum():
     in_float = weights.view(50, 40, 50)
     rounded = (in_float.cumsum(-1) + (in_float.sum(-1).cumsum(-1) - in_float.sum(-1))[..., None]).flatten(1)
     assert not torch.equal(rounded, weights.cumsum(-1))  # which floats do
+
+
+def test_temperature_comes_before_the_cut():
+    """At temperature 0.5 the likeliest of (0.5, 0.3, 0.2) has 0.66 of the mass: alone it is top_p = 0.6."""
+    logits = torch.tensor([0.5, 0.3, 0.2]).log().expand(2, -1)
+    draws = np.array([0.0, 1 - 2.0**-23], np.float32)
+    assert sample(logits, draws, Sampling(top_p=0.6))[0].tolist() == [0, 1]
+    tokens, logprobs = sample(logits, draws, Sampling(temperature=0.5, top_p=0.6))
+    assert tokens.tolist() == [0, 0]
+    np.testing.assert_allclose(np.exp(logprobs), 0.25 / 0.38, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}],
+)
+def test_sampling_that_means_nothing_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Sampling(**wrong)

@@ -11,6 +11,7 @@ from lamer_fast.config import Config
 from lamer_fast.envs.contract import AllLostError
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
+from lamer_fast.rollout.samplers.protocol import Sampling
 from lamer_fast.rollout.trial_batch import Phase
 from tests.scripted import CUT, PlannedEnv, ScriptedSampler
 from tests.tiny import tiny_tokenizer
@@ -47,6 +48,12 @@ def play(
     )  # fmt: skip
     trials.validate()
     return trials, sampler
+
+
+def test_training_draws_by_temperature_alone():
+    _, sampler = play(PlannedEnv([["2W"]]), temperature=1.3)
+    (requests,) = sampler.requests.values()
+    assert [request.sampling for request in requests] == [Sampling(temperature=1.3)] * 2
 
 
 def story(trials, trial=0):

@@ -8,7 +8,7 @@ from transformers import Gemma3TextConfig, LlamaConfig, Qwen2Config
 from lamer_fast.rollout.samplers import decoder
 from lamer_fast.rollout.samplers.backend_torch import TorchBackend
 from lamer_fast.rollout.samplers.decoder import check_supported
-from lamer_fast.rollout.samplers.protocol import Request
+from lamer_fast.rollout.samplers.protocol import Request, Sampling
 from lamer_fast.rollout.samplers.torch import TorchSampler
 from tests.tiny import tiny_model
 
@@ -25,8 +25,9 @@ def sampler_of(model, **options):
     return TorchSampler(model, **{"max_sequence_tokens": 256} | options)
 
 
-def request(trial, ids, max_tokens=12, stop_ids=(), seed=None):
-    return Request(trial, trial, ids, trial + 1000 if seed is None else seed, max_tokens, stop_ids)
+def request(trial, ids, max_tokens=12, stop_ids=(), seed=None, **sampling):
+    seed = trial + 1000 if seed is None else seed
+    return Request(trial, trial, ids, seed, max_tokens, stop_ids, Sampling(**sampling))
 
 
 def drain(sampler, count):
@@ -60,11 +61,11 @@ def test_logprobs_equal_a_plain_forward_pass(kind, backend, temperature, monkeyp
     if backend == "torch":
         monkeypatch.setattr(decoder, "make_backend", TorchBackend)
     model = tiny_model(kind)
-    sampler = sampler_of(model, temperature=temperature, max_prefill_tokens=64)  # prompts go in chunks
+    sampler = sampler_of(model, max_prefill_tokens=64)  # prompts go in chunks
     texts = prompts(20)
     for turn in range(3):  # the second and third turn continue from the cache
         for t, ids in enumerate(texts):
-            sampler.submit(request(t, ids, max_tokens=5 + t % 4))
+            sampler.submit(request(t, ids, max_tokens=5 + t % 4, temperature=temperature))
         done = drain(sampler, len(texts))
         for t, ids in enumerate(texts):
             check(model, ids, done[t], temperature)
@@ -223,11 +224,68 @@ def test_one_request_per_trial():
         sampler.poll()
 
 
+def test_every_request_is_drawn_its_own_way():
+    """Requests of four kinds decoded together, each as if it were alone."""
+    model = tiny_model()
+    kinds = [{}, {"temperature": 0.7}, {"temperature": 0.7, "top_k": 3}, {"top_p": 0.2}, {"temperature": 0.0}]
+    texts = prompts(10)
+    together = sampler_of(model)
+    for t, ids in enumerate(texts):
+        together.submit(request(t, ids, **kinds[t % len(kinds)]))
+    done = drain(together, len(texts))
+    for t, ids in enumerate(texts):
+        alone = sampler_of(model)
+        alone.submit(request(t, ids, **kinds[t % len(kinds)]))
+        expected = drain(alone, 1)[t]
+        assert done[t].token_ids.tolist() == expected.token_ids.tolist()
+        check(model, ids, done[t], kinds[t % len(kinds)].get("temperature") or 1.0)
+    plain = sampler_of(model)
+    for t, ids in enumerate(texts):
+        plain.submit(request(t, ids))
+    other = drain(plain, len(texts))
+    for t in range(len(kinds), 2 * len(kinds)):
+        same = done[t].token_ids.tolist() == other[t].token_ids.tolist()
+        assert same == (t % len(kinds) == 0), "a kind that changes nothing shows nothing"
+
+
+def test_cuts_leave_only_the_likeliest_tokens():
+    model = tiny_model()
+    ids = prompts(1)[0]
+    for sampling, keep in (
+        ({"top_k": 2}, lambda p: p >= p.sort().values[-2]),
+        ({"top_p": 1e-6}, lambda p: p == p.max()),
+    ):
+        sampler = sampler_of(model)
+        for t in range(20):
+            sampler.submit(request(t, ids, max_tokens=1, **sampling))
+        with torch.no_grad():
+            probs = model(torch.from_numpy(ids.astype(np.int64))[None]).logits[0, -1].softmax(-1)
+        drawn = {int(c.token_ids[0]) for c in drain(sampler, 20).values()}
+        assert drawn <= set(torch.nonzero(keep(probs))[:, 0].tolist())
+
+
+def test_no_stop_id_before_the_least_length():
+    """Eight of 128 tokens stop a reply: without a least length some end before it."""
+    model = tiny_model()
+    ids, stops = prompts(1)[0], tuple(range(8))
+    lengths = {}
+    for least in (0, 5):
+        sampler = sampler_of(model)
+        for t in range(60):
+            sampler.submit(request(t, ids, max_tokens=60, stop_ids=stops, temperature=3.0, min_tokens=least))
+        done = drain(sampler, 60).values()
+        lengths[least] = [len(c.token_ids) for c in done]
+        for c in done:
+            assert not set(c.token_ids[:-1].tolist()) & set(stops)
+            assert c.stopped == (int(c.token_ids[-1]) in stops)
+    assert min(lengths[5]) == 6 and min(lengths[0]) < 6
+
+
 def test_temperature_zero_takes_the_likeliest_token():
     model = tiny_model()
     ids = prompts(1)[0]
-    sampler = sampler_of(model, temperature=0.0)
-    sampler.submit(request(0, ids))
+    sampler = sampler_of(model)
+    sampler.submit(request(0, ids, temperature=0.0))
     completion = drain(sampler, 1)[0]
     tokens = np.concatenate([ids, completion.token_ids])
     with torch.no_grad():
@@ -240,7 +298,6 @@ def test_temperature_zero_takes_the_likeliest_token():
     ("options", "message"),
     [
         ({"cache_tokens": 100}, "cache_tokens 100 is less than max_sequence_tokens 256"),
-        ({"temperature": -1.0}, "temperature must be >= 0, got -1.0"),
     ],
 )
 def test_bad_options(options, message):

@@ -15,7 +15,7 @@ from lamer_fast.config import Config, EnvConfig, ModelConfig, RolloutConfig, Tra
 from lamer_fast.learn.policy import load_policy
 from lamer_fast.learn.probe import check_transfer, score_tokens
 from lamer_fast.rollout.samplers import vllm as vllm_sampler
-from lamer_fast.rollout.samplers.protocol import Request
+from lamer_fast.rollout.samplers.protocol import Request, Sampling
 from lamer_fast.rollout.samplers.vllm import VllmSampler, check_version
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -37,11 +37,12 @@ def make(folder, **overrides):
     return config, load_policy(config.model, torch.device("cpu"))
 
 
-def sample(sampler, n=8, length=70, new=20):
+def sample(sampler, n=8, length=70, new=20, stop_ids=(5,), **sampling):
     rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, 90, length).astype(np.int32) for _ in range(n)]
     requests = {
-        i: Request(i, i, rng.integers(0, 90, length).astype(np.int32), seed=i, max_tokens=new, stop_ids=(5,))
-        for i in range(n)
+        i: Request(i, i, ids, seed=i, max_tokens=new, stop_ids=stop_ids, sampling=Sampling(**sampling))
+        for i, ids in enumerate(prompts)
     }
     for request in requests.values():
         sampler.submit(request)
@@ -51,11 +52,11 @@ def sample(sampler, n=8, length=70, new=20):
     return [(requests[c.id], c) for c in sorted(done, key=lambda c: c.id)]
 
 
-def worst_gap(sampler, policy):
+def worst_gap(sampler, policy, temperature=1.0):
     gaps = [0.0]
-    for request, completion in sample(sampler):
+    for request, completion in sample(sampler, temperature=temperature):
         ids = np.concatenate([request.token_ids, completion.token_ids])
-        trainer = score_tokens(policy, ids, sampler.temperature)[len(request.token_ids) - 1 :]
+        trainer = score_tokens(policy, ids, temperature)[len(request.token_ids) - 1 :]
         gaps.append(float(np.abs(trainer - completion.logprobs).max()))
     return max(gaps)
 
@@ -82,17 +83,28 @@ def test_same_logprobs_before_and_after_a_transfer(tmp_path, tied):
 
 def test_temperature_and_seeds(tmp_path):
     config, policy = make(tmp_path)
-    config = replace(config, rollout=replace(config.rollout, temperature=0.7))
     sampler = VllmSampler(config, policy)
     assert worst_gap(sampler, policy) < EXACT
-    first, again = sample(sampler), sample(sampler)
+    assert worst_gap(sampler, policy, temperature=0.7) < EXACT, "of one engine: temperature is the request's"
+    first, again = sample(sampler, temperature=0.7), sample(sampler, temperature=0.7)
     assert all((a.token_ids == b.token_ids).all() for (_, a), (_, b) in zip(first, again, strict=True))
     ended = [c for _, c in first if c.stopped]
     assert all(c.token_ids[-1] == 5 for c in ended) and all(
         len(c.logprobs) == len(c.token_ids) for _, c in first
     )
-    with pytest.raises(ValueError, match=r"temperature 1, the sampler's is 0\.7"):
-        sampler.score([np.arange(3, dtype=np.int32)])
+
+
+def test_a_request_is_cut_as_it_asks(tmp_path):
+    config, policy = make(tmp_path)
+    sampler = VllmSampler(config, policy)
+    greedy = [c.token_ids.tolist() for _, c in sample(sampler, temperature=0.0)]
+    for sampling in ({"top_k": 1}, {"top_p": 0.001}):
+        assert [c.token_ids.tolist() for _, c in sample(sampler, **sampling)] == greedy
+    stops = tuple(range(40))
+    lengths = {
+        m: [len(c.token_ids) for _, c in sample(sampler, n=30, stop_ids=stops, min_tokens=m)] for m in (0, 5)
+    }
+    assert min(lengths[0]) < 6 and min(lengths[5]) == 6
 
 
 def test_stale_weights_stop_the_run(tmp_path):

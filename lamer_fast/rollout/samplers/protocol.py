@@ -10,6 +10,23 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. Training sets temperature alone: a cut distribution makes its ratios wrong.
+
+    Order: temperature, then `top_k`, then `top_p` of what is left.
+    """
+
+    temperature: float = 1.0  # 0 takes the likeliest token
+    top_p: float = 1.0  # the fewest tokens that hold this share of the probability; 1 is off
+    top_k: int = 0  # this many likeliest tokens; 0 is off
+    min_tokens: int = 0  # no stop id is drawn before so many tokens
+
+    def __post_init__(self) -> None:
+        if not (self.temperature >= 0 and 0 < self.top_p <= 1 and self.top_k >= 0 and self.min_tokens >= 0):
+            raise ValueError(f"{self}: temperature, top_k and min_tokens are >= 0, top_p is in (0, 1]")
+
+
+@dataclass(frozen=True)
 class Request:
     id: int  # unique among the requests in flight
     trial: int  # key of the cache that a sampler may keep between requests
@@ -17,13 +34,14 @@ class Request:
     seed: int  # of this request's own generator
     max_tokens: int
     stop_ids: tuple[int, ...]  # generation ends after one of these, which is returned too
+    sampling: Sampling = Sampling()
 
 
 @dataclass(frozen=True)
 class Completion:
     id: int
     token_ids: NDArray[np.int32]  # [n] sampled ids, a sampled stop id included
-    logprobs: NDArray[np.float32]  # [n] nats, of the sampled ids, after temperature
+    logprobs: NDArray[np.float32]  # [n] nats, of the sampled ids, after temperature (at 0: of temperature 1)
     stopped: bool  # True: ended by a stop id; False: cut by max_tokens
     policy_version: int
 
@@ -45,7 +63,7 @@ class Sampler(Protocol):
     def cancel(self, request_id: int) -> None: ...
 
     def score(self, token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """Log-probability of each token given those before it, temperature applied; the first entry is 0."""
+        """Log-probability of each token given those before it, at temperature 1; the first entry is 0."""
         ...
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None: ...

@@ -5,6 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lamer_fast.rollout.samplers.protocol import Sampling
+
 
 def mix(*values: NDArray[np.uint64] | int) -> NDArray[np.uint64]:
     """Hash integers into one uint64 (arrays broadcast): a splitmix64 step per value."""
@@ -24,17 +26,19 @@ def uniforms(seeds: NDArray[np.uint64], counters: NDArray[np.int64]) -> NDArray[
 
 
 def sample(
-    logprobs: Tensor, draws: NDArray[np.float32], temperature: float, top_p: float = 1.0, top_k: int = 0
+    logits: Tensor, draws: NDArray[np.float32], sampling: Sampling
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Invert the distribution function of each row at its draw.
 
     Args:
-        logprobs: [B, V] float32, nats, normalised.
+        logits: [B, V] float32.
         draws: [B] in [0, 1).
 
     Returns:
-        (tokens [B], their entries of `logprobs` [B]).
+        (tokens [B], their log-probabilities [B] after temperature, before anything is cut).
     """
+    temperature, top_p, top_k = sampling.temperature, sampling.top_p, sampling.top_k
+    logprobs = torch.log_softmax(logits / temperature if temperature not in (0, 1) else logits, dim=-1)
     if temperature == 0:
         chosen, tokens = logprobs.max(dim=-1, keepdim=True)
         return tokens[:, 0].cpu().numpy(), chosen[:, 0].cpu().numpy()

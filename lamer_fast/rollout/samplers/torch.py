@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lamer_fast.rollout.samplers.backend import Rows
 from lamer_fast.rollout.samplers.decoder import Decoder
-from lamer_fast.rollout.samplers.protocol import Completion, Request
+from lamer_fast.rollout.samplers.protocol import Completion, Request, Sampling
 from lamer_fast.rollout.samplers.sampling import sample, uniforms
 
 MAX_STOP_IDS = 8
@@ -28,15 +28,10 @@ class TorchSampler:
 
     Args:
         model: full-attention decoder (Qwen2, Qwen3, Llama, SmolLM2); its dtype is the compute dtype.
-        temperature: of sampling and of every log-probability; 0 takes the most likely token
-        (log-probabilities
-            are then those of temperature 1).
         max_sequence_tokens: length of a slot; prompt and reply together may not exceed it.
         cache_tokens: KV cache in tokens, rounded down to whole slots; 0 makes a slot for every trial.
         max_in_flight: rows of one pass at most.
         max_prefill_tokens: new prompt tokens of one pass at most.
-        top_p, top_k: cut the distribution before drawing (evaluation); log-probabilities stay those of the
-            full distribution.
     """
 
     shares_weights = True
@@ -46,21 +41,15 @@ class TorchSampler:
         model: Any,
         *,
         max_sequence_tokens: int,
-        temperature: float = 1.0,
         cache_tokens: int = 0,
         max_in_flight: int = 1024,
         max_prefill_tokens: int = 4096,
-        top_p: float = 1.0,
-        top_k: int = 0,
     ) -> None:
         if 0 < cache_tokens < max_sequence_tokens:
             raise ValueError(
                 f"cache_tokens {cache_tokens} is less than max_sequence_tokens {max_sequence_tokens}"
             )
-        if temperature < 0:
-            raise ValueError(f"temperature must be >= 0, got {temperature}")
         self.max_sequence_tokens = max_sequence_tokens
-        self.temperature, self.top_p, self.top_k = temperature, top_p, top_k
         self.max_in_flight, self.max_prefill_tokens = max_in_flight, max_prefill_tokens
         self.policy_version = 0
         self.num_prefill_tokens = 0  # computed so far, for reports
@@ -74,6 +63,7 @@ class TorchSampler:
         self._free = list(range(num_slots))[::-1]
         self._waiting: deque[Request] = deque()
         self._active: dict[int, int] = {}  # slot -> request id, in order of admission
+        self._samplings: list[Sampling] = []  # all that were asked for; slots name theirs by index
 
     def submit(self, request: Request) -> None:
         length, limit = len(request.token_ids), self.max_sequence_tokens
@@ -142,7 +132,7 @@ class TorchSampler:
             rows = Rows(np.arange(len(batch)), np.zeros(len(batch), np.int64), counts, ids)
             with torch.inference_mode():
                 hidden = self._decoder.forward(rows, cache)
-                logprobs = self._logprobs(self._decoder.logits(hidden[:-1]))
+                logprobs = torch.log_softmax(self._decoder.logits(hidden[:-1]), dim=-1)
                 targets = torch.from_numpy(ids[1:, None]).to(logprobs.device)
                 chosen = logprobs.gather(1, targets)[:, 0].cpu().numpy()
             ends = np.cumsum(counts)
@@ -165,7 +155,9 @@ class TorchSampler:
             if slot is None:
                 return
             request = self._waiting.popleft()
-            self._slots.begin(slot, request)
+            if request.sampling not in self._samplings:
+                self._samplings.append(request.sampling)
+            self._slots.begin(slot, request, self._samplings.index(request.sampling))
             self._active[slot] = request.id
 
     def _slot_for(self, trial: int) -> int | None:
@@ -225,15 +217,25 @@ class TorchSampler:
         slots, last = slots[complete], ends[complete] - 1
         if len(last) < len(hidden):
             hidden = hidden.index_select(0, torch.from_numpy(last).to(hidden.device))
-        logprobs = self._logprobs(self._decoder.logits(hidden))
-        draws = uniforms(table.seed[slots], table.length[slots] - table.prompt_length[slots])
-        tokens, chosen = sample(logprobs, draws, self.temperature, self.top_p, self.top_k)
-        table.append(slots, tokens, chosen)
+        logits = self._decoder.logits(hidden)
+        kinds = table.sampling[slots]
+        if (kinds == kinds[0]).all():
+            self._draw(slots, logits, self._samplings[kinds[0]])
+            return
+        for kind in np.unique(kinds):
+            rows = np.flatnonzero(kinds == kind)
+            self._draw(slots[rows], logits[torch.from_numpy(rows).to(logits.device)], self._samplings[kind])
 
-    def _logprobs(self, logits: Tensor) -> Tensor:
-        return torch.log_softmax(
-            logits / self.temperature if self.temperature not in (0, 1) else logits, dim=-1
-        )
+    def _draw(self, slots: NDArray[np.int64], logits: Tensor, sampling: Sampling) -> None:
+        """The next token of every slot, from its logits [slots, V]."""
+        table = self._slots
+        drawn = table.length[slots] - table.prompt_length[slots]
+        if sampling.min_tokens:
+            rows, columns = np.nonzero((drawn < sampling.min_tokens)[:, None] & (table.stop_ids[slots] >= 0))
+            stops = table.stop_ids[slots][rows, columns]
+            logits[torch.from_numpy(rows), torch.from_numpy(stops)] = -torch.inf
+        tokens, chosen = sample(logits, uniforms(table.seed[slots], drawn), sampling)
+        table.append(slots, tokens, chosen)
 
     def _complete(self, slot: int) -> Completion:
         table = self._slots
@@ -263,6 +265,7 @@ class _SlotTable:
         self.prompt_length = np.zeros(num_slots, np.int64)
         self.limit = np.zeros(num_slots, np.int64)  # length at which the reply is cut
         self.seed = np.zeros(num_slots, np.uint64)
+        self.sampling = np.zeros(num_slots, np.int64)  # index of the request's
         self.stop_ids = np.full((num_slots, MAX_STOP_IDS), -1, np.int64)
         self.stopped = np.zeros(num_slots, bool)
         self.finished = np.zeros(num_slots, bool)
@@ -276,7 +279,7 @@ class _SlotTable:
     def clear(self, slot: int) -> None:
         self.computed[slot] = self.length[slot] = 0
 
-    def begin(self, slot: int, request: Request) -> None:
+    def begin(self, slot: int, request: Request, sampling: int) -> None:
         """Keep what the slot and the prompt have in common; the last prompt token is always computed anew."""
         prompt = np.asarray(request.token_ids)
         n = len(prompt)
@@ -287,6 +290,7 @@ class _SlotTable:
         self.length[slot] = self.prompt_length[slot] = n
         self.limit[slot] = n + request.max_tokens
         self.seed[slot] = request.seed
+        self.sampling[slot] = sampling
         self.stop_ids[slot] = -1
         self.stop_ids[slot, : len(request.stop_ids)] = request.stop_ids
         self.stopped[slot] = self.finished[slot] = False

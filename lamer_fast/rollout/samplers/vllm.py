@@ -36,12 +36,10 @@ class VllmSampler:
     """`Sampler` over an in-process vLLM engine with prefix caching. One per process at a time.
 
     Args:
-        config: rollout.temperature, max_sequence_tokens, max_in_flight, cache_tokens (KV memory in tokens; 0
-        is
-            room for every trial of an iteration) and prefill_tokens are read.
+        config: rollout.max_sequence_tokens, max_in_flight, cache_tokens (KV memory in tokens; 0 is room for
+            every trial of an iteration) and prefill_tokens are read.
         policy: has `.model` (its configuration and dtype are taken; weights come by `load_weights`),
-        `.device`
-            and `.named_weights()`.
+            `.device` and `.named_weights()`.
 
     Raises:
         ValueError: no vLLM, a version outside the table, a model it cannot run, or too little KV memory.
@@ -52,7 +50,6 @@ class VllmSampler:
     def __init__(self, config: Config, policy: Any) -> None:
         rollout = config.rollout
         check_version(installed_version())
-        self.temperature = rollout.temperature
         self.max_sequence_tokens = rollout.max_sequence_tokens
         self.version = 0
         self.cpu = policy.device.type == "cpu"
@@ -93,7 +90,10 @@ class VllmSampler:
                 f"{self.max_sequence_tokens}"
             )
         params = SamplingParams(
-            temperature=self.temperature,
+            temperature=request.sampling.temperature,
+            top_p=request.sampling.top_p,
+            top_k=request.sampling.top_k,
+            min_tokens=request.sampling.min_tokens,
             seed=request.seed & 0x7FFF_FFFF_FFFF_FFFF,
             max_tokens=request.max_tokens,
             stop_token_ids=list(request.stop_ids),
@@ -132,9 +132,6 @@ class VllmSampler:
             self.engine.abort_request([str(request_id)])
 
     def score(self, token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """Raises ValueError unless temperature is 1: vLLM reports prompts before temperature."""
-        if self.temperature != 1.0:
-            raise ValueError(f"vLLM scores prompts at temperature 1, the sampler's is {self.temperature}")
         from vllm import SamplingParams
 
         params = SamplingParams(temperature=1.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
