@@ -115,13 +115,13 @@ def _token_weights(num_tokens: NDArray[np.int64], config: Config) -> NDArray[np.
     """[L] over the minibatch, from the tokens of each turn. The sequence of `sequence_mean` is a turn; the
     denominator of `constant` is the number of turns times the longest reply."""
     kind = config.algo.aggregation
-    weights: NDArray[np.float32] = token_weights(
+    weights = token_weights(
         kind,
         torch.ones(int(num_tokens.sum()), dtype=torch.bool),
         cu_sequences=torch.from_numpy(_cumulative(num_tokens)) if kind == "sequence_mean" else None,
         constant=float(len(num_tokens) * config.rollout.max_reply_tokens) if kind == "constant" else None,
-    ).numpy()
-    return weights
+    )
+    return weights.numpy().astype(np.float32)
 
 
 def _packed_batch(

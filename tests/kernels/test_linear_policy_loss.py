@@ -278,7 +278,7 @@ def test_named_losses_are_pairs_of_loss_and_weights():
             constant=48.0 if kind == "constant" else None,
         )
         loss = run_forward(inputs, inputs.old_logprobs, token_weights=weights).loss
-        torch.testing.assert_close(loss, value, rtol=1e-6, atol=1e-7)  # the weights are float32
+        torch.testing.assert_close(loss, value, rtol=1e-13, atol=0)
 
 
 @pytest.mark.long

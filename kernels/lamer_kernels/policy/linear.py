@@ -18,7 +18,7 @@ from .._head import (
 from .._head_checks import HeadInputs, head_inputs, left_out, spread
 from .checks import checked_config, checked_tokens
 from .forward import Wanted, forward
-from .gradients import attach_gradients
+from .gradients import attach_gradients, stored_dtype
 from .op import PolicyLoss
 from .reference import PolicyLossRef, linear_policy_loss_ref
 from .terms import LossConfig, TokenData
@@ -235,6 +235,11 @@ def _linear_policy_loss(
     dweight = None if dweight_out is None else [dweight_out]
     if need_weight:
         dweight = new_dweight(weight, acc)
+    scale = None
+    if hidden.dtype is torch.float16:
+        tokens, scale = tokens.scaled(config)
+        if dweight_out is not None:
+            dweight_out *= scale
     dbias = torch.zeros(weight.shape[0], dtype=acc, device=weight.device) if need_bias else None
     done = forward(
         x,
@@ -248,6 +253,13 @@ def _linear_policy_loss(
         backend=backend,
     )
     terms = done.terms
+    total = terms.loss.sum(dtype=torch.float64)
+    if scale is not None:
+        total /= scale
+        dx = None if dx is None else dx.to(acc)
+        for gradient in (dx, dbias, *(dweight or ())):
+            if gradient is not None:
+                gradient /= scale
     statistics = [done.logprobs, terms.ratio, terms.clipped, terms.kl, done.entropy]
     if idx is not None:
         statistics = [s.new_zeros(num_tokens).index_copy_(0, idx, s) for s in statistics]
@@ -255,12 +267,12 @@ def _linear_policy_loss(
         kept = kept.to(hidden.device, non_blocking=True)
     none = hidden.new_empty
     return (
-        terms.loss.sum(dtype=torch.float64).to(acc),
+        total.to(acc),
         *statistics,
         torch.ones(num_tokens, dtype=torch.bool, device=hidden.device) if kept is None else kept,
         none(0) if dx is None else scatter_rows(dx, token_idx, hidden.shape[0]),
-        finish_dweight(dweight, weight.dtype) if need_weight and dweight else none(0),
-        none(0) if dbias is None or bias is None else dbias.to(bias.dtype),
+        finish_dweight(dweight, stored_dtype(weight.dtype)) if need_weight and dweight else none(0),
+        none(0) if dbias is None or bias is None else dbias.to(stored_dtype(bias.dtype)),
     )  # type: ignore[return-value]
 
 
@@ -279,7 +291,7 @@ def _(hidden, weight, weight_cast, bias, dweight_out, targets, *rest):  # type: 
         numbers[3],
         flags[1],
         *(
-            x.new_empty(x.shape, dtype=x.dtype) if need else hidden.new_empty(0)
+            x.new_empty(x.shape, dtype=stored_dtype(x.dtype)) if need else hidden.new_empty(0)
             for x, need in zip((hidden, weight, bias), needs, strict=True)
         ),
     )

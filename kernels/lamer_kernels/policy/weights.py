@@ -36,7 +36,7 @@ def token_weights(
         constant: the denominator of ``constant``.
 
     Returns:
-        float32, the shape of ``loss_mask``.
+        float64, the shape of ``loss_mask``; the losses round it to their own precision.
     """
     check_choice("kind", kind, KINDS)
     loss_mask = as_mask("loss_mask", loss_mask, validate=validate)
@@ -64,4 +64,4 @@ def token_weights(
         counts = torch.segment_reduce(mask, "sum", lengths=lengths, unsafe=True, initial=0)
         denominators = (counts * (counts > 0).sum()).clamp(min=1)
         weights = mask / denominators.repeat_interleave(lengths, output_size=loss_mask.shape[0])
-    return weights.to(torch.float32).view(shape)
+    return weights.view(shape)
