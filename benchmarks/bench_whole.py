@@ -22,8 +22,9 @@ from transformers import AutoTokenizer
 from lamer_fast import recipe
 from lamer_fast.config import Config
 from lamer_fast.display import Display
-from lamer_fast.learn.policy import SHIPPED_MODELS, Policy
+from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.state import build_state
+from lamer_fast.model_path import SHIPPED
 from lamer_fast.roofline import Limits
 from lamer_fast.run.folder import RunFolder
 from lamer_fast.run.stop import StopRequest
@@ -58,7 +59,7 @@ def iterate(name: str, checkpointing: bool, runs: Path) -> tuple[dict[str, Any],
     model = make_model(name)
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    tokenizer = AutoTokenizer.from_pretrained(SHIPPED_MODELS / "minesweeper-tiny-base")
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED["minesweeper-tiny-base"])
     state = build_state(config, Policy(model.train(), tokenizer, torch.bfloat16))
     state.limits = Limits.of(model)
     transfer(state, version=0)

@@ -15,8 +15,9 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.agent.memory import Memory
 from lamer_fast.config import Config
 from lamer_fast.envs.contract import AllLostError
-from lamer_fast.learn.policy import compute_dtype, model_path
+from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.state import pick_device
+from lamer_fast.model_path import model_path, path_notes
 from lamer_fast.rollout.guard import EnvGuard
 from lamer_fast.rollout.make_env import check_at_start, make_env
 from lamer_fast.rollout.samplers.vllm_memory import GIB, engine_memory, kv_bytes_per_token
@@ -105,7 +106,7 @@ def check_prompts(config: Config, agent: Agent, env: TextBatchEnv) -> list[str]:
             f"a sequence can reach {bounds.sequence} tokens if every reply is as long as allowed, "
             f"rollout.max_sequence_tokens is {r.max_sequence_tokens}: longer trials end as truncated"
         )
-    return notes + list(agent.renderer.notes)
+    return notes + path_notes(config.model.path) + list(agent.renderer.notes)
 
 
 @dataclass(frozen=True)

