@@ -65,7 +65,10 @@ def launch_all(start=0, num_rows=3):
     launch.row_stats(logits, targets, head, per_row, entropy=True, sum_sq=True)
     stats, grads = RowStats(*[per_row] * 5), RowGrads(*[per_row] * 3)
     launch.write_dlogits(None, logits, targets, stats, grads, head, per_row, torch.float32)
-    config = LossConfig("clip", 0.2, 0.2, None, "k3", 0.1, 0.1)
+    config = LossConfig(
+        loss="clip", clip_low=0.2, clip_high=0.2, dual_clip=None, log_ratio_clip=None, kl="k3", kl_coef=0.1,
+        kl_clip=None, entropy_coef=0.1,
+    )  # fmt: skip
     policy_rows(logits, targets, head, per_row, TokenData(*[per_row] * 5), config, torch.float32)
     ids = torch.arange(num_rows)
     if num_rows:

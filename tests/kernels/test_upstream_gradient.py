@@ -27,8 +27,8 @@ def run(inputs, scale, weight, switches, *, backend, num_tokens=12, head_dtype=N
 
 
 SWITCHES = {
-    "clip": {"clip_low": 9.0, "clip_high": 9.0},
-    "gspo": {"loss": "gspo", "clip_low": 9.0, "clip_high": 9.0, "cu_segments": torch.tensor([0, 5, 12])},
+    "clip": {"clip_low": 1.0, "clip_high": 9.0},
+    "gspo": {"loss": "gspo", "clip_low": 1.0, "clip_high": 9.0, "cu_segments": torch.tensor([0, 5, 12])},
     "reinforce": {"loss": "reinforce", "entropy_coef": 0.1},
 }
 
