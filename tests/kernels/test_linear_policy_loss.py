@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lamer_kernels import linear_policy_loss, token_weights
+from lamer_kernels import linear_policy_loss, policy_loss, token_weights
 from lamer_kernels.policy import linear
 from lamer_kernels.policy.terms import LossConfig
 from tests.kernels.head import make_inputs, relative_error
@@ -282,6 +282,62 @@ def test_named_losses_are_pairs_of_loss_and_weights():
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("loss", ["ppo", "gspo"])
+def test_ignored_labels_add_nothing(loss):
+    """Eager leaves them out, a traced call (which may not look at them) gives them weight 0."""
+    inputs = make_inputs(T=23, L=None, bias=True).to(torch.float32)
+    present = torch.arange(23) % 3 != 1
+    with torch.no_grad():
+        inputs.hidden[~present] = float("nan")
+    labels = torch.where(present, inputs.targets, -100)
+    options = LOSSES[loss] | token_options(EXTRAS["k3 + all"], torch.float32)
+
+    def outputs(function, labels, ignore_index=-100):
+        out = function(
+            inputs.hidden, inputs.weight, labels, inputs.old_logprobs, inputs.advantages,
+            ignore_index=ignore_index, bias=inputs.options["bias"], **options,
+        )  # fmt: skip
+        return out, torch.autograd.grad(out.loss, inputs.leaves())
+
+    eager, grads = outputs(linear_policy_loss, labels)
+    assert eager.kept.tolist() == (present & (options["token_weights"] != 0)).tolist() or loss == "gspo"
+    assert not grads[0][~present].any() and not any(x[~present].any() for x in eager[1:])
+    traced, traced_grads = outputs(
+        torch.compile(linear_policy_loss, backend="aot_eager", fullgraph=True), labels
+    )
+    for x, y in zip((traced.loss, *traced_grads), (eager.loss, *grads), strict=True):
+        torch.testing.assert_close(x, y)
+    for x, y in zip(traced[1:-1], eager[1:-1], strict=True):
+        torch.testing.assert_close(x[eager.kept], y[eager.kept])
+    padded, padded_grads = outputs(
+        linear_policy_loss, torch.where(present, inputs.targets, 7), ignore_index=7
+    )
+    others = present & (inputs.targets != 7)
+    assert padded.kept.tolist() == (eager.kept & others).tolist() or loss == "gspo"
+    assert not padded_grads[0][~others].any()
+
+
+def test_shapes_of_trainers():
+    """[B, S, H] hidden and [B, S] data are the flat call, its results in their shape."""
+    inputs = make_inputs(T=24, L=None).to(torch.float32)
+    shaped = (2, 12)
+    flat = linear_policy_loss(
+        inputs.hidden, inputs.weight, inputs.targets, inputs.old_logprobs, inputs.advantages, temperature=0.5
+    )
+    out = linear_policy_loss(
+        inputs.hidden.view(*shaped, 16), inputs.weight, inputs.targets.int().view(shaped),
+        inputs.old_logprobs.view(shaped), inputs.advantages.view(shaped), temperature=torch.tensor(0.5),
+    )  # fmt: skip
+    grads = [torch.autograd.grad(x.loss, inputs.leaves()) for x in (out, flat)]
+    for x, y in zip((*out, *grads[0]), (*flat, *grads[1]), strict=True):
+        assert torch.equal(x.flatten(), y.flatten())
+    assert all(x.shape == shaped for x in out[1:])
+    again = policy_loss(out.logprobs, inputs.old_logprobs.view(shaped), inputs.advantages.view(shaped))
+    assert again.ratio.shape == shaped and torch.allclose(again.loss, flat.loss)
+    mask = torch.tensor([[1, 1, 0], [0, 1, 0]])
+    assert token_weights("sequence_mean", mask).tolist() == [[0.25, 0.25, 0], [0, 0.5, 0]]
+
+
 @pytest.mark.parametrize("bound", [None, 2.0])
 def test_switches_go_flat_and_come_back(bound):
     config = LossConfig("clip", 0.2, 0.3, bound, bound, "k3", 0.1, bound and (20.0, float("inf")), 0.2)

@@ -1,6 +1,7 @@
 """lamer_kernels as a package: what importing it loads, what replaces numba, how backends resolve."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,16 +84,21 @@ def test_backends_resolve_by_device(monkeypatch):
 def test_numba_without_a_folder_to_cache_in(tmp_path):
     for package in ("kernels/lamer_kernels", "lamer_fast"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    compiled = [
+        path for path in tmp_path.rglob("*.py") if re.search("^@(numba.)?n?jit", path.read_text(), re.M)
+    ]
+    modules = [".".join(path.relative_to(tmp_path).with_suffix("").parts) for path in compiled]
+    modules = [name.removeprefix("kernels.") for name in modules]
+    assert {"lamer_kernels.groups.cpu", "lamer_fast.learn.trunk_cpu"} <= set(modules)
     for folder in {path.parent for path in tmp_path.rglob("*.py")}:
         (folder / "__pycache__").touch()  # a file where numba would make its folder: read-only for root too
-    code = """
-import warnings
+    code = f"""
+import importlib, warnings
 warnings.simplefilter("error")
 warnings.filterwarnings("once", message="numba finds no folder", category=RuntimeWarning)
 import torch, numba, lamer_kernels as lk
-for module in ("anchors", "attention", "groups", "meta", "packing", "returns"):
-    __import__(f"lamer_kernels.{module}.cpu")
-import lamer_kernels.logprob.fused, lamer_fast.learn.trunk_cpu, lamer_fast.rollout.samplers.backend_cpu
+for module in {modules}:
+    importlib.import_module(module)
 print(lk.__file__)
 scores, group = torch.tensor([0.0, 2.0, 5.0]), torch.tensor([0, 0, 1])
 print(lk.group_advantages(scores, group, backend="cpu").tolist())

@@ -75,7 +75,7 @@ class TokenData:
         """The tokens in another order, and that order [L]: those that are not present come last, in a segment
         of their own, so that no segment's mean counts them. Nothing waits for a GPU.
         """
-        order = torch.argsort(~present, stable=True)
+        order = torch.argsort((~present).to(torch.uint8), stable=True)
         tokens = self.select(present, order)
         if tokens.cu_segments is None:
             return tokens, order
