@@ -23,7 +23,7 @@ TRACKED = [
 PAGES = [str(p) for p in TRACKED if p.suffix == ".md" and p.name != "CHANGELOG.md"]  # which tells of the past
 FILE = re.compile(r"[\w.-]*/?[\w./-]*(\.(py|pyi|h|cpp|inc|toml|json|jsonl|md|html|npz)|/)")
 PLACEHOLDER = re.compile(r"<\w+>|\b[A-Z]{3,}\b(?!\.)")
-FOREIGN = {"index-url"}  # pip's
+NAMES_OF_OTHERS = re.compile(r"<!-- names of others: (.*?) -->", re.DOTALL)  # in a page that translates
 SETTING = re.compile(r"(env|rollout|algo|learn|train|eval|model)\.\w+")
 
 
@@ -65,10 +65,13 @@ def resolves(module):
     return False
 
 
-def wrong(name):
-    """Why a name does not resolve, or an empty string."""
-    if PLACEHOLDER.search(name):
-        name = PLACEHOLDER.sub("", name)
+def wrong(name, others=frozenset()):
+    """Why a name does not resolve, or an empty string; `others` are words of other projects and versions."""
+    if name in others:
+        return ""
+    name = PLACEHOLDER.sub("", name)
+    if not name.strip("/"):
+        return ""
     if FILE.fullmatch(name):
         made = name.startswith("runs/")  # by a run
         return "" if made or is_there(name) else "no such file"
@@ -83,13 +86,14 @@ def wrong(name):
         arguments = {part.split()[0] for part in inside.strip(")").split(",") if part.strip(" .*")}
         unknown = arguments - set(inspect.signature(function).parameters)
         return f"{call[1]} has no argument {', '.join(unknown)}" if unknown else ""
-    unknown = set(re.findall(r"[A-Za-z_][\w-]+\w", name)) - words_of_the_sources() - FOREIGN
+    unknown = set(re.findall(r"[A-Za-z_][\w-]+\w", name)) - words_of_the_sources() - others
     return f"nothing is called {', '.join(sorted(unknown))}" if unknown else ""
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_name_in_backticks_resolves(page):
-    assert {name: why for name in names(page) if (why := wrong(name))} == {}
+    others = frozenset(" ".join(NAMES_OF_OTHERS.findall((ROOT / page).read_text())).split())
+    assert {name: why for name in names(page) if (why := wrong(name, others))} == {}
 
 
 @pytest.mark.parametrize("page", PAGES)
