@@ -20,7 +20,7 @@ from lamer_fast.learn.credit import assign_credit, lone_turns
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.packing import epochs, pack
 from lamer_fast.learn.probe import check_transfer
-from lamer_fast.learn.state import TrainState, build_state
+from lamer_fast.learn.state import TrainState, build_state, use_threads
 from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
 from lamer_fast.plan import check_prompts, estimate
 from lamer_fast.recipe import to_flat
@@ -240,6 +240,7 @@ def run(
         raise ValueError(
             f"--overwrite discards the checkpoints, --from-checkpoint {from_checkpoint} needs one"
         )
+    use_threads(config)
     with without_reader():
         folder = RunFolder(config, runs, overwrite=overwrite)
         state = build_state(config)

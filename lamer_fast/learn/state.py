@@ -57,7 +57,7 @@ class TrainState:
 
 
 def build_state(config: Config, policy: Policy | None = None) -> TrainState:
-    """Everything a run needs, at iteration 0. Sets torch's thread count when the configuration names one.
+    """Everything a run needs, at iteration 0.
 
     Args:
         policy: instead of the one that model.path names.
@@ -66,8 +66,6 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
         ValueError: the model cannot be loaded or bridged, the device is not there, the board is impossible,
             the environment breaks the protocol.
     """
-    if config.train.num_threads:
-        torch.set_num_threads(config.train.num_threads)
     check_at_start(config.env)
     if policy is None:
         policy = load_policy(config.model, pick_device(config.train.device))
@@ -87,6 +85,12 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
         agent=agent,
         reference=reference,
     )
+
+
+def use_threads(config: Config) -> None:
+    """Sets torch's thread count, of the whole process, when the configuration names one: for commands."""
+    if config.train.num_threads:
+        torch.set_num_threads(config.train.num_threads)
 
 
 def make_sampler(config: Config, policy: Policy) -> Sampler:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lamer_fast.config import Config, RolloutConfig
 from lamer_fast.rollout.samplers.protocol import Completion, Request
-from lamer_fast.rollout.samplers.vllm_env import prepare_environment, prepared
+from lamer_fast.rollout.samplers.vllm_env import prepared
 from lamer_fast.rollout.samplers.vllm_memory import EngineMemory, engine_memory, head_size
 
 VERSIONS = {  # vLLM -> what is known of it
@@ -42,7 +42,8 @@ class VllmSampler:
             `.device` and `.named_weights()`.
 
     Raises:
-        ValueError: no vLLM, a version outside the table, a model it cannot run, or too little KV memory.
+        ValueError: no vLLM, a process that is not prepared for it, a version outside the table, a model that
+            it cannot run, or too little KV memory.
     """
 
     shares_weights = False
@@ -55,9 +56,10 @@ class VllmSampler:
         self.cpu = policy.device.type == "cpu"
         self.sleeps = rollout.sleep_during_updates and not self.cpu
         if not prepared():
-            prepare_environment(
-                cpu=self.cpu
-            )  # a library user; the command line did it before torch was imported
+            raise ValueError(
+                "vLLM reads the environment of its process when it is imported: call prepare_for(config) of "
+                "lamer_fast.rollout.samplers.vllm_env before torch is imported"
+            )
         dtype = next(policy.model.parameters()).dtype
         if self.cpu and head_size(policy.model.config) not in HEAD_SIZES_CPU:
             raise ValueError(
