@@ -99,7 +99,7 @@ class Display:
         measured = len(self.ends) - 1
         if measured < 2:
             return None
-        return (self.ends[-1] - self.ends[0]) / measured * (self.iterations - self.done)
+        return (self.ends[-1] - self.ends[0]) / measured * max(0, self.iterations - self.done)
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         from rich.text import Text

@@ -135,6 +135,16 @@ def test_a_run_that_goes_on_shows_what_was(capsys):
     assert display.time_left() is None and capsys.readouterr().out == ""
 
 
+def test_the_time_left_of_a_run_that_goes_on_counts_what_this_process_made():
+    now = [0.0]
+    earlier = [RECORD | {"iteration": i} for i in range(900)]
+    display = make([], iterations=1000, earlier=earlier, clock=lambda: now[0])
+    for iteration in range(900, 905):
+        now[0] += 6
+        display.update(RECORD | {"iteration": iteration})
+    assert display.time_left() == 6 * 95
+
+
 def test_plain_lines_have_the_time_of_day(capsys):
     with Display("run", 6, live=False) as display, display.phase("sample"):
         display.update(RECORD | {"eval": EVALUATED})
