@@ -1,6 +1,4 @@
-"""Training iterations under the clock: one JSON line per iteration on stdout. Used by the arms of
-bench_iteration.py.
-"""
+"""Training iterations under the clock, for the arms of bench_iteration.py: a line of JSON each on stdout."""
 
 from __future__ import annotations
 

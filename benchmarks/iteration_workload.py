@@ -1,8 +1,7 @@
 """The workload of bench_iteration.py, the same on both sides: a tiny Qwen3 and a chatty environment.
 
 32 trials (4 prompts x 8), 6 turns of 24 sampled tokens each (a forced length), 31 to 32 observation tokens
-between them, prompts of 64 tokens: 4,608 sampled and about 11,800 tokens per update. One character is one
-token.
+between them, prompts of 64 tokens: 4,608 sampled and about 11,800 tokens per update. A token is a character.
 """
 
 from __future__ import annotations

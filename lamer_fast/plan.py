@@ -140,7 +140,7 @@ class Plan:
 
     @property
     def total(self) -> float:
-        """Bytes at most at one time."""
+        """The most bytes at one time."""
         updating, sampling = (
             sum(size for name, size in self.memory.items() if name in names)
             for names in (self.updating, self.sampling)

@@ -60,8 +60,8 @@ concept Game =
       // -1 when there is none. What it computes may stay with the board.
       { env.ExpertAction(live) } -> std::same_as<std::int32_t>;
 
-      // A snapshot: kRecordSize bytes a board. Check throws std::invalid_argument unless Load would give a sound
-      // board.
+      // A snapshot: kRecordSize bytes a board. Check throws std::invalid_argument where Load would give no
+      // board that can be.
       { Env::kRecordSize } -> std::convertible_to<std::size_t>;
       { env.Save(board, out) } -> std::same_as<void>;
       { env.Check(record) } -> std::same_as<void>;

@@ -80,8 +80,7 @@ def write_logits(out: Tensor, x: Tensor, targets: Tensor, head: Head) -> None:
 
     A 16-bit logit of size 20 is off by up to 0.06. Softmax does not see a constant, so the target's logit is
     taken off inside the GEMM (as its additive term, before the rounding): the logits near the target's are
-    then small and exact, and the error of the log-prob falls by more than ten. A softcap does see it, and
-    goes without.
+    then small and exact, and the error of the log-prob falls by more than ten. A softcap would see it.
     """
     if out.dtype is x.dtype and out.dtype.itemsize == 2 and head.softcap is None:
         shift = torch.linalg.vecdot(x.float(), head.weight[targets].float()).to(out.dtype)

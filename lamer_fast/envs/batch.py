@@ -168,7 +168,7 @@ def make(
     Args:
         name: "sokoban" or "minesweeper".
         num_envs: E, at least 1.
-        num_threads: at most; small batches run on the caller's thread. None: one per available processor.
+        num_threads: the most that are used; small batches run on the caller's. None: one per processor.
         split: None, or only boards whose task lies in "train", "valid" or "test" (80/10/10 by task id): no
             seed of one split gives a board of another.
         style: default of `observe` and `texts`.

@@ -25,8 +25,7 @@ class Probe:
 
 
 def check_transfer(sampler: Sampler, policy: Any, prompt: NDArray[np.int32], temperature: float) -> Probe:
-    """Raises RuntimeError with both numbers when sampler and trainer disagree: stale weights are never
-    trained on."""
+    """RuntimeError with both numbers when sampler and trainer disagree: no training on stale weights."""
     result = probe(sampler, policy, prompt, temperature)
     tolerance = TOLERANCE[policy.dtype]
     if not result.mean_difference <= tolerance:  # nan fails too
@@ -64,8 +63,7 @@ def complete(sampler: Sampler, prompt: NDArray[np.int32], temperature: float) ->
 
 
 def score_tokens(policy: Any, ids: NDArray[np.int32], temperature: float) -> NDArray[np.float32]:
-    """Log-probability of ids[1:] after `temperature` by the packed forward pass of training, [n - 1]
-    float32."""
+    """[n - 1] float32: log-probability of ids[1:] after `temperature`, by training's packed forward pass."""
     n = len(ids)
     input_ids = torch.as_tensor(ids.astype(np.int64), device=policy.device)
     empty = torch.zeros(n - 1, device=policy.device)

@@ -1,7 +1,6 @@
 """Triton row kernels; no torch here. One program per token row; V vocabulary, read in blocks of BLOCK_V.
 
-``row_stats`` and ``write_row`` are the two halves; linear_policy_loss puts its loss between them
-(``policy/gpu.py``).
+``row_stats`` and ``write_row`` are the two halves; ``policy/gpu.py`` puts a loss between them.
 """
 
 import triton

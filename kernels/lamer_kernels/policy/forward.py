@@ -51,8 +51,7 @@ def forward(
 ) -> Result:
     """x: [L, H] the selected rows.
 
-    skip_idle_rows: rows without a gradient (clipped, advantage 0) leave before the backward GEMMs;
-        synchronises.
+    skip_idle_rows: rows without a gradient (clipped, advantage 0) skip the backward GEMMs; synchronises.
     """
     sweep = _Sweep(x, targets, head, wanted, skip_idle_rows, workspace_bytes, backend)
     if config.loss != "gspo":

@@ -60,8 +60,7 @@ def policy_loss(
             entropy_coef needs. Token data and statistics have the same shape.
 
     Raises:
-        ValueError: an unsupported combination, or shapes, dtypes or devices that disagree; the message names
-            both.
+        ValueError: an unsupported combination; shapes, dtypes or devices that disagree, both named.
     """
     check_tensor("logprobs", logprobs, shape=None, dtypes=ACC_DTYPES)
     shape = tuple(logprobs.shape)

@@ -30,8 +30,8 @@ class TorchSampler:
         model: full-attention decoder (Qwen2, Qwen3, Llama, SmolLM2); its dtype is the compute dtype.
         max_sequence_tokens: length of a slot; prompt and reply together may not exceed it.
         cache_tokens: KV cache in tokens, rounded down to whole slots; 0 makes a slot for every trial.
-        max_in_flight: rows of one pass at most.
-        max_prefill_tokens: new prompt tokens of one pass at most.
+        max_in_flight: the most rows of one pass.
+        max_prefill_tokens: the most new prompt tokens of one pass.
     """
 
     shares_weights = True
