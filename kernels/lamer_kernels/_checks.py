@@ -51,14 +51,19 @@ def check_tensor(
         raise ValueError(f"{name} must be on {like.device} as the other tensors, got {x.device}")
 
 
-def readable(x: Tensor) -> bool:
-    """Its values cost nothing to look at: a plain tensor on the CPU, not being traced."""
+def has_values(x: Tensor) -> bool:
+    """A plain tensor that is not being traced: its values are there, if on a GPU at the cost of waiting."""
     return (
         not torch.compiler.is_compiling()
-        and x.device.type == "cpu"
+        and x.device.type != "meta"
         and type(x) is Tensor
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
+
+
+def readable(x: Tensor) -> bool:
+    """Its values cost nothing to look at."""
+    return has_values(x) and x.device.type == "cpu"
 
 
 def check_offsets(name: str, offsets: Tensor, total: int) -> None:

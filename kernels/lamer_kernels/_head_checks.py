@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ._checks import OFFSET_DTYPES, as_floats, check_tensor, readable
+from ._checks import OFFSET_DTYPES, as_floats, check_tensor, has_values, readable
 from ._head import HEAD_DTYPES, default_workspace_bytes
 from ._numbers import check_integer, check_number
 
@@ -58,7 +58,9 @@ class HeadInputs:
 
 def left_out(given: HeadInputs, backend: str) -> bool:
     """Absent tokens leave before anything is computed: where the host may look at the labels."""
-    return given.present is not None and (backend == "reference" or readable(given.present))
+    if given.present is None:
+        return False
+    return readable(given.present) or (backend == "reference" and has_values(given.present))
 
 
 def spread(rows: Tensor, idx: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -22,6 +22,10 @@ class LamerHead(nn.Linear):
     @classmethod
     def of(cls, linear: nn.Linear) -> "LamerHead":
         """A head with the very parameters of ``linear``, tied or not: ``lm_head = LamerHead.of(lm_head)``."""
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(
+                f"the head must be an nn.Linear, got {type(linear).__name__}; merge an adapter first"
+            )
         has_bias = linear.bias is not None
         head = cls(linear.in_features, linear.out_features, bias=has_bias, device="meta")
         head.weight, head.bias = linear.weight, linear.bias

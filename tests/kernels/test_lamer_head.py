@@ -32,6 +32,8 @@ def test_is_the_linear_layer_and_the_ops(bias):
     assert torch.equal(ours.logprobs, theirs.logprobs) and torch.equal(ours.entropy, theirs.entropy)
     loss = head(hidden, targets, old, advantages, temperature=0.7).loss
     assert torch.equal(loss, linear_policy_loss(hidden, linear.weight, targets, old, advantages, **same).loss)
+    with pytest.raises(TypeError, match=r"must be an nn\.Linear, got Sequential"):
+        LamerHead.of(nn.Sequential(linear))
     with pytest.raises(ValueError, match="old_logprobs need advantages"):
         head(hidden, targets, old)
 

@@ -227,3 +227,22 @@ def test_bad_input(change, message):
     arguments = dict(hidden=inputs.hidden, weight=inputs.weight, targets=inputs.targets, **inputs.options)
     with pytest.raises(ValueError, match=message):
         linear_logprob(**(arguments | change))
+
+
+def test_where_no_values_can_be_looked_at():
+    """vmap, export, the meta device: labels may be ignored there too."""
+    hidden, weight = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0)), torch.eye(7, 4)
+    labels = torch.arange(15).view(3, 5) % 7
+    labels[1, 2] = -100
+    eager = linear_logprob(hidden, weight, labels).logprobs
+    assert torch.equal(torch.vmap(lambda h, y: linear_logprob(h, weight, y).logprobs)(hidden, labels), eager)
+    arguments = (hidden, weight, labels)
+    assert torch.equal(torch.export.export(Logprobs(), arguments).module()(*arguments), eager)
+    for backend in ("auto", "reference"):
+        on_meta = linear_logprob(*(x.to("meta") for x in (hidden, weight, labels)), backend=backend)
+        assert on_meta.logprobs.shape == (3, 5) and on_meta.logprobs.is_meta
+
+
+class Logprobs(torch.nn.Module):
+    def forward(self, hidden, weight, labels):
+        return linear_logprob(hidden, weight, labels).logprobs

@@ -313,6 +313,7 @@ def _reference(
             temperature=given.temperature, bias=bias, softcap=given.softcap, **tokens.named(), **vars(config),
         )  # fmt: skip
 
+    tokens = tokens.weighed()
     # autograd would make NaN of 0 x NaN: a token without a coefficient is only looked at
     kept = tokens.kept(config, look=True)
     if kept is None:
