@@ -132,6 +132,26 @@ def replace_folder(target: Path, write: Callable[[Path], None], num_bytes: int =
     remove(old)
 
 
+def replace_files(folder: Path, write: Callable[[Path], None]) -> None:
+    """Runs `write` on a new folder, then puts each of its files in the place of the one in `folder`.
+
+    Raises:
+        CannotWrite: files that `folder` had are intact, each as it was or as the new one.
+    """
+    new = folder / ".new-files"
+    with writing(folder):
+        remove(new)
+        try:
+            new.mkdir(parents=True)
+            write(new)
+            for path in new.iterdir():
+                sync(path)
+                path.replace(folder / path.name)
+            sync(folder)
+        finally:
+            remove(new)
+
+
 def recover(target: Path) -> None:
     """Puts back what `replace_folder` had moved aside when it was killed between its two renames."""
     old = _beside(target, "old")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,24 @@ from lamer_fast.config import Config
 from lamer_fast.display import Display
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.eval.report import read_jsonl
-from lamer_fast.files import CannotWrite, replace_folder
+from lamer_fast.files import CannotWrite, free_bytes, replace_folder
 from lamer_fast.learn.credit import assign_credit, lone_turns
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.packing import epochs, pack
+from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
-from lamer_fast.learn.state import TrainState, build_state, use_threads
+from lamer_fast.learn.state import TrainState, build_state, pick_device, use_threads
 from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
-from lamer_fast.plan import check_prompts, estimate
+from lamer_fast.plan import GIB, check_prompts, estimate
 from lamer_fast.recipe import to_flat
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_fast.roofline import Limits
-from lamer_fast.run import checkpoint, outcome
+from lamer_fast.run import checkpoint, outcome, records
 from lamer_fast.run.clock import Clock
 from lamer_fast.run.folder import RunFolder
 from lamer_fast.run.output import without_reader
-from lamer_fast.run.records import counted_metrics
 from lamer_fast.run.stop import INTERRUPTED, StopRequest
 
 
@@ -250,9 +251,12 @@ def run(
         with folder:
             if not overwrite:
                 checkpoint.load(state, folder.checkpoints, from_checkpoint)
-            counted_metrics(folder.metrics, state.iteration)
-            folder.check_space(*checkpoint.disk_needs(state, folder.checkpoints))
+            records.counted_metrics(folder.metrics, state.iteration)
+            saved = [] if overwrite else checkpoint.finished(folder.checkpoints)
+            folder.check_space(*disk_needs(state, saved))
             if state.iteration >= config.train.iterations:
+                records.cut(folder.path, state.iteration)
+                checkpoint.discard_after(folder.checkpoints, state.iteration)
                 save_model(state, folder.path / "model")
                 print(outcome.finished(config, state.iteration, folder.path))
                 return 0
@@ -282,6 +286,15 @@ def iterate(state: TrainState, folder: RunFolder) -> int:
     return 0
 
 
+def disk_needs(state: TrainState, saved: Sequence[int]) -> tuple[int, str]:
+    num_parameters = sum(master.numel() for master in state.policy.masters.values())
+    return checkpoint.disk_needs(state.config, num_parameters, model_bytes(state), saved)
+
+
+def model_bytes(state: TrainState) -> int:
+    return sum(weight.nbytes for _, weight in state.policy.named_weights())
+
+
 def save_model(state: TrainState, target: Path) -> None:
     """A Hugging Face folder that transformers and vLLM load, in the compute dtype."""
 
@@ -289,13 +302,23 @@ def save_model(state: TrainState, target: Path) -> None:
         state.policy.model.save_pretrained(path)
         state.policy.tokenizer.save_pretrained(path)
 
-    replace_folder(target, write, checkpoint.model_bytes(state))
+    replace_folder(target, write, model_bytes(state))
 
 
-def dry_run(config: Config) -> int:
-    """Prints the resolved configuration and what the run will take; ValueError if it cannot fit."""
+def dry_run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = False) -> int:
+    """Prints the resolved configuration and what the run will take.
+
+    Raises:
+        ValueError, CannotWrite: the run would not fit, or could not begin in its folder.
+    """
     print(json.dumps(to_flat(config), indent=1))
     plan = estimate(config)
     print(plan)
     plan.check_fits()
+    folder = RunFolder(config, runs, overwrite=overwrite)
+    saved = [] if overwrite else checkpoint.finished(folder.checkpoints)
+    weights = plan.num_parameters * compute_dtype(config.model, pick_device(config.train.device)).itemsize
+    needs, what = checkpoint.disk_needs(config, plan.num_parameters, weights, saved)
+    print(f"disk         {what:<34} {needs / GIB:9.3f} GiB of {free_bytes(folder.path) / GIB:.1f}")
+    folder.check_space(needs, what)
     return 0

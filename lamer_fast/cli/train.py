@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     from lamer_fast import train  # torch from here on
 
     if options.dry_run:
-        return train.dry_run(config)
+        return train.dry_run(config, runs=options.runs, overwrite=options.overwrite)
     return train.run(
         config, runs=options.runs, overwrite=options.overwrite, from_checkpoint=options.from_checkpoint
     )

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from lamer_fast.config import Config
 from lamer_fast.doctor.check import Failed
+from lamer_fast.run.stop import INTERRUPTED
 
 
 def flat_at_zero_lr(config: Config, runs: Path) -> str:
@@ -48,4 +49,6 @@ def train(config: Config, runs: Path) -> None:
     from lamer_fast import train as trainer
 
     with contextlib.redirect_stdout(io.StringIO()):
-        trainer.run(config, runs=runs)
+        status = trainer.run(config, runs=runs)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt

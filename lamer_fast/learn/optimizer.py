@@ -70,11 +70,6 @@ class Optimizer:
         """Inverse of `state_tensors`, for tensors that were checked."""
         optimizer_state.load_state_tensors(self.adamw.state, self.policy.masters, tensors)
 
-    def num_state_bytes(self) -> int:
-        """Bytes of `state_tensors` once every parameter has been updated, but for a few per parameter."""
-        per_element = 2 if self.config.optimizer == "adamw_8bit" else 8
-        return per_element * sum(master.numel() for master in self.policy.masters.values())
-
     def to_host(self) -> None:
         """Moves the state off the device; the rollout has the memory then. `to_device` undoes it."""
         self._move("cpu")

@@ -14,6 +14,7 @@ ELEMENTWISE: dict[str, dict[str, torch.dtype | None]] = {
     "adamw": {"exp_avg": torch.float32, "exp_avg_sq": torch.float32},
     "adamw_8bit": {"state1": None, "state2": None},
 }
+STATE_BYTES = {"adamw": 8, "adamw_8bit": 2}  # of an element of a parameter
 NOT_NEGATIVE = "exp_avg_sq"
 State = MutableMapping[Tensor, dict[str, Any]]
 

@@ -5,10 +5,12 @@ beside it, synced to the disk and renamed. Random numbers are functions of (seed
 stored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lamer_fast.config import Config
 from lamer_fast.files import discard, replace_folder, size_text, writing
+from lamer_fast.learn.optimizer_state import STATE_BYTES
 from lamer_fast.learn.state import TrainState
 from lamer_fast.run.content import Content, name_of, read
 
@@ -31,7 +33,8 @@ def save(state: TrainState, folder: Path, score: float) -> Path:
         content.check(state)
     except ValueError as error:
         raise RuntimeError(f"the state after iteration {state.iteration} is not saved: {error}") from None
-    replace_folder(target, content.write, num_bytes(state))
+    num_parameters = sum(master.numel() for master in content.masters.values())
+    replace_folder(target, content.write, num_bytes(state.config, num_parameters))
     keep = {*finished(folder)[-state.config.train.keep_checkpoints :], state.best["iteration"]}
     _discard(folder, lambda iteration: iteration not in keep)
     return target
@@ -90,21 +93,21 @@ def _discard(folder: Path, unwanted: Callable[[int], bool]) -> None:
             discard(folder / name_of(iteration))
 
 
-def num_bytes(state: TrainState) -> int:
-    """Of one checkpoint."""
-    masters = sum(master.nbytes for master in state.policy.masters.values())
-    return masters + state.optimizer.num_state_bytes()
+def num_bytes(config: Config, num_parameters: int) -> int:
+    """Of one checkpoint: float32 masters and what AdamW keeps of each."""
+    return num_parameters * (4 + STATE_BYTES[config.learn.optimizer])
 
 
-def model_bytes(state: TrainState) -> int:
-    """Of the model that a run leaves."""
-    return sum(weight.nbytes for _, weight in state.policy.named_weights())
+def disk_needs(
+    config: Config, num_parameters: int, model_bytes: int, saved: Sequence[int] = ()
+) -> tuple[int, str]:
+    """Most bytes that checkpoints and the model add to the disk until the end of the run, and what they are.
 
-
-def disk_needs(state: TrainState, folder: Path) -> tuple[int, str]:
-    """Most bytes that checkpoints and the model will add until the end of the run, and what they are."""
-    t, have = state.config.train, len(finished(folder))
-    saves = -(-(t.iterations - state.iteration) // t.save_every)  # an old one goes once the new one is there
-    more = min(saves, max(1, t.keep_checkpoints + 1 - have))
-    what = f"{more} checkpoints of {size_text(num_bytes(state))} and the model"
-    return max(0, more) * num_bytes(state) + model_bytes(state), what
+    Args:
+        model_bytes: of the model that the run leaves.
+        saved: iterations of the checkpoints that are there.
+    """
+    t, each = config.train, num_bytes(config, num_parameters)
+    saves = -(-(t.iterations - max([0, *saved])) // t.save_every)
+    more = max(0, min(saves, max(1, t.keep_checkpoints + 1 - len(saved))))  # an old one goes after the new
+    return more * each + model_bytes, f"{more} checkpoints of {size_text(each)} and the model"

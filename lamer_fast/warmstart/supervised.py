@@ -16,6 +16,7 @@ from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
 from lamer_fast.eval.success import play_boards, success_within
+from lamer_fast.files import replace_files, writing
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy, compute_dtype, load_policy
 from lamer_fast.learn.state import TrainState, make_sampler, pick_device
@@ -52,13 +53,18 @@ def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) 
                     "cpu_seconds": round(cpu_seconds, 1),
                     **evaluate_valid(settings, state),
                 }
-                log.write(json.dumps(record) + "\n")
-                log.flush()
+                with writing(out / "warmstart.jsonl"):
+                    log.write(json.dumps(record) + "\n")
+                    log.flush()
                 print(_line(record), flush=True)
-                state.policy.model.save_pretrained(out)
-                state.policy.tokenizer.save_pretrained(out)
+                replace_files(out, lambda folder: save_model(state, folder))
             if last:
                 break
+
+
+def save_model(state: TrainState, folder: Path) -> None:
+    state.policy.model.save_pretrained(folder)
+    state.policy.tokenizer.save_pretrained(folder)
 
 
 def set_decay(settings: WarmstartSettings, state: TrainState, update: int, cpu_seconds: float) -> None:

@@ -59,6 +59,10 @@ def test_every_refusal_comes_before_a_change(runs, tiny_folder, tmp_path, capsys
             except Exception:  # a garbled tokenizer; its message is another's business
                 status = 2
             assert status == 2 and content(runs) == before, (setting, name)
+    model = ("--name", tiny_folder.name, "--runs", str(tiny_folder.parent))
+    for flags in ([], ["--dry-run"]):
+        assert train_main(recipe, runs, *model, "--overwrite", *flags) == 2
+        assert "is not the folder of a run" in capsys.readouterr().err
     assert train_main(recipe, runs, "--name", "run", "--overwrite", "--from-checkpoint", "1") == 2
     assert "--from-checkpoint 1 needs one" in capsys.readouterr().err and content(runs) == before
 
@@ -68,9 +72,10 @@ def test_no_room_is_said_before_the_first_iteration(runs, tiny_folder, tmp_path,
     usage = shutil.disk_usage(runs)._replace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     before = content(runs)
-    assert train_main(recipe, runs, "--name", "new") == 2
-    error = capsys.readouterr().err
-    assert "3 checkpoints of" in error and "97.7 KiB are free" in error and error.count("\n") == 1
+    for flags in ([], ["--dry-run"]):
+        assert train_main(recipe, runs, "--name", "new", *flags) == 2
+        error = capsys.readouterr().err
+        assert "3 checkpoints of" in error and "97.7 KiB are free" in error and error.count("\n") == 1
     assert content(runs) == before
 
 
@@ -80,6 +85,13 @@ def test_a_finished_run_says_so(runs, tiny_folder, tmp_path, three, capsys):
     said = capsys.readouterr().out
     assert "is finished: 3 iterations are done, train.iterations = 3" in said
     assert "--train.iterations above 3" in said and "--overwrite" in said
+    assert outcome(runs / "run") == outcome(three / "run")
+
+    # the flag cuts back there too, so that what is there and what is said agree
+    two = ("--train.iterations", "2", "--from-checkpoint", "2")
+    assert train_main(recipe, runs, "--name", "run", *two) == 0
+    assert "is finished: 2 iterations are done" in capsys.readouterr().out
+    assert train_main(recipe, runs, "--name", "run") == 0
     assert outcome(runs / "run") == outcome(three / "run")
 
 

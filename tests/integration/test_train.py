@@ -156,8 +156,9 @@ def test_dry_run_prints_settings_and_estimates(tmp_path, tiny_folder, capsys):
     assert train_main(recipe, tmp_path, "--dry-run") == 0
     out = capsys.readouterr().out
     assert json.loads(out[: out.index("}") + 1])["env.num_mines"] == 2
-    for word in ("parameters on cpu", "key-value cache", "optimizer state", "collect", "update", "sync"):
+    for word in ("parameters on cpu", "key-value cache", "optimizer state", "collect", "3 checkpoints of"):
         assert word in out
+    assert not (tmp_path / "tiny").exists()
     assert train_main(recipe, tmp_path, "--dry-run", "--rollout.cache-tokens", "100_000_000_000") == 2
     assert "GiB; most of it: key-value cache" in capsys.readouterr().err
 

@@ -194,7 +194,24 @@ def test_only_the_latest_and_the_best_are_kept(tmp_path):
 
 
 def test_bytes_are_foreseen(folder):
-    state = make_state()
-    checkpoint.load(state, folder)
     actual = sum(p.stat().st_size for p in (folder / "000002").iterdir())
-    assert checkpoint.num_bytes(state) == pytest.approx(actual, rel=0.1)  # headers and counters are small
+    size = sum(p.numel() for p in tiny_model().parameters())
+    assert checkpoint.num_bytes(Config(), size) == pytest.approx(actual, rel=0.1)  # the rest is small
+
+
+@pytest.mark.parametrize(
+    ("iterations", "save_every", "keep", "saved", "more"),
+    [
+        (1, 10, 2, [], 1),  # the last iteration always saves
+        (30, 10, 1, [], 2),  # the new one is there before the old one goes
+        (20, 10, 5, [], 2),
+        (300, 10, 2, [10, 20], 1),
+        (300, 10, 2, [10, 20, 30], 1),
+        (20, 10, 2, [10, 20], 0),
+        (20, 10, 2, [30], 0),
+    ],
+)
+def test_the_most_that_checkpoints_take(iterations, save_every, keep, saved, more):
+    train = TrainConfig(iterations=iterations, save_every=save_every, keep_checkpoints=keep)
+    needs, what = checkpoint.disk_needs(Config(train=train), 1000, 2000, saved)
+    assert needs == more * 12_000 + 2000 and what == f"{more} checkpoints of 11.7 KiB and the model"

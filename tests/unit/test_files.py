@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lamer_fast import files
-from lamer_fast.files import CannotWrite, recover, replace_file, replace_folder, size_text
+from lamer_fast.files import CannotWrite, recover, replace_file, replace_files, replace_folder, size_text
 
 
 def test_a_replaced_file_is_the_old_or_the_new_one(tmp_path, monkeypatch):
@@ -69,6 +69,22 @@ def test_a_link_to_a_folder_is_replaced_and_its_target_left(tmp_path):
         replace_folder(tmp_path / "folder", one_file(text))
     assert (tmp_path / "folder" / "file").read_text() == "second"
     assert (tmp_path / "elsewhere" / "file").read_text() == "mine"
+
+
+def test_files_are_replaced_one_by_one_and_others_stay(tmp_path):
+    folder = tmp_path / "out"
+    replace_files(folder, one_file("first"))
+    (folder / "log").write_text("kept")
+
+    def fails(new: Path) -> None:
+        one_file("half")(new)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(CannotWrite, match="No space left"):
+        replace_files(folder, fails)
+    assert (folder / "file").read_text() == "first"
+    replace_files(folder, one_file("second"))
+    assert (folder / "file").read_text() == "second" and sorted(os.listdir(folder)) == ["file", "log"]
 
 
 def test_a_file_system_that_cannot_sync_folders_is_fine(tmp_path, monkeypatch):

@@ -95,5 +95,30 @@ def test_a_state_that_cannot_be_is_named(change, message):
         check_state_tensors(tensors, named, "adamw", 2)
 
 
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_goes_on():
+    """The update after a resume equals the one that was not interrupted."""
+    named = masters("cuda")
+    named["b"].requires_grad_()
+    adamw = torch.optim.AdamW(named.values(), lr=0.1, fused=True)
+
+    def update() -> None:
+        for parameter in named.values():
+            parameter.grad = torch.ones_like(parameter)
+        adamw.step()
+
+    update()
+    saved = {key: value.cpu() for key, value in state_tensors(adamw.state, named).items()}
+    before = {name: parameter.detach().clone() for name, parameter in named.items()}
+    update()
+    expected = {name: parameter.detach().clone() for name, parameter in named.items()}
+    for name, parameter in named.items():
+        parameter.detach().copy_(before[name])
+    adamw.state.clear()
+    load_state_tensors(adamw.state, named, saved)
+    update()
+    assert all(parameter.equal(expected[name]) for name, parameter in named.items())
+
+
 def test_no_updates_no_state():
     check_state_tensors({}, masters(), "adamw", 0)
