@@ -12,7 +12,7 @@ from typing import Any
 import lamer_fast.train as training
 from lamer_fast.config import Config
 from lamer_fast.display import Display
-from lamer_fast.learn.state import TrainState, build_state, use_threads
+from lamer_fast.learn.state import TrainState, build_state, prepare_process
 from lamer_fast.run.folder import RunFolder
 from lamer_fast.run.stop import StopRequest
 
@@ -74,7 +74,7 @@ def run(config: Config, prepare: Callable[[TrainState], None] = lambda state: No
     """Trains in a folder of its own that is deleted; `prepare` may change the state before."""
     config.validate()
     with tempfile.TemporaryDirectory() as folder:
-        use_threads(config)
+        prepare_process(config)
         state = build_state(config)
         prepare(state)
         training.transfer(state, version=0)

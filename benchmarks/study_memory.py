@@ -61,13 +61,13 @@ def main() -> None:
 
     from lamer_fast import recipe
     from lamer_fast.eval.success import play_boards
-    from lamer_fast.learn.state import build_state, use_threads
+    from lamer_fast.learn.state import build_state, prepare_process
     from lamer_fast.rollout.make_env import eval_seeds
 
     overrides = ["--eval.temperature", options.temperature]
     overrides += ["--model.path", options.model] if options.model else []
     config = recipe.resolve(options.recipe, overrides)
-    use_threads(config)
+    prepare_process(config)
     state = build_state(config)
     seeds = eval_seeds(config.env, options.split, options.tasks)
     empty = np.concatenate(

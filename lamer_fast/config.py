@@ -204,6 +204,8 @@ class TrainConfig:
     """CPU threads of the model; 0 leaves torch's own choice."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` is cuda when there is one."""
+    deterministic: bool = False
+    """On a GPU: the same run gives the same bits, at some cost in speed. A CPU does that anyway."""
     save_every: Annotated[int, Range(1)] = 10
     """Iterations between checkpoints; the last iteration always saves."""
     keep_checkpoints: Annotated[int, Range(1)] = 2

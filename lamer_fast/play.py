@@ -59,13 +59,13 @@ def watch(config: Config, board: Any, seed: int, pause: float) -> int:
     """Plays one trial with the policy, then shows it."""
     from lamer_fast.agent.agent import Agent
     from lamer_fast.eval.success import eval_sampling
-    from lamer_fast.learn.state import build_state, use_threads
+    from lamer_fast.learn.state import build_state, prepare_process
     from lamer_fast.rollout.boards import Boards
     from lamer_fast.rollout.collect import collect_trials
 
     config = config.evaluation()
     config = replace(config, rollout=replace(config.rollout, groups=1, trials_per_group=1))
-    use_threads(config)
+    prepare_process(config)
     state = build_state(config)
     env = make_env(config.env, 1, split="test")
     record: list[dict[str, Any]] = []

@@ -22,7 +22,7 @@ from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.packing import epochs, pack
 from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
-from lamer_fast.learn.state import TrainState, build_state, pick_device, use_threads
+from lamer_fast.learn.state import TrainState, build_state, pick_device, prepare_process
 from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
 from lamer_fast.plan import GIB, check_prompts, estimate
 from lamer_fast.recipe import to_flat
@@ -241,7 +241,7 @@ def run(
         raise ValueError(
             f"--overwrite discards the checkpoints, --from-checkpoint {from_checkpoint} needs one"
         )
-    use_threads(config)
+    prepare_process(config)
     with without_reader():
         folder = RunFolder(config, runs, overwrite=overwrite)
         state = build_state(config)

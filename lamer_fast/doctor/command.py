@@ -77,9 +77,9 @@ def verdict(results: list[Result]) -> str:
 def examine(config: Config) -> Iterator[Result]:
     """Results in order, each as soon as it is there."""
     from lamer_fast.doctor import learning, machine, model
-    from lamer_fast.learn.state import use_threads
+    from lamer_fast.learn.state import prepare_process
 
-    use_threads(config)
+    prepare_process(config)
     small = shrink(config)
     with tempfile.TemporaryDirectory() as folder:
         checks: list[tuple[str, Callable[[], str]]] = [

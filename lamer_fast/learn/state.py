@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,15 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
     )
 
 
-def use_threads(config: Config) -> None:
-    """Sets torch's thread count, of the whole process, when the configuration names one: for commands."""
+def prepare_process(config: Config) -> None:
+    """What a configuration sets for the whole process, by commands only: threads, determinism."""
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)
+    if config.train.deterministic:
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # torch asks for it; read by the first product
+        torch.use_deterministic_algorithms(True)
 
 
 def make_sampler(config: Config, policy: Policy) -> Sampler:

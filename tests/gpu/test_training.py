@@ -20,7 +20,14 @@ def recipe(tmp_path):
     tokenizer = tiny_tokenizer()
     tiny_model("qwen3", vocab_size=len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return recipe_file(tmp_path, folder, train__device="cuda", train__iterations=2, train__save_every=1)
+    changes = {"device": "cuda", "iterations": 2, "save_every": 1, "deterministic": True}
+    return recipe_file(tmp_path, folder, **{f"train__{name}": value for name, value in changes.items()})
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def metrics(folder):

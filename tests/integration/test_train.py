@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lamer_fast import recipe as recipes
-from lamer_fast.learn.state import build_state, use_threads
+from lamer_fast.learn.state import build_state, prepare_process
 from tests.integration.tiny_run import recipe_file, train_main
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +139,7 @@ def test_building_a_state_leaves_the_process_alone(tmp_path, tiny_folder):
     build_state(config)
     assert (torch.get_num_threads(), dict(os.environ)) == before
     try:
-        use_threads(config)
+        prepare_process(config)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before[0])

@@ -202,12 +202,12 @@ def test_more_than_2_31_logits():
 
 @pytest.mark.skipif(not CUDA, reason="CPU tensors need no synchronisation")
 def test_default_path_never_synchronises():
-    inputs = make_inputs(L=None).to(torch.bfloat16, DEVICE)
+    inputs, segments = make_inputs(L=None).to(torch.bfloat16, DEVICE), torch.tensor([0, 17, 37]).to(DEVICE)
     policy_outputs(inputs)
     torch.cuda.set_sync_debug_mode("error")
     try:
         policy_outputs(inputs)
-        policy_outputs(inputs, loss="gspo", cu_segments=torch.tensor([0, 17, 37]).to(DEVICE))
+        policy_outputs(inputs, loss="gspo", cu_segments=segments)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

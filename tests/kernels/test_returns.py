@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lamer_kernels import cross_episode_returns, discounted_returns, gae
+from lamer_kernels._dispatch import interpreting
 from lamer_kernels.returns.op import gae_op, returns_op
 from tests.kernels.credit import BACKENDS, make_trials, returns_loop, same_bits, table
 
@@ -238,3 +239,10 @@ def test_opcheck(backend):
     columns = [torch.from_numpy(x) for x in turns(0, np.float32)]
     torch.library.opcheck(returns_op, (*columns, 0.9, 0.7, "paper", backend))
     torch.library.opcheck(gae_op, (columns[0], columns[0], *columns[1:], 0.9, 0.7, 0.8, 0.5, backend))
+
+
+@pytest.mark.skipif(interpreting(), reason="the interpreter has no signature")
+def test_discounts_reach_the_triton_kernel_as_float64():
+    gpu = pytest.importorskip("lamer_kernels.returns.gpu")  # a Python float is float32 there unless told
+    types = {p.name: p.annotation_type for p in gpu.returns_kernel.params}
+    assert {types[name] for name in ("gamma_step", "gamma_traj", "lambda_step", "lambda_traj")} == {"fp64"}

@@ -12,6 +12,9 @@ from . import sdpa, vendors
 from .choice import NAMES, check_can, choose
 from .reference import varlen_attention_ref
 
+# asked once: torch 2.11 cannot trace the question
+AUTOCAST_DEVICES = frozenset(t for t in ("cpu", "cuda", "xpu", "mps") if torch.amp.is_autocast_available(t))
+
 
 def varlen_attention(
     q: Tensor,
@@ -173,6 +176,6 @@ def _bounds(cu_seqlens: Tensor, num_tokens: int, max_seqlen: int) -> list[int]:
 
 def _autocast_off(x: Tensor) -> AbstractContextManager[object]:
     """Autocast would round float32 inside to 16 bit, in the forward pass or round a backward pass."""
-    if torch.amp.is_autocast_available(x.device.type):
+    if x.device.type in AUTOCAST_DEVICES:
         return torch.autocast(x.device.type, enabled=False)
     return nullcontext()

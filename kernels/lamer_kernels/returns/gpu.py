@@ -22,7 +22,7 @@ def _compose(p1, q1, s1, u1, v1, p2, q2, s2, u2, v2):
 @triton.jit
 def returns_kernel(
     rewards_ptr, values_ptr, phase_ptr, episode_ptr, cu_trials_ptr, out_ptr, advantages_ptr,
-    gamma_step, gamma_traj, lambda_step, lambda_traj,
+    gamma_step: tl.float64, gamma_traj: tl.float64, lambda_step: tl.float64, lambda_traj: tl.float64,
     PAPER: tl.constexpr, GAE: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
     trial = tl.program_id(0).to(tl.int64)
