@@ -1,6 +1,7 @@
 """What a stranger may hand to an op: the right result, or an error of ours that names the argument."""
 
 import traceback
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -103,22 +104,53 @@ def test_what_means_nothing_is_refused(op, backend):
                 right_or_refused(op, backend, name, change(make()), None)
 
 
-@each
-@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, "meta"], ids=str)
-def test_defaults_of_the_process_change_nothing(op, backend, default):
-    arguments = {name: make() for name, make in CALLS[op][0].items()}
-    truth = call(op, backend, **arguments)
+@contextmanager
+def default(of_process):
     before = torch.get_default_dtype()
     try:
-        if isinstance(default, str):
-            torch.set_default_device(default)
+        if isinstance(of_process, str):
+            torch.set_default_device(of_process)
         else:
-            torch.set_default_dtype(default)
-        got = call(op, backend, **arguments)
+            torch.set_default_dtype(of_process)
+        yield
     finally:
         torch.set_default_dtype(before)
         torch.set_default_device(None)
+
+
+DEFAULTS = pytest.mark.parametrize("of_process", [torch.float64, torch.bfloat16, "meta"], ids=str)
+
+
+@each
+@DEFAULTS
+def test_defaults_of_the_process_change_nothing(op, backend, of_process):
+    arguments = {name: make() for name, make in CALLS[op][0].items()}
+    truth = call(op, backend, **arguments)
+    arguments |= {name: make() for name, make in CALLS[op][0].items() if name == "dweight_out"}
+    with default(of_process):
+        got = call(op, backend, **arguments)
     for x, y in zip(got, truth, strict=True):
+        assert x.dtype == y.dtype and x.device == y.device and torch.equal(x, y)
+
+
+@pytest.mark.parametrize("op", ["linear_logprob", "linear_policy_loss"])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+@DEFAULTS
+def test_defaults_of_the_process_change_no_plain_head(op, backend, dtype, of_process):
+    """What is None or a plain number here must be made in some dtype."""
+    leaves = [CALLS[op][0][name]().to(dtype).requires_grad_() for name in ("hidden", "weight")]
+    arguments = {name: CALLS[op][0][name]() for name in ("targets", "token_idx")} | {"temperature": 0.7}
+    if op == "linear_policy_loss":
+        arguments |= {"old_logprobs": None, "advantages": torch.ones(6)}
+    runs = []
+    for context in (nullcontext(), default(of_process)):
+        with context:
+            out = [
+                x for x in getattr(lamer_kernels, op)(*leaves, **arguments, backend=backend) if x is not None
+            ]
+            runs.append([*out, *torch.autograd.grad(out[0].sum(), leaves)])
+    for x, y in zip(*runs, strict=True):
         assert x.dtype == y.dtype and x.device == y.device and torch.equal(x, y)
 
 

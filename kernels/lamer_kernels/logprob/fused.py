@@ -59,13 +59,13 @@ def write_dlogits(
 
 
 def _bias(head: Head) -> Tensor:
-    return torch.zeros(0) if head.bias is None else head.bias.contiguous()
+    return torch.zeros(0, dtype=torch.float32) if head.bias is None else head.bias.contiguous()
 
 
 def _per_row(temperature: float | Tensor, logits: Tensor) -> Tensor:
     if isinstance(temperature, Tensor):
         return temperature.contiguous()
-    return torch.full((len(logits),), temperature)
+    return torch.full((len(logits),), temperature, dtype=torch.float32)
 
 
 def _over_rows(kernel: Any, num_rows: int, bias: Tensor, *tensors: Tensor) -> None:
