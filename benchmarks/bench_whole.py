@@ -60,7 +60,9 @@ def iterate(name: str, checkpointing: bool, runs: Path) -> tuple[dict[str, Any],
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED["minesweeper-tiny-base"])
-    state = build_state(config, Policy(model.train(), tokenizer, torch.bfloat16))
+    state = build_state(
+        config, Policy(model.train(), tokenizer, torch.bfloat16, num_ids=model.config.vocab_size)
+    )
     state.limits = Limits.of(model)
     transfer(state, version=0)
     ended = []

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from lamer_fast.agent.agent import Agent, Ask
-from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.agent.memory import Memory
 from lamer_fast.config import Config
 from lamer_fast.envs.contract import AllLostError
-from lamer_fast.learn.policy import compute_dtype
-from lamer_fast.learn.state import pick_device
-from lamer_fast.model_path import model_path, path_notes
+from lamer_fast.learn.policy import compute_dtype, read_model
+from lamer_fast.learn.state import TrainState, pick_device
+from lamer_fast.model_path import path_notes
 from lamer_fast.rollout.guard import EnvGuard
 from lamer_fast.rollout.make_env import check_at_start, make_env
 from lamer_fast.rollout.samplers.vllm_memory import GIB, engine_memory, kv_bytes_per_token
@@ -109,6 +108,12 @@ def check_prompts(config: Config, agent: Agent, env: TextBatchEnv) -> list[str]:
     return notes + path_notes(config.model.path) + list(agent.renderer.notes)
 
 
+def say_notes(state: TrainState) -> None:
+    """Prints what the user should know of the state that is about to work; raises as `check_prompts` does."""
+    for note in check_prompts(state.config, state.agent, state.env):
+        print(f"note: {note}", flush=True)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Memory in bytes on the training device, time in seconds per iteration."""
@@ -159,22 +164,14 @@ class Plan:
 
 def estimate(config: Config) -> Plan:
     """Loads the tokenizer and the model's shape (no weights), and measures the device for a moment."""
-    import transformers
-
     check_at_start(config.env)
     device = pick_device(config.train.device)
     dtype = compute_dtype(config.model, device)
-    path, extra = model_path(config.model.path)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False, **extra)
-        shape = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, **extra)
-    except OSError as error:
-        raise ValueError(f"model.path = {config.model.path!r} cannot be loaded: {error}") from None
-    with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
-    num_parameters = sum(p.numel() for p in model.parameters())
+    files = read_model(config)
+    shape = files.config
+    num_parameters = sum(p.numel() for p in files.shape.parameters())
     env = make_env(config.env, NUM_PROBES, split="train")
-    agent = Agent(ChatRenderer(tokenizer), env, config)
+    agent = Agent(files.renderer(), env, config)
     bounds = token_bounds(config, agent, env)
     memory = _memory(config, shape, num_parameters, bounds, dtype, device)
     available, notes = _available(device), check_prompts(config, agent, env)

@@ -60,6 +60,7 @@ def watch(config: Config, board: Any, seed: int, pause: float) -> int:
     from lamer_fast.agent.agent import Agent
     from lamer_fast.eval.success import eval_sampling
     from lamer_fast.learn.state import build_state, prepare_process
+    from lamer_fast.plan import say_notes
     from lamer_fast.rollout.boards import Boards
     from lamer_fast.rollout.collect import collect_trials
 
@@ -67,6 +68,7 @@ def watch(config: Config, board: Any, seed: int, pause: float) -> int:
     config = replace(config, rollout=replace(config.rollout, groups=1, trials_per_group=1))
     prepare_process(config)
     state = build_state(config)
+    say_notes(state)
     env = make_env(config.env, 1, split="test")
     record: list[dict[str, Any]] = []
     collect_trials(

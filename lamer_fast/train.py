@@ -24,7 +24,7 @@ from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
 from lamer_fast.learn.state import TrainState, build_state, pick_device, prepare_process
 from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
-from lamer_fast.plan import GIB, check_prompts, estimate
+from lamer_fast.plan import GIB, estimate, say_notes
 from lamer_fast.recipe import to_flat
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
@@ -246,8 +246,7 @@ def run(
         folder = RunFolder(config, runs, overwrite=overwrite)
         state = build_state(config)
         state.limits = Limits.of(state.policy.model)
-        for warning in check_prompts(config, state.agent, state.env):
-            print(f"note: {warning}", flush=True)
+        say_notes(state)
         with folder:
             if not overwrite:
                 checkpoint.load(state, folder.checkpoints, from_checkpoint)

@@ -41,7 +41,7 @@ def tiny_model(kind: str = "qwen3", vocab_size: int = 128, seed: int = 0, **over
     config_class = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig}[kind]
     sizes: dict[str, Any] = {
         "vocab_size": vocab_size, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16_384,
         "tie_word_embeddings": kind != "llama",
     }  # fmt: skip
     if kind == "qwen3":

@@ -178,7 +178,7 @@ def _trim(tokenizer: Any, head: str, tail: str, start_of_second: str, after: str
         return [whole[len(start) : len(whole) - len(end)] for whole, start, end in ends]
 
     images = [(text, image) for text in PADDED for image in written(text)]
-    ways = [("removeprefix", "")]  # the text as it is
+    ways: list[tuple[str, str | None]] = [("removeprefix", "")]  # the text as it is
     ways += [(way, characters) for characters in (None, "\n", " ") for way in ("strip", "lstrip", "rstrip")]
     fitting = [(w, c) for w, c in ways if all(getattr(text, w)(c) == image for text, image in images)]
     changed = [(text, image) for text, image in images if not fitting]

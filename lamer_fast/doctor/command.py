@@ -98,8 +98,14 @@ def examine(config: Config) -> Iterator[Result]:
             ("memory", lambda: model.memory(config)),
             ("physical limit", lambda: model.physical_limit(config)),
         ]
+        no_model = False
         for name, check in checks:
-            yield examine_one(name, check)
+            if no_model:
+                yield Result(name, "skip", "there is no model to check it with", "", 0.0)
+                continue
+            result = examine_one(name, check)
+            no_model = name == "chat template" and result.status == "fail"  # all after it need the model
+            yield result
 
 
 def examine_one(name: str, check: Callable[[], str]) -> Result:
@@ -113,7 +119,8 @@ def examine_one(name: str, check: Callable[[], str]) -> Result:
     except Failed as failed:
         status, found, advice = "fail", str(failed), failed.advice
     except Exception as error:  # a check that cannot even run is a finding, and the others go on
-        status, found = "fail", f"{type(error).__name__}: {error}"
+        refused = isinstance(error, ValueError)  # as every command says it
+        status, found = "fail", str(error) if refused else f"{type(error).__name__}: {error}"
         advice = "the message above names the cause"
     return Result(name, status, printable(found, MAX_FOUND), advice, round(time.monotonic() - started, 2))
 

@@ -68,7 +68,7 @@ def one_by_one(policy: Policy, batch: Any) -> torch.Tensor:
     bounds = batch.cu_seqlens.tolist()
     parts = [slice(a, b) for a, b in pairwise(bounds)]
     logits = [policy.model(input_ids=batch.input_ids[None, part]).logits[0] for part in parts]
-    scaled = torch.cat(logits)[batch.token_idx].float() / batch.temperature
+    scaled = torch.cat(logits)[batch.token_idx, : policy.num_ids].float() / batch.temperature
     return torch.log_softmax(scaled, -1).gather(1, batch.targets[:, None])[:, 0]
 
 

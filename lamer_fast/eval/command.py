@@ -108,12 +108,14 @@ def evaluate_policy(
     """Builds model and sampler (or takes those of `state`) and plays; says how far it is."""
     from lamer_fast.eval.success import evaluate
     from lamer_fast.learn.state import build_state, prepare_process
+    from lamer_fast.plan import say_notes
     from lamer_fast.rollout.make_env import eval_seeds
 
     tasks = tasks or min(MAX_TASKS, len(eval_seeds(config.env, split, None, at_most=MAX_TASKS)))
     if state is None:
         prepare_process(config)
         state = build_state(config)
+        say_notes(state)
     return evaluate(
         state.sampler, state.agent.renderer, config, split=split, tasks=tasks, seed=seed,
         progress=Progress("trials and attempts played"),

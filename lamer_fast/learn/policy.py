@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lamer_fast.config import AlgoConfig, ModelConfig
+from lamer_fast.config import AlgoConfig, Config, ModelConfig
+from lamer_fast.learn.model_files import ModelFiles, num_tokenizer_ids, read_model_files, reading
 from lamer_fast.learn.packed_batch import PackedBatch
 from lamer_fast.learn.trunk import make_trunk
 from lamer_fast.model_path import model_path
@@ -20,19 +21,34 @@ class Policy(nn.Module):
     The model's parameters have the compute dtype, so that sampler and trainer read the same tensors. With
     bf16 compute the float32 masters stand beside them: the optimizer updates masters, `publish` rounds them
     into the model. With float32 compute the masters ARE the parameters.
+
+    Args:
+        num_ids: ids that can be sampled; None takes the tokenizer's. Rows of the head beyond it (a padded
+            vocabulary) have no share in a log-probability: no sampler draws them.
     """
 
     model: Any  # a Hugging Face class, made at run time
 
-    def __init__(self, model: Any, tokenizer: Any, dtype: torch.dtype, *, frozen: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        dtype: torch.dtype,
+        *,
+        num_ids: int | None = None,
+        frozen: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         self.dtype = dtype
+        head = model.get_output_embeddings().weight
+        ids = num_tokenizer_ids(tokenizer) if num_ids is None and tokenizer is not None else num_ids
+        self.num_ids = len(head) if ids is None else min(ids, len(head))
         self.masters: dict[str, Tensor] = {}  # none when frozen
         self._head_name = ""
         for name, parameter in model.named_parameters():  # tied weights appear once
-            if parameter is self.head_weight:
+            if parameter is head:
                 self._head_name = name
             if frozen:
                 parameter.data = parameter.data.to(dtype)
@@ -83,7 +99,7 @@ class Policy(nn.Module):
         master = self.masters[self._head_name]
         if master.grad is None:
             master.grad = torch.zeros_like(master)
-        return master.grad
+        return master.grad[: self.num_ids]
 
     @torch.no_grad()
     def logprobs(self, batch: PackedBatch) -> Tensor:
@@ -113,8 +129,9 @@ class Policy(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
+        """[num_ids, H]"""
         weight: Tensor = self.model.get_output_embeddings().weight
-        return weight
+        return weight if len(weight) == self.num_ids else weight[: self.num_ids]
 
     @property
     def device(self) -> torch.device:
@@ -147,8 +164,20 @@ def _add_to(master: Tensor) -> Any:
     return hook
 
 
-def load_policy(config: ModelConfig, device: torch.device) -> Policy:
-    """The model and tokenizer of `config.path`: shipped name, folder, hub id or GGUF file.
+def read_model(config: Config) -> ModelFiles:
+    """All but the weights of `model.path`: shipped name, folder, hub id or GGUF file.
+
+    Raises:
+        ValueError: no such model, or one that no run, or not this one, can use.
+    """
+    files = read_model_files(config.model.path, *model_path(config.model.path))
+    check_head(files.shape)
+    files.check(config.rollout)
+    return files
+
+
+def load_policy(config: ModelConfig, device: torch.device, files: ModelFiles | None = None) -> Policy:
+    """The model and tokenizer of `config.path`; `files` if they have been read.
 
     Raises:
         ValueError: no such model, or one whose head the packed loss cannot compute.
@@ -157,24 +186,36 @@ def load_policy(config: ModelConfig, device: torch.device) -> Policy:
 
     transformers.utils.logging.disable_progress_bar()
     path, extra = model_path(config.path)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False, **extra)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+    files = files or read_model_files(config.path, path, extra)
+
+    def load() -> tuple[Any, Any]:
+        return transformers.AutoModelForCausalLM.from_pretrained(  # type: ignore[no-any-return]
             path,
+            output_loading_info=True,
             dtype="auto",
             attn_implementation=register_attention(),
             trust_remote_code=False,
             **extra,
         )
-    except OSError as error:
-        raise ValueError(f"model.path = {config.path!r} cannot be loaded: {error}") from None
+
+    model, loading = reading(config.path, "its weights", load)
+    wrong = sorted(loading["missing_keys"]) or [n for n, p in model.named_parameters() if not _finite(p)]
+    if wrong:
+        raise ValueError(
+            f"model.path = {config.path!r}: {len(wrong)} weights are missing or not finite, {wrong[0]} among "
+            "them"
+        )
     if "gguf_file" in extra:  # read as plain numbers, trained and saved as such
         del model.config.quantization_config
         model.hf_quantizer = None
     check_head(model)
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return Policy(model.to(device).train(), tokenizer, compute_dtype(config, device))
+    return Policy(model.to(device).train(), files.tokenizer, compute_dtype(config, device))
+
+
+def _finite(weight: Tensor) -> bool:
+    return bool(weight.isfinite().all())
 
 
 def check_head(model: Any) -> None:

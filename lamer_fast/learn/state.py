@@ -17,7 +17,7 @@ from lamer_fast.config import Config
 from lamer_fast.files import writing
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.packed_batch import Minibatch
-from lamer_fast.learn.policy import Policy, load_policy
+from lamer_fast.learn.policy import Policy, load_policy, read_model
 from lamer_fast.rollout.make_env import check_at_start, make_env
 from lamer_fast.rollout.samplers.protocol import Sampler
 from lamer_fast.roofline import Limits
@@ -69,13 +69,19 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
     """
     check_at_start(config.env)
     if policy is None:
-        policy = load_policy(config.model, pick_device(config.train.device))
+        device, files = pick_device(config.train.device), read_model(config)
+        renderer = files.renderer()
+        policy = load_policy(config.model, device, files)
+    else:
+        renderer = ChatRenderer(policy.tokenizer)
     reference = None
     if config.algo.kl_coef > 0:
-        reference = Policy(copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, frozen=True)
+        reference = Policy(
+            copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
+        )
     num_trials = config.rollout.groups * config.rollout.trials_per_group
     env = make_env(config.env, num_trials, split="train")
-    agent = Agent(ChatRenderer(policy.tokenizer), env, config)
+    agent = Agent(renderer, env, config)
     updates = config.train.iterations * config.learn.epochs * config.learn.minibatches
     return TrainState(
         config=config,
@@ -111,6 +117,7 @@ def make_sampler(config: Config, policy: Policy) -> Sampler:
         max_sequence_tokens=config.rollout.max_sequence_tokens,
         cache_tokens=config.rollout.cache_tokens,
         max_in_flight=config.rollout.max_in_flight,
+        num_ids=policy.num_ids,
     )
 
 

@@ -18,7 +18,7 @@ from lamer_fast.config import Config
 from lamer_fast.eval.success import play_boards, success_within
 from lamer_fast.files import replace_files, writing
 from lamer_fast.learn.optimizer import Optimizer
-from lamer_fast.learn.policy import Policy, compute_dtype, load_policy
+from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_model
 from lamer_fast.learn.state import TrainState, make_sampler, pick_device
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
@@ -109,11 +109,14 @@ def supervised_config(settings: WarmstartSettings) -> Config:
 def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
     device = pick_device(config.train.device)
     if settings.start:
-        policy = load_policy(replace(config.model, path=settings.start), device)
+        config = replace(config, model=replace(config.model, path=settings.start))
+        files = read_model(config)
+        policy, renderer = load_policy(config.model, device, files), files.renderer()
     else:
         model, tokenizer = make_base_model(settings, config.env, config.rollout.max_sequence_tokens)
         model.set_attn_implementation(register_attention())
         policy = Policy(model.to(device).train(), tokenizer, compute_dtype(config.model, device))
+        renderer = ChatRenderer(tokenizer)
     env = make_env(config.env, settings.trials, split="train")
     return TrainState(
         config=config,
@@ -121,7 +124,7 @@ def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
         optimizer=Optimizer(policy, config.learn, settings.updates),
         sampler=make_sampler(config, policy),
         env=env,
-        agent=Agent(ChatRenderer(policy.tokenizer), env, config),
+        agent=Agent(renderer, env, config),
     )
 
 

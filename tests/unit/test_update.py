@@ -22,10 +22,10 @@ from tests.tiny import tiny_model
 ALGO = AlgoConfig(entropy_coef=0.01, old_logprobs="sampler")
 
 
-def make_policy(dtype: torch.dtype = torch.float32) -> Policy:
+def make_policy(dtype: torch.dtype = torch.float32, num_ids: int | None = None) -> Policy:
     model = tiny_model()
     model.set_attn_implementation(register_attention())
-    return Policy(model, None, dtype)
+    return Policy(model, None, dtype, num_ids=num_ids)
 
 
 def make_state(policy: Policy, config: Config, dump_dir=None) -> TrainState:
@@ -50,7 +50,7 @@ def plain_loss(policy: Policy, trials, advantages, algo: AlgoConfig) -> torch.Te
     total, num_tokens = torch.zeros(()), int((trials.token_end - trials.token_start).sum())
     for s in range(trials.num_sequences):
         ids = torch.from_numpy(trials.tokens[trials.cu_seqlens[s] : trials.cu_seqlens[s + 1]]).long()
-        logprobs = policy.model(input_ids=ids[None]).logits[0].float().log_softmax(-1)
+        logprobs = policy.model(input_ids=ids[None]).logits[0, :, : policy.num_ids].float().log_softmax(-1)
         for r in np.flatnonzero(trials.sequence == s):
             at = torch.arange(trials.token_start[r], trials.token_end[r]) - int(trials.cu_seqlens[s])
             new = logprobs[at - 1, ids[at]]
@@ -65,11 +65,12 @@ def plain_loss(policy: Policy, trials, advantages, algo: AlgoConfig) -> torch.Te
     return total
 
 
+@pytest.mark.parametrize("num_ids", [None, 100])  # None: all 128 rows of the head
 @pytest.mark.parametrize("budget", [120, 10_000])
-def test_packed_loss_and_gradient_equal_the_unpacked_ones(budget):
+def test_packed_loss_and_gradient_equal_the_unpacked_ones(budget, num_ids):
     trials, advantages, (minibatch,), _ = make_minibatches(budget=budget)
     assert (len(minibatch) > 1) == (budget == 120)
-    policy = make_policy()
+    policy = make_policy(num_ids=num_ids)
     packed = 0.0
     for batch in minibatch:
         loss = policy(batch, ALGO).loss

@@ -81,6 +81,19 @@ def test_same_logprobs_before_and_after_a_transfer(tmp_path, tied):
     assert sample(sampler, n=1)[0][1].policy_version == 1
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_no_padded_id_is_sampled(tmp_path, tied):
+    """Rows beyond the tokenizer's ids that would be drawn at nearly every step."""
+    config, policy = make(tmp_path, tie_word_embeddings=tied)
+    head = policy.model.get_output_embeddings().weight
+    assert policy.num_ids < len(head)
+    with torch.no_grad():
+        head[policy.num_ids :] *= 30
+    sampler = VllmSampler(config, policy)
+    assert max(c.token_ids.max() for _, c in sample(sampler)) < policy.num_ids
+    assert worst_gap(sampler, policy) < EXACT
+
+
 def test_temperature_and_seeds(tmp_path):
     config, policy = make(tmp_path)
     sampler = VllmSampler(config, policy)

@@ -20,12 +20,17 @@ FUSE_BELOW_PARAMETERS = 100_000_000  # fused projections cost a copy of most wei
 
 
 class Decoder:
-    """Qwen2, Qwen3, Llama and SmolLM2 with full attention; anything else is refused by name."""
+    """Qwen2, Qwen3, Llama and SmolLM2 with full attention; anything else is refused by name.
 
-    def __init__(self, model: Any, max_tokens: int) -> None:
+    Args:
+        max_tokens: positions that are made ready.
+        num_ids: ids that may be sampled, 0..num_ids-1; the head's rows beyond are not read. None: all rows.
+    """
+
+    def __init__(self, model: Any, max_tokens: int, num_ids: int | None = None) -> None:
         config = model.config
         check_supported(config)
-        self.model = model
+        self.model, self.num_ids = model, num_ids
         weight = model.get_input_embeddings().weight
         self.device = weight.device
         self.shape = Shape(
@@ -57,7 +62,7 @@ class Decoder:
         self._layers = [Layer(layer, self._fuse) for layer in model.model.layers]
         self._embedding = model.get_input_embeddings().weight.detach()
         self._final_norm = model.model.norm.weight.detach()
-        self._head = model.get_output_embeddings().weight.detach()
+        self._head = model.get_output_embeddings().weight.detach()[: self.num_ids]
 
     def forward(self, rows: Rows, cache: KVCache) -> Tensor:
         """Hidden states after the final norm, [N, H]; keys and values go into the cache."""
@@ -74,7 +79,7 @@ class Decoder:
         return backend.norm(x, self._final_norm, update)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[N, V] float32."""
+        """[N, num_ids] float32."""
         return F.linear(hidden, self._head).float()
 
 

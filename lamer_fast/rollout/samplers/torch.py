@@ -19,7 +19,6 @@ from lamer_fast.rollout.samplers.decoder import Decoder
 from lamer_fast.rollout.samplers.protocol import Completion, Request, Sampling
 from lamer_fast.rollout.samplers.sampling import sample, uniforms
 
-MAX_STOP_IDS = 8
 FIRST_SLOTS = 8
 
 
@@ -32,6 +31,8 @@ class TorchSampler:
         cache_tokens: KV cache in tokens, rounded down to whole slots; 0 makes a slot for every trial.
         max_in_flight: the most rows of one pass.
         max_prefill_tokens: the most new prompt tokens of one pass.
+        num_ids: ids of the tokenizer. Rows of the head beyond it are padding, which is never sampled and has
+            no share in a log-probability. None: all rows are ids.
     """
 
     shares_weights = True
@@ -44,6 +45,7 @@ class TorchSampler:
         cache_tokens: int = 0,
         max_in_flight: int = 1024,
         max_prefill_tokens: int = 4096,
+        num_ids: int | None = None,
     ) -> None:
         if 0 < cache_tokens < max_sequence_tokens:
             raise ValueError(
@@ -54,7 +56,7 @@ class TorchSampler:
         self.policy_version = 0
         self.num_prefill_tokens = 0  # computed so far, for reports
         self.num_decode_tokens = 0
-        self._decoder = Decoder(model, max_sequence_tokens)
+        self._decoder = Decoder(model, max_sequence_tokens, num_ids)
         self._max_slots = cache_tokens // max_sequence_tokens if cache_tokens else None
         num_slots = FIRST_SLOTS if self._max_slots is None else min(FIRST_SLOTS, self._max_slots)
         self._cache = self._decoder.new_cache(num_slots)
@@ -75,8 +77,6 @@ class TorchSampler:
             raise ValueError(
                 f"prompt of {length} + max_tokens {request.max_tokens} exceed max_sequence_tokens {limit}"
             )
-        if len(request.stop_ids) > MAX_STOP_IDS:
-            raise ValueError(f"{len(request.stop_ids)} stop ids, at most {MAX_STOP_IDS}")
         self._waiting.append(request)
 
     def poll(self) -> list[Completion]:
@@ -266,7 +266,7 @@ class _SlotTable:
         self.limit = np.zeros(num_slots, np.int64)  # length at which the reply is cut
         self.seed = np.zeros(num_slots, np.uint64)
         self.sampling = np.zeros(num_slots, np.int64)  # index of the request's
-        self.stop_ids = np.full((num_slots, MAX_STOP_IDS), -1, np.int64)
+        self.stop_ids = np.full((num_slots, 2), -1, np.int64)
         self.stopped = np.zeros(num_slots, bool)
         self.finished = np.zeros(num_slots, bool)
 
@@ -291,6 +291,8 @@ class _SlotTable:
         self.limit[slot] = n + request.max_tokens
         self.seed[slot] = request.seed
         self.sampling[slot] = sampling
+        more = max(0, len(request.stop_ids) - self.stop_ids.shape[1])
+        self.stop_ids = np.pad(self.stop_ids, ((0, 0), (0, more)), constant_values=-1)
         self.stop_ids[slot] = -1
         self.stop_ids[slot, : len(request.stop_ids)] = request.stop_ids
         self.stopped[slot] = self.finished[slot] = False

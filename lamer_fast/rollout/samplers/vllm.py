@@ -75,8 +75,9 @@ class VllmSampler:
         self.in_flight: dict[int, Request] = {}
         self.prompt_tokens = 0  # of all requests so far
         self.cached_tokens = 0  # of those, found in the prefix cache
+        self.num_ids, self.vocabulary = policy.num_ids, vocabulary_names(policy.model)
         with preserved_process_state(), tempfile.TemporaryDirectory() as folder:
-            save_model_config(policy.model, folder)
+            save_model_config(policy.model, folder, policy.num_ids)
             self.llm = start_engine(folder, engine_options(rollout, dtype, self.memory, share))
         self.engine = self.llm.llm_engine
         self.load_weights(policy.named_weights(), version=0)
@@ -154,7 +155,8 @@ class VllmSampler:
         if self.sleeps and self.llm.llm_engine.is_sleeping():
             self.llm.wake_up(tags=["weights"])
         self.llm.start_weight_update()
-        self.llm.update_weights({"update_info": {"weights": named_tensors}})
+        rows = ((n, t[: self.num_ids] if n in self.vocabulary else t) for n, t in named_tensors)
+        self.llm.update_weights({"update_info": {"weights": rows}})
         self.llm.finish_weight_update(str(version))
         if self.sleeps:
             self.llm.wake_up(tags=["kv_cache"])
@@ -215,8 +217,15 @@ def check_version(version: str) -> None:
         raise ValueError(f"vLLM {version} is installed; this sampler knows {', '.join(VERSIONS)}")
 
 
-def save_model_config(model: Any, folder: str) -> None:
-    config = type(model.config).from_dict(model.config.to_dict())
+def vocabulary_names(model: Any) -> set[str]:
+    """Names of the weights with a row per id. vLLM gets the rows of the tokenizer's ids alone: a padded id
+    cannot be sampled, and has no share in a log-probability."""
+    both = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    return {name for name, weight in model.named_parameters() if any(weight is one for one in both)}
+
+
+def save_model_config(model: Any, folder: str, num_ids: int) -> None:
+    config = type(model.config).from_dict(model.config.to_dict() | {"vocab_size": num_ids})
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
 
