@@ -38,12 +38,12 @@ from lamer_fast.agent.agent import Agent
 from lamer_fast.config import (
     AlgoConfig,
     Config,
-    EnvConfig,
     LearnConfig,
     ModelConfig,
     RolloutConfig,
     TrainConfig,
 )
+from lamer_fast.envs.native.minesweeper import MinesweeperOptions
 from lamer_fast.envs.protocol import TurnOut
 
 
@@ -98,7 +98,7 @@ def workload_config(sampler: str, dtype: str, iterations: int, size: str = "tiny
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         yield Config(
-            env=EnvConfig(prompt="compact", style="compact"),
+            env=MinesweeperOptions(prompt="compact", style="compact"),
             model=ModelConfig(path=folder, dtype=dtype),
             rollout=RolloutConfig(
                 sampler=sampler, groups=PROMPTS, trials_per_group=TRIALS_PER_PROMPT, episodes=1,

@@ -118,9 +118,9 @@ SUPERVISED_LR = 3e-4  # success@3 on `valid` after 150 CPU seconds: 42.5 %, with
 
 def play(config: Any, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Won episodes of trials and of independent attempts, both [REPEATS, tasks, K], on the same boards."""
+    from lamer_fast.envs.registry import eval_seeds
     from lamer_fast.eval.success import play_boards
     from lamer_fast.learn.state import build_state
-    from lamer_fast.rollout.make_env import eval_seeds
 
     state = build_state(config)
     boards = eval_seeds(config.env, split, None)

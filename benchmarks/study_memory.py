@@ -60,9 +60,9 @@ def main() -> None:
     options = parser.parse_args()
 
     from lamer_fast import recipe
+    from lamer_fast.envs.registry import eval_seeds
     from lamer_fast.eval.success import play_boards
     from lamer_fast.learn.state import build_state, prepare_process
-    from lamer_fast.rollout.make_env import eval_seeds
 
     overrides = ["--eval.temperature", options.temperature]
     overrides += ["--model.path", options.model] if options.model else []

@@ -2,38 +2,12 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from lamer_fast.envs.options import EnvOptions
+from lamer_fast.envs.registry import default_options, option_classes
 from lamer_fast.schema import Range, check_ranges
 from lamer_kernels.switches import check_switches
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    name: Literal["minesweeper", "sokoban"] = "minesweeper"
-    """Which native game."""
-    height: Annotated[int, Range(3, 64)] = 6
-    """Rows of the board, walls included."""
-    width: Annotated[int, Range(3, 64)] = 6
-    """Columns of the board, walls included."""
-    num_mines: Annotated[int, Range(1, 256)] = 3
-    """Minesweeper: mines on the board."""
-    num_boxes: Annotated[int, Range(1, 4)] = 2
-    """Sokoban: boxes on the board."""
-    min_moves: Annotated[int, Range(1, 1000)] = 5
-    """Sokoban: shortest allowed optimal solution, in moves."""
-    max_moves: Annotated[int, Range(1, 1000)] = 21
-    """Sokoban: longest allowed optimal solution, in moves."""
-    moves_per_turn: Annotated[int, Range(1, 64)] = 3
-    """Sokoban: moves that one reply may hold."""
-    rewards: Literal["lamer", "sparse"] = "lamer"
-    """Reward set: the official shaped rewards, or 10 for success and 0 otherwise."""
-    style: Literal["numbered", "compact", "peers"] = "numbered"
-    """How a board is written."""
-    prompt: Literal["full", "compact"] = "full"
-    """Length of the task description and of the reflection request."""
-    show_actions: bool = False
-    """List in every prompt what can be done now, where the environment knows it."""
 
 
 @dataclass(frozen=True)
@@ -224,13 +198,16 @@ class TrainConfig:
 class Config:
     name: str = "run"
     """Run name: the folder runs/NAME."""
-    env: EnvConfig = field(default_factory=EnvConfig)
+    env: EnvOptions = field(default_factory=lambda: default_options("minesweeper"))
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     algo: AlgoConfig = field(default_factory=AlgoConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    VARIANTS: ClassVar = {"env": option_classes}
+    """Section -> the dataclasses by name that may stand in it beside the one above."""
 
     def evaluation(self) -> "Config":
         """What an evaluation plays: its own episodes and memory, where `eval` gives them, in the rollout."""
@@ -253,6 +230,7 @@ class Config:
                 f"name = {self.name!r}, must be letters, digits, '.', '_', '-' (a folder name, no path)"
             )
         check_ranges(self)
+        self.env.validate()
         try:
             self.evaluation()._validate_rollout()
         except ValueError as error:
@@ -276,8 +254,6 @@ class Config:
                 _contradict(
                     self, "rollout.reflect", "rollout.memory", "reflections are written iff they are shown"
                 )
-        if self.env.min_moves > self.env.max_moves:
-            _contradict(self, "env.min_moves", "env.max_moves", "no board lies between them")
         for key in ("rollout.max_reply_tokens", "rollout.max_reflection_tokens"):
             if _get(self, key) >= r.max_sequence_tokens:  # type: ignore[operator]
                 _contradict(self, key, "rollout.max_sequence_tokens", "no room is left for the prompt")

@@ -14,11 +14,11 @@ from lamer_fast.agent.agent import Agent, Ask
 from lamer_fast.agent.memory import Memory
 from lamer_fast.config import Config
 from lamer_fast.envs.contract import AllLostError
+from lamer_fast.envs.registry import check_at_start, make_env
 from lamer_fast.learn.policy import compute_dtype, read_model
 from lamer_fast.learn.state import TrainState, pick_device
 from lamer_fast.model_path import path_notes
 from lamer_fast.rollout.guard import EnvGuard
-from lamer_fast.rollout.make_env import check_at_start, make_env
 from lamer_fast.rollout.samplers.vllm_memory import GIB, engine_memory, kv_bytes_per_token
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
+from lamer_fast.envs.registry import eval_seeds, make_env
 from lamer_fast.eval.command import UNUSED, resolve_target
-from lamer_fast.rollout.make_env import eval_seeds, make_env
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
 from lamer_fast.schema import Range
 from lamer_fast.text import printable

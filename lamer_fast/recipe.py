@@ -15,9 +15,16 @@ from typing import Any, TypeVar
 
 from lamer_fast import __version__
 from lamer_fast.config import Config
+from lamer_fast.envs.registry import renamed
 from lamer_fast.schema import settings_of, to_flat
 
 Settings = TypeVar("Settings")
+
+NAME = "env.name"
+# until 0.1 every run had the options of both games; a run of one has never looked at those of the other
+OF_BOTH_GAMES = frozenset(
+    f"env.{n}" for n in ("num_mines", "num_boxes", "min_moves", "max_moves", "moves_per_turn")
+)
 
 RECIPES = Path(__file__).parent / "recipes"
 BY_TEMPERATURE = "training samples by temperature alone, since a cut distribution makes its ratios wrong"
@@ -107,13 +114,26 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def apply(config: Settings, values: Mapping[str, Any]) -> Settings:
-    """`config` with `values` (dotted key -> typed value or string) put in; not validated."""
-    settings = settings_of(type(config))
+    """`config` with `values` (dotted key -> typed value or string) put in; not validated.
+
+    `env.name` comes first: it decides which options `env.*` are.
+    """
+    if isinstance(config, Config) and NAME in values:
+        config = replace(config, env=renamed(config.env, settings_of(config)[NAME].convert(values[NAME])))
+    settings = settings_of(config)
     for key, value in values.items():
         if key not in settings:
-            raise ValueError(moved(key) or f"unknown key {key!r}{nearest(key, settings)}")
+            raise _unknown(key, settings, config)
         config = _put(config, key.split("."), settings[key].convert(value))
     return config
+
+
+def _unknown(key: str, settings: Mapping[str, Any], config: Any) -> ValueError:
+    of_env = ""
+    if key.startswith("env.") and isinstance(config, Config):
+        own = ", ".join(k.removeprefix("env.") for k in settings if k.startswith("env."))
+        of_env = f"; {config.env.name} has: {own}"
+    return ValueError(moved(key) or f"unknown key {key!r}{nearest(key, settings)}{of_env}")
 
 
 def to_json(config: Config) -> str:
@@ -136,7 +156,9 @@ def read_config(path: Path) -> Config:
     values.pop("version", None)
     values = {k: v for k, v in values.items() if k not in MOVED or v != MOVED[k][2]}
     try:
-        return apply(Config(), values)
+        config = apply(Config(), {NAME: values.get(NAME, Config().env.name)})
+        known = settings_of(config)
+        return apply(config, {k: v for k, v in values.items() if k in known or k not in OF_BOTH_GAMES})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -6,7 +6,8 @@ given and a `Range` where it is a number:
     lr: Annotated[float, Range(0, 1)] = 1e-6
     \"\"\"Peak learning rate.\"\"\"
 
-A field that is a dataclass itself is a section; the settings in it have dotted keys.
+A field that is a dataclass itself is a section; the settings in it have dotted keys. An instance may hold
+another dataclass there than its class names (an environment's own options): what stands there counts.
 """
 
 import ast
@@ -80,33 +81,48 @@ class Setting:
             raise ValueError(f"{self.key} = {value}, must be {self.range}")
 
 
+def settings_of(config: Any) -> dict[str, Setting]:
+    """Dotted key -> setting, in the order of the fields, of a dataclass or of an instance of one."""
+    if isinstance(config, type):
+        return _settings_of(config)
+    found: dict[str, Setting] = {}
+    own = _settings_of(type(config))  # type: ignore[arg-type]  # mypy doubts that a class can be hashed
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            found |= _prefixed(field.name, settings_of(value))
+        else:
+            found[field.name] = own[field.name]
+    return found
+
+
 @cache
-def settings_of(cls: type) -> dict[str, Setting]:
-    """Dotted key -> setting, in the order of the fields."""
+def _settings_of(cls: type[Any]) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     hints = get_type_hints(cls, include_extras=True)
     for field in fields(cls):
         annotation = hints[field.name]
         if is_dataclass(annotation):
             assert isinstance(annotation, type)
-            found |= {
-                f"{field.name}.{key}": replace(inner, key=f"{field.name}.{key}")
-                for key, inner in settings_of(annotation).items()
-            }
+            found |= _prefixed(field.name, _settings_of(annotation))
         else:
             default = None if field.default is MISSING else field.default
             found[field.name] = _setting(field.name, annotation, default)
     return found
 
 
+def _prefixed(section: str, settings: dict[str, Setting]) -> dict[str, Setting]:
+    return {f"{section}.{key}": replace(s, key=f"{section}.{key}") for key, s in settings.items()}
+
+
 def to_flat(config: Any) -> dict[str, Any]:
     """Dotted key -> value; `recipe.apply(Config(), to_flat(config)) == config`."""
-    return {key: _get(config, key) for key in settings_of(type(config))}
+    return {key: _get(config, key) for key in settings_of(config)}
 
 
 def check_ranges(config: Any) -> None:
     """Raises ValueError naming the first value that its field does not allow."""
-    for key, setting in settings_of(type(config)).items():
+    for key, setting in settings_of(config).items():
         setting.check(_get(config, key))
 
 
@@ -114,7 +130,10 @@ def docs_of(cls: type) -> dict[str, str]:
     """Dotted key -> the text under its field, from the source."""
     found: dict[str, str] = {}
     hints = get_type_hints(cls)
-    for name, doc in _field_docs(cls):
+    bases = [base for base in reversed(cls.__mro__) if is_dataclass(base)]
+    for name, doc in (named for base in bases for named in _field_docs(base)):
+        if name not in {field.name for field in fields(cls)}:
+            continue  # of the class, not of its instances
         if is_dataclass(hints[name]):
             inner = hints[name]
             assert isinstance(inner, type)
@@ -125,6 +144,7 @@ def docs_of(cls: type) -> dict[str, str]:
 
 
 def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
+    """Of the fields that the class itself names."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)
     for statement, below in zip(definition.body, [*definition.body[1:], None], strict=True):

@@ -55,7 +55,7 @@ class Command:
             if not word.startswith("-"):
                 targets.append(word)
                 continue
-            if not flag.startswith("--") or key not in own | known:
+            if not flag.startswith("--") or (key not in own | known and not self._is_variant(key)):
                 raise self._unknown(flag, key)
             if key in own and own[key].kind is bool:
                 value = value if equals else "true"
@@ -63,8 +63,9 @@ class Command:
                 if not rest or rest[0].startswith("--"):
                     raise ValueError(f"{flag} has no value")
                 value = rest.pop(0)
-            if key in known:
-                known[key].convert(value)
+            if key not in own:
+                if key in known:
+                    known[key].convert(value)
                 overrides.append(f"--{key}={value}")
             else:
                 setting = replace(own[key], key=flag)
@@ -79,12 +80,29 @@ class Command:
         lines += ["", f"  {target.name}", *_fill(target.doc, 6), *(["", "flags"] if docs else [])]
         for key, setting in settings_of(self.options).items():
             lines += _entry(setting, docs[key], switch=setting.kind is bool)
-        docs, section = docs_of(self.settings) if self.settings else {}, None
+        docs, sections = docs_of(self.settings) if self.settings else {}, {}
         for key, setting in self._known().items():
-            if section != (section := key.rpartition(".")[0]):
-                lines += ["", f"settings: {section}" if section else "settings"]
-            lines += _entry(setting, docs[key])
+            sections.setdefault(key.rpartition(".")[0], []).extend(_entry(setting, docs[key]))
+        for section, entries in sections.items():
+            lines += ["", f"settings: {section}" if section else "settings", *entries]
+            for name, cls in self._variants(section).items():
+                lines += [
+                    "",
+                    f"settings: {section}, of {name}",
+                    *_entries_beyond(self.settings, section, cls),
+                ]
         return "\n".join(lines)
+
+    def _variants(self, section: str) -> Mapping[str, type]:
+        """What may stand in a section in the place of its dataclass; which, only the recipe says."""
+        variants: Mapping[str, Any] = getattr(self.settings, "VARIANTS", {})
+        used = section in variants and section not in self.unused
+        return variants[section]() if used else {}
+
+    def _is_variant(self, key: str) -> bool:
+        """A setting of such a section, for `recipe.resolve` to judge."""
+        section, dot, name = key.partition(".")
+        return bool(dot and name and self._variants(section))
 
     def _known(self) -> dict[str, Setting]:
         """The settings that are flags of this command."""
@@ -113,6 +131,18 @@ class Command:
         if not targets and self.target.default is None:
             raise ValueError(f"{self.target.name} is missing: {self.target.doc}")
         return targets[0] if targets else str(self.target.default)
+
+
+def _entries_beyond(settings: Any, section: str, cls: type) -> list[str]:
+    """Of the settings that a dataclass adds to those of the section."""
+    common, docs = settings_of(settings), docs_of(cls)
+    own = {f"{section}.{key}": setting for key, setting in settings_of(cls).items()}
+    return [
+        line
+        for key, setting in own.items()
+        if key not in common
+        for line in _entry(replace(setting, key=key), docs[setting.key])
+    ]
 
 
 def _entry(setting: Setting, doc: str, *, switch: bool = False) -> list[str]:

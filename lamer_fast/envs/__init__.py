@@ -1,12 +1,34 @@
 """Batched text environments: native Sokoban and Minesweeper, and the protocol that others follow."""
 
-from lamer_fast.envs.batch import Batch, StepOut, distinct_seeds, iterate_tasks, make, num_tasks
-from lamer_fast.envs.check import check_env
-from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
-from lamer_fast.envs.text_env import NativeTextEnv, text_env
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lamer_fast.envs.batch import Batch, StepOut, distinct_seeds, iterate_tasks, make, num_tasks
+    from lamer_fast.envs.check import check_env
+    from lamer_fast.envs.native.text_env import NativeTextEnv, text_env
+    from lamer_fast.envs.options import EnvOptions
+    from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
+
+# name -> module; imported when asked for, so that options can be read where the native module is missing
+_EXPORTS = {
+    "Batch": "batch",
+    "EnvOptions": "options",
+    "NativeTextEnv": "native.text_env",
+    "StepOut": "batch",
+    "TextBatchEnv": "protocol",
+    "TurnOut": "protocol",
+    "check_env": "check",
+    "distinct_seeds": "batch",
+    "iterate_tasks": "batch",
+    "make": "batch",
+    "num_tasks": "batch",
+    "text_env": "native.text_env",
+}
 
 __all__ = [
     "Batch",
+    "EnvOptions",
     "NativeTextEnv",
     "StepOut",
     "TextBatchEnv",
@@ -18,3 +40,13 @@ __all__ = [
     "num_tasks",
     "text_env",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

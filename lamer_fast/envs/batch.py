@@ -7,14 +7,14 @@ two values that disagree. What they share is documented at `Batch`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 try:
-    from lamer_fast import _C
+    from lamer_fast import _C as _C  # the games take it from here, with the word of what to do
 except ImportError as error:
     raise ImportError(
         "the native module lamer_fast._C is missing: install the package, or run `make`"
@@ -27,30 +27,11 @@ else:
 
 Style = Literal["compact", "numbered", "peers"]
 STYLES = ("compact", "numbered", "peers")
-_COMMON: dict[str, type | tuple[type, ...]] = {
-    "rewards": (str, dict),
-    "turn_reward": str,
-    "stop_at_done": bool,
-    "autoreset": str,
-    "height": int,
-    "width": int,
-}
-# game -> option -> type; the defaults are the native ones
-OPTIONS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "sokoban": _COMMON
-    | dict.fromkeys(("num_boxes", "min_moves", "max_moves"), int)
-    | {"track_dead": bool, "end_on_dead": bool, "levels": (list, type(None))},
-    "minesweeper": _COMMON | {"num_mines": int, "first_click": str, "no_guess": bool, "max_tries": int},
-}
-
-
 _ARGUMENTS: dict[str, type | tuple[type, ...]] = {
     "num_envs": int,
     "num_threads": (int, type(None)),
     "split": (str, type(None)),
 }
-# what decides how Sokoban boards are generated
-GENERATED = {"height", "width", "num_boxes", "min_moves", "max_moves"}
 
 
 class StepOut(NamedTuple):
@@ -140,20 +121,6 @@ class Batch(NativeBatch):
         return super().texts(env_idx, style or self.style)
 
 
-class SokobanBatch(Batch, _C.SokobanBatch):
-    name = "sokoban"
-
-
-class MinesweeperBatch(Batch, _C.MinesweeperBatch):
-    name = "minesweeper"
-
-
-class MinesweeperLargeBatch(Batch, _C.MinesweeperLargeBatch):
-    """Boards above 8x8 cells."""
-
-    name = "minesweeper"
-
-
 def make(
     name: str,
     num_envs: int,
@@ -184,27 +151,34 @@ def make(
     Raises:
         ValueError, TypeError: an unknown word, or values that do not go together; names both.
     """
-    if name not in OPTIONS:
-        raise ValueError(f"name must be one of {tuple(OPTIONS)}, got {name!r}")
-    _check_options(name, {"num_envs": num_envs, "num_threads": num_threads, "split": split, **config})
+    game = native_game(name)
+    given = {"num_envs": num_envs, "num_threads": num_threads, "split": split, **config}
+    _check_options(name, given, _ARGUMENTS | dict(game.batch_options))
     if style not in STYLES:
         raise ValueError(f"style must be one of {STYLES}, got {style!r}")
     if num_threads is None:
         num_threads = _num_processors()
-    kind: type[Any] = SokobanBatch
-    if name == "minesweeper":
-        large = max(config.get("height", 6), config.get("width", 6)) > 8
-        kind = MinesweeperLargeBatch if large else MinesweeperBatch
+    kind: Any = game.batch_class(config)
     batch: Batch = kind(num_envs, num_threads=num_threads, split=split, **config)
     batch.style = style
     return batch
 
 
-def _check_options(name: str, given: dict[str, Any]) -> None:
+def native_game(name: str) -> Any:
+    """The `native.game.NativeGame` of that name."""
+    from lamer_fast.envs.registry import GAMES, entry
+
+    if name not in GAMES:
+        raise ValueError(f"name must be one of {tuple(GAMES)}, got {name!r}")
+    return entry(name)
+
+
+def _check_options(name: str, given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     for option, value in given.items():
-        wanted = _ARGUMENTS.get(option) or OPTIONS[name].get(option)
+        wanted = options.get(option)
         if wanted is None:
-            raise TypeError(f"{name} has no option {option!r}; its options are {', '.join(OPTIONS[name])}")
+            known = ", ".join(o for o in options if o not in _ARGUMENTS)
+            raise TypeError(f"{name} has no option {option!r}; its options are {known}")
         if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
             names = " or ".join(
                 kind.__name__ for kind in (wanted if isinstance(wanted, tuple) else (wanted,))
@@ -212,11 +186,6 @@ def _check_options(name: str, given: dict[str, Any]) -> None:
             raise TypeError(f"{option} must be {names}, got {value!r}")
         if isinstance(value, int) and not -(2**31) <= value < 2**31:
             raise ValueError(f"{option} must fit into 32 bits, got {value}")
-    for option in GENERATED & given.keys():
-        if given.get("levels") is not None:
-            raise ValueError(
-                f"{option}={given[option]!r} has no effect on given levels: leave one of them out"
-            )
 
 
 def _num_processors() -> int:

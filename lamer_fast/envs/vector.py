@@ -19,6 +19,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from lamer_fast.envs.batch import make
+from lamer_fast.envs.registry import GAMES
 
 AUTORESET = {
     "next": AutoresetMode.NEXT_STEP,
@@ -31,7 +32,7 @@ class GridVectorEnv(VectorEnv):  # type: ignore[misc]
     """E boards of one game; actions are those of `Batch.step`, without -1.
 
     Args:
-        name: "sokoban" or "minesweeper".
+        name: of a game.
         num_envs: E.
         autoreset: "next" (gymnasium's default), "same" (the last grid of a finished board is in
             `infos["final_obs"]`), "none" (the caller resets by `options={"reset_mask": ...}`).
@@ -150,7 +151,7 @@ class GridVectorEnv(VectorEnv):  # type: ignore[misc]
         return np.ascontiguousarray(rows.reshape(self.num_envs, height, width + 1)[:, :, :width])
 
 
-for _game in ("sokoban", "minesweeper"):
+for _game in GAMES:
     gymnasium.register(
         id=f"lamer_fast/{_game.capitalize()}-v0",
         vector_entry_point="lamer_fast.envs.vector:GridVectorEnv",

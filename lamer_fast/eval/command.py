@@ -106,10 +106,10 @@ def evaluate_policy(
     config: Config, *, split: str, tasks: int | None, seed: int = 0, state: Any = None
 ) -> Evaluation:
     """Builds model and sampler (or takes those of `state`) and plays; says how far it is."""
+    from lamer_fast.envs.registry import eval_seeds
     from lamer_fast.eval.success import evaluate
     from lamer_fast.learn.state import build_state, prepare_process
     from lamer_fast.plan import say_notes
-    from lamer_fast.rollout.make_env import eval_seeds
 
     tasks = tasks or min(MAX_TASKS, len(eval_seeds(config.env, split, None, at_most=MAX_TASKS)))
     if state is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lamer_fast.cli.flags import Command, Target
+from lamer_fast.envs.registry import summary as env_summary
 from lamer_fast.files import replace_file
 from lamer_fast.text import printable
 
@@ -55,10 +56,8 @@ def read_run(run: Path) -> dict[str, Any]:
             turn["reply"] = printable(turn["reply"], MAX_TEXT)
     evaluations = [json.loads(f.read_text()) for f in sorted((run / "eval").glob("*.json"))]
     evaluations.sort(key=lambda e: e.get("iteration", 0))
-    minesweeper = config["env.name"] == "minesweeper"
-    difficulty = f"{config['env.num_mines']} mines" if minesweeper else f"{config['env.num_boxes']} boxes"
     summary = (
-        f"{config['env.name']} {config['env.height']}x{config['env.width']}, {difficulty}; trials of up to "
+        f"{env_summary(config)}; trials of up to "
         f"{config['rollout.episodes']} episodes of {config['rollout.max_turns']} turns; "
         f"{config['rollout.groups']} groups of {config['rollout.trials_per_group']} trials; "
         f"{config['algo.estimator']}, gamma_traj {config['algo.gamma_traj']}; {len(metrics)} iterations"

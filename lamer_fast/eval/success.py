@@ -88,7 +88,7 @@ def evaluate(
     environment, the rollout, and in `eval` how tokens are drawn. `progress` is called with (trials and
     attempts finished, all of them).
     """
-    from lamer_fast.rollout.make_env import eval_seeds
+    from lamer_fast.envs.registry import eval_seeds
 
     config = config.evaluation()
     boards = eval_seeds(config.env, split, tasks)
@@ -128,9 +128,9 @@ def play_boards(
     """
     from lamer_fast.agent.agent import Agent
     from lamer_fast.envs.contract import AllLostError
+    from lamer_fast.envs.registry import make_env
     from lamer_fast.rollout.boards import Boards
     from lamer_fast.rollout.collect import collect_trials
-    from lamer_fast.rollout.make_env import make_env
 
     sampling = eval_sampling(config.eval)
     size = config.rollout.groups * config.rollout.trials_per_group

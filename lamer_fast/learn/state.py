@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
+from lamer_fast.envs.registry import check_at_start, make_env
 from lamer_fast.files import writing
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.policy import Policy, load_policy, read_model
-from lamer_fast.rollout.make_env import check_at_start, make_env
 from lamer_fast.rollout.samplers.protocol import Sampler
 from lamer_fast.roofline import Limits
 

@@ -91,7 +91,7 @@ def check_same_config(path: Path, config: Config) -> None:
         raise ValueError(f"{error}; take another --name or --overwrite") from None
     cosine = config.learn.schedule == "cosine"
     for key, value in to_flat(config).items():
-        before = saved[key]
+        before = saved.get(key)  # None: an option of another environment
         if before == value or (key in FREE_KEYS and not (key == "train.iterations" and cosine)):
             continue
         why = ""

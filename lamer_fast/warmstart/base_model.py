@@ -6,12 +6,12 @@ import torch
 import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from lamer_fast.config import EnvConfig
+from lamer_fast.envs.options import EnvOptions
 from lamer_fast.warmstart.settings import WarmstartSettings
 from lamer_fast.warmstart.tokenizer import make_tokenizer
 
 
-def make_base_model(settings: WarmstartSettings, env: EnvConfig, max_tokens: int) -> tuple[Any, Any]:
+def make_base_model(settings: WarmstartSettings, env: EnvOptions, max_tokens: int) -> tuple[Any, Any]:
     """(Qwen3ForCausalLM in float32, tokenizer). Positions are rotary, up to `max_tokens`."""
     tokenizer = make_tokenizer(env)
     config = Qwen3Config(

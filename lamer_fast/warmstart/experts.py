@@ -4,7 +4,6 @@ An expert has a level of noise and, or not, a memory. It knows what the texts do
 probabilities, optimal Sokoban moves); what it writes after a failed episode is what happened in that episode.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,112 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lamer_fast.agent.agent import Agent
+from lamer_fast.envs.expert import Expert
 from lamer_fast.rollout.samplers.protocol import Completion, Request
-
-KNOWN_MINE, KNOWN_SAFE = 2.0, -1.0  # beyond any probability
-
-
-class Expert(ABC):
-    """One player per trial; `trials` are board indices of `env`.
-
-    Args:
-        noise: levels; a player draws one, and takes a random legal action with this probability.
-        memory: share of the players that use what earlier episodes of their trial revealed.
-    """
-
-    def __init__(
-        self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
-    ) -> None:
-        self.env = env
-        self.rng = rng
-        self.noise = rng.choice(np.array(noise), num_trials)
-        self.remembers = rng.random(num_trials) < memory
-
-    @abstractmethod
-    def play(self, trials: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float64] | None]:
-        """A reply to the board of each trial, and the distribution over single actions it was drawn from.
-
-        The distribution is [B, num_actions], or None of an expert whose replies are several actions.
-        """
-
-    @abstractmethod
-    def reflect(self, trials: NDArray[np.int64]) -> list[str]:
-        """What happened in the episode that each trial has just failed."""
-
-
-class MinesweeperExpert(Expert):
-    """Opens a cell of the lowest exact mine probability, any of the equal ones.
-
-    With a memory it opens what earlier episodes proved free first and what they proved mined never.
-    """
-
-    def __init__(
-        self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
-    ) -> None:
-        super().__init__(env, noise, memory, num_trials, rng)
-        shape = (num_trials, env.batch.num_actions)
-        self.mined = np.zeros(shape, bool)
-        self.free = np.zeros(shape, bool)
-
-    def play(self, trials: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float64] | None]:
-        batch = self.env.batch
-        closed = batch.legal_actions(trials)
-        self.free[trials] |= ~closed
-        memory = self.remembers[trials, None]
-        danger, _ = batch.mine_probabilities(trials)
-        danger = np.where(memory & self.free[trials], KNOWN_SAFE, danger)
-        danger = np.where(memory & self.mined[trials], KNOWN_MINE, danger)
-        danger = np.where(closed, danger, np.inf)
-        best = danger <= danger.min(axis=1, keepdims=True) + 1e-9
-        loose = closed & ~(memory & self.mined[trials])
-        noise = self.noise[trials, None]
-        chances = (1 - noise) * _uniform(best) + noise * _uniform(loose)
-        actions = (chances.cumsum(axis=1) <= self.rng.random((len(trials), 1))).sum(axis=1)
-        actions = np.minimum(actions, chances.shape[1] - 1 - chances[:, ::-1].astype(bool).argmax(axis=1))
-        return [self.env.reply([action]) for action in actions.tolist()], chances
-
-    def reflect(self, trials: NDArray[np.int64]) -> list[str]:
-        width = self.env.batch.width
-        notes = []
-        for trial, board in zip(trials.tolist(), self.env.batch.texts(trials, style="compact"), strict=True):
-            hit = board.replace("\n", "").find("*")
-            if hit >= 0:
-                self.mined[trial, hit] = True
-                self.free[trial, hit] = False
-            cells = [divmod(cell, width) for cell in np.flatnonzero(self.mined[trial]).tolist()]
-            notes.append(f"mine {' '.join(f'({r + 1}, {c + 1})' for r, c in cells)}" if cells else "no mine")
-        return notes
-
-
-def _uniform(choices: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.asarray(choices / choices.sum(axis=1, keepdims=True))
-
-
-class SokobanExpert(Expert):
-    """Optimal moves with noise. It has no use for a memory; its note is the last reply of the episode."""
-
-    def __init__(
-        self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
-    ) -> None:
-        super().__init__(env, noise, memory, num_trials, rng)
-        self.last = [""] * num_trials
-
-    def play(self, trials: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float64] | None]:
-        seeds = self.rng.integers(0, 2**63, len(trials), dtype=np.uint64)
-        replies: list[str] = self.env.expert_replies(trials, self.noise[trials], seeds)
-        for trial, reply in zip(trials.tolist(), replies, strict=True):
-            self.last[trial] = reply.removeprefix("<action>").removesuffix("</action>")
-        return replies, None
-
-    def reflect(self, trials: NDArray[np.int64]) -> list[str]:
-        dead = self.env.batch.flags(trials)[2]
-        return [
-            f"{'stuck' if is_dead else 'too slow'}: {self.last[trial]}"
-            for trial, is_dead in zip(trials.tolist(), dead, strict=True)
-        ]
-
-
-EXPERTS = {"minesweeper": MinesweeperExpert, "sokoban": SokobanExpert}
 
 
 class ExpertSampler:

@@ -15,6 +15,7 @@ from lamer_fast import recipe
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
+from lamer_fast.envs.registry import entry, eval_seeds, make_env
 from lamer_fast.eval.success import play_boards, success_within
 from lamer_fast.files import replace_files, writing
 from lamer_fast.learn.optimizer import Optimizer
@@ -22,10 +23,9 @@ from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_mod
 from lamer_fast.learn.state import TrainState, make_sampler, pick_device
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
-from lamer_fast.rollout.make_env import eval_seeds, make_env
 from lamer_fast.warmstart.base_model import make_base_model
 from lamer_fast.warmstart.expert_batch import ExpertBatch, pack_experts
-from lamer_fast.warmstart.experts import EXPERTS, ExpertSampler
+from lamer_fast.warmstart.experts import ExpertSampler
 from lamer_fast.warmstart.settings import WarmstartSettings
 from lamer_kernels import register_attention
 
@@ -138,8 +138,7 @@ def _play_experts(
     settings: WarmstartSettings, state: TrainState, env: Any, boards: Boards, rng: np.random.Generator
 ) -> list[ExpertBatch]:
     config, tokenizer = state.config, state.policy.tokenizer
-    game = EXPERTS[config.env.name]
-    expert = game(env, settings.noise_levels, settings.memory, len(boards), rng)
+    expert = entry(config.env.name).expert(env, settings.noise_levels, settings.memory, len(boards), rng)
     sampler = ExpertSampler(expert, state.agent, tokenizer, len(boards))
     trials = collect_trials(sampler, env, state.agent, boards, config.rollout, seed=0)
     max_tokens = config.learn.max_microbatch_tokens

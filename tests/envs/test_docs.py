@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lamer_fast.envs import make, num_tasks
-from lamer_fast.envs.batch import OPTIONS
+from lamer_fast.envs.registry import GAMES, entry
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "environments.md").read_text()
@@ -20,9 +20,9 @@ def test_the_example_runs(capsys):
     assert capsys.readouterr().out.strip().endswith("1.0")
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", GAMES)
 def test_every_option_and_call_is_on_the_page(name):
-    for option in OPTIONS[name]:
+    for option in entry(name).batch_options:
         assert f"`{option}`" in PAGE
     batch = make(name, 1)
     calls = [call for call in dir(batch) if not call.startswith("_") and callable(getattr(batch, call))]

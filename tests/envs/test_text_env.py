@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lamer_fast.envs import make, text_env
-from lamer_fast.envs.task_prompts import SOKOBAN_SYMBOLS, sokoban_prompt
+from lamer_fast.envs.native import sokoban
 
 U64 = np.uint64
 CORRIDOR = "########\n#@ $ .*#\n########"
@@ -57,7 +57,7 @@ def test_a_turn_of_minesweeper():
     assert out.rewards[1] == out.rewards[2] == -1.0
 
 
-@pytest.mark.parametrize("style", SOKOBAN_SYMBOLS)
+@pytest.mark.parametrize("style", sokoban.SYMBOLS)
 def test_the_legend_names_every_symbol(style):
     env = text_env("sokoban", 200, style=style)
     boards = np.arange(200)
@@ -66,9 +66,9 @@ def test_the_legend_names_every_symbol(style):
     for _ in range(15):
         env.step(env.expert_replies(boards, 0.3, seeds(200)), boards)
         seen |= set("".join(env.observe(boards)))
-    assert seen - set("0123456789: \n") == set(SOKOBAN_SYMBOLS[style])
+    assert seen - set("0123456789: \n") == set(sokoban.SYMBOLS[style])
     lines = env.task_prompt().split("\n")
-    for symbol in SOKOBAN_SYMBOLS[style]:
+    for symbol in sokoban.SYMBOLS[style]:
         assert sum(line.startswith(symbol + " ") for line in lines) == 1
 
 
@@ -79,7 +79,7 @@ def test_the_example_reply_of_the_prompt_parses(name):
         text = env.task_prompt()
         assert env.batch.parse([text])[2][0] or (name == "minesweeper" and prompt == "compact")
     assert len(text_env(name, 1, prompt="compact").task_prompt()) < 90
-    assert "at most 5" in sokoban_prompt("full", "compact", 5)
+    assert "at most 5" in sokoban.task_prompt("full", "compact", 5)
 
 
 @pytest.mark.parametrize(("name", "turns"), [("sokoban", 21), ("minesweeper", 33)])

@@ -73,7 +73,7 @@ def test_play_it_yourself(monkeypatch, capsys):
     """Moves of the expert, typed in; its first episode may end on a guess."""
     import numpy as np
 
-    from lamer_fast.rollout import make_env as environments
+    from lamer_fast.envs import registry as environments
 
     made = []
 

@@ -3,12 +3,11 @@
 import pytest
 
 from lamer_fast import recipe
-from lamer_fast.envs import num_tasks
+from lamer_fast.envs.registry import entry, eval_seeds
 from lamer_fast.eval.success import play_boards, success_within
 from lamer_fast.learn.state import build_state
 from lamer_fast.model_path import SHIPPED
 from lamer_fast.plan import check_prompts
-from lamer_fast.rollout.make_env import eval_seeds, game_settings
 
 pytestmark = pytest.mark.long
 FOLDER = SHIPPED["minesweeper-tiny-base"]
@@ -20,8 +19,8 @@ def test_model_is_small_and_its_head_is_tied():
 
 def test_demo_has_enough_test_tasks():
     config = recipe.resolve("minesweeper-tiny")
-    count, exact = num_tasks("minesweeper", "test", **game_settings(config.env))
-    assert exact and count >= 300
+    count = entry(config.env.name).num_tasks(config.env, "test")
+    assert count is not None and count >= 300
 
 
 def test_longest_trial_fits():

@@ -9,6 +9,8 @@ import pytest
 import lamer_fast
 from lamer_fast import cli
 from lamer_fast.cli.train import COMMAND, run
+from lamer_fast.config import Config
+from lamer_fast.envs.registry import option_classes
 from lamer_fast.schema import docs_of, settings_of
 
 MODULES = {name: import_module(module) for name, (module, _) in cli.COMMANDS.items()}
@@ -42,6 +44,10 @@ def test_help_has_every_flag_with_its_doc(name, capsys):
             if not {key, key.partition(".")[0]} & command.unused.keys():
                 assert f"  --{key.replace('_', '-')}" in out
                 assert doc and " ".join(doc.split()) in words
+    if command.settings is Config:
+        for game, options in option_classes().items():
+            assert f"settings: env, of {game}" in out
+            assert all(f"  --env.{key.replace('_', '-')}" in out for key in settings_of(options))
 
 
 def test_help_says_type_range_and_default():

@@ -9,6 +9,7 @@ import pytest
 import lamer_fast
 from lamer_fast import recipe
 from lamer_fast.config import Config
+from lamer_fast.envs.registry import default_options, option_classes
 from lamer_fast.schema import docs_of, settings_of
 from lamer_fast.warmstart.settings import WarmstartSettings
 
@@ -57,7 +58,15 @@ def resolve(*overrides: str) -> Config:
             ["learn.offload_optimizer", "train.device"],
         ),
         (["--rollout.sleep-during-updates=true"], ["rollout.sleep_during_updates", "rollout.sampler"]),
-        (["--env.min-moves", "30"], ["env.min_moves = 30", "env.max_moves = 21"]),
+        (
+            ["--env.name", "sokoban", "--env.min-moves", "30"],
+            ["env.min_moves = 30", "env.max_moves = 21"],
+        ),
+        (["--env.name=sokoban", "--env.end-on-dead=true"], ["env.end_on_dead", "env.track_dead = False"]),
+        (["--env.name=sokoban", "--env.levels=x", "--env.num-boxes=3"], ["env.num_boxes = 3", "env.levels"]),
+        (["--env.no-guess=true", "--env.first-click=agent"], ["env.no_guess", "env.first_click = 'agent'"]),
+        (["--env.height=2", "--env.width=2"], ["env.num_mines = 3", "room for 2"]),
+        (["--env.name", "chess"], ["env.name = 'chess'", "minesweeper, sokoban"]),
         (["--algo.gamma-traj", "1.5"], ["algo.gamma_traj = 1.5"]),
         (["--learn.lr", "nan"], ["learn.lr = nan"]),
         (["--name", "../elsewhere"], ["'../elsewhere'"]),
@@ -80,7 +89,7 @@ def test_defaults_are_valid_and_few():
 def test_shipped_recipes_resolve_and_hold_only_differences(name):
     config = recipe.resolve(name)
     assert config.name == name
-    defaults = recipe.to_flat(Config())
+    defaults = recipe.to_flat(Config(env=default_options(config.env.name)))
     same = {k: v for k, v in recipe.read_toml(recipe.recipe_file(name)).items() if defaults[k] == v}
     said_for_the_reader = {"env.name", "rollout.groups", "rollout.trials_per_group", "rollout.episodes"}
     said_for_the_reader |= {
@@ -175,20 +184,25 @@ def test_bad_overrides(overrides, message):
     assert message in str(error.value)
 
 
-ALL = [(cls, key) for cls in (Config, WarmstartSettings) for key in settings_of(cls)]
-NUMBERS = [(cls, key) for cls, key in ALL if settings_of(cls)[key].kind in (int, float)]
+CONFIGS = {
+    "minesweeper": Config(),
+    "sokoban": Config(env=default_options("sokoban")),
+    "warm start": WarmstartSettings(),
+}
+ALL = [(name, key) for name, config in CONFIGS.items() for key in settings_of(config)]
+NUMBERS = [(name, key) for name, key in ALL if settings_of(CONFIGS[name])[key].kind in (int, float)]
 
 
-def refusal(cls, key, value):
+def refusal(name, key, value):
     """The message with which a value is refused, whichever check it is that finds it."""
     with pytest.raises(ValueError) as error:
-        recipe.apply(cls(), {key: value}).validate()
+        recipe.apply(CONFIGS[name], {key: value}).validate()
     return str(error.value)
 
 
-@pytest.mark.parametrize(("cls", "key"), NUMBERS)
-def test_every_number_is_finite_and_in_a_range(cls, key):
-    setting = settings_of(cls)[key]
+@pytest.mark.parametrize(("name", "key"), NUMBERS)
+def test_every_number_is_finite_and_in_a_range(name, key):
+    setting = settings_of(CONFIGS[name])[key]
     assert setting.range is not None, "a number without a range"
     low, high = setting.range.low, setting.range.high
     outside = [low - 1] + ([] if high is None else [high + 1])
@@ -197,19 +211,19 @@ def test_every_number_is_finite_and_in_a_range(cls, key):
     else:
         outside += [2**63, -(2**63) - 1, 10**400]
     for value in outside:
-        assert refusal(cls, key, value).startswith(f"{key} = ")
+        assert refusal(name, key, value).startswith(f"{key} = ")
 
 
-@pytest.mark.parametrize(("cls", "key"), ALL)
-def test_every_setting_refuses_other_types_and_says_what_it_is(cls, key):
-    kind = settings_of(cls)[key].kind
+@pytest.mark.parametrize(("name", "key"), ALL)
+def test_every_setting_refuses_other_types_and_says_what_it_is(name, key):
+    kind = settings_of(CONFIGS[name])[key].kind
     wrong = [[], {}, [1], "", b"x"] if kind is not str else [[], {}, [1], 3, True, 2.5, b"x", "a\0b", "a\nb"]
     wrong += {int: [True, 2.0, 2.5, "2.5"], float: [True], bool: [2, "yes"]}.get(kind, [])
     for value in wrong:
-        assert refusal(cls, key, value).startswith(f"{key} = ")
+        assert refusal(name, key, value).startswith(f"{key} = ")
 
 
-@pytest.mark.parametrize("cls", [Config, WarmstartSettings])
+@pytest.mark.parametrize("cls", [Config, WarmstartSettings, *option_classes().values()])
 def test_every_setting_is_documented(cls):
     docs = docs_of(cls)
     assert docs.keys() == settings_of(cls).keys() and all(docs.values())
@@ -282,6 +296,41 @@ def test_a_run_records_its_settings_and_the_version(tmp_path):
     assert recipe.read_config(path).eval.tasks == Config().eval.tasks, "a setting it does not know yet"
 
 
-def test_flat_form_round_trips():
-    config = recipe.resolve("minesweeper-qwen3-4b")
+@pytest.mark.parametrize("name", recipe.names())
+def test_flat_form_round_trips(name):
+    config = recipe.resolve(name)
     assert recipe.apply(Config(), recipe.to_flat(config)) == config
+
+
+def test_the_options_are_those_of_the_named_environment():
+    for key, message in (
+        ("--env.num-boxes", "unknown key 'env.num_boxes'"),
+        (
+            "--env.num-mine",
+            "unknown key 'env.num_mine', did you mean 'env.num_mines'?; minesweeper has: name, pro",
+        ),
+        (
+            "--env.max-moves",
+            "show_actions, height, width, num_mines, first_click, no_guess, max_tries, rewards",
+        ),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            recipe.resolve("minesweeper-tiny", [key, "3"])
+    assert recipe.resolve("sokoban-tiny", ["--env.end-on-dead=true", "--env.track-dead=true"]).env.end_on_dead
+
+
+def test_another_environment_keeps_what_both_have_a_name_for():
+    config = recipe.resolve("minesweeper-tiny", ["--env.height=5", "--env.width=5", "--env.name=sokoban"])
+    assert type(config.env).__name__ == "SokobanOptions" and config.env.name == "sokoban"
+    assert (config.env.height, config.env.prompt, config.env.num_boxes) == (5, "compact", 2)
+
+
+def test_runs_with_the_options_of_both_games_still_load(tmp_path):
+    """As every run wrote them before environments had options of their own."""
+    path = tmp_path / "config.json"
+    for name in ("minesweeper-tiny", "sokoban-tiny"):
+        config = recipe.resolve(name)
+        both = {"env.num_mines": 3, "env.num_boxes": 2, "env.min_moves": 5, "env.max_moves": 21}
+        older = both | {"env.moves_per_turn": 3} | recipe.to_flat(config)
+        path.write_text(json.dumps({key: older[key] for key in older if key != "env.show_actions"}))
+        assert recipe.read_config(path) == config

@@ -12,13 +12,13 @@ from hypothesis import given, settings, strategies
 from lamer_fast import recipe
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.envs.registry import entry, make_env
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.collect import collect_trials
-from lamer_fast.rollout.make_env import make_env
 from lamer_fast.rollout.trial_batch import Phase
 from lamer_fast.warmstart.command import run
 from lamer_fast.warmstart.expert_batch import pack_experts
-from lamer_fast.warmstart.experts import EXPERTS, ExpertSampler
+from lamer_fast.warmstart.experts import ExpertSampler
 from lamer_fast.warmstart.settings import WarmstartSettings, resolve
 from lamer_fast.warmstart.supervised import single_token_actions
 from lamer_fast.warmstart.tokenizer import make_tokenizer
@@ -34,7 +34,7 @@ def play_experts(game, num_trials=48, noise=0.0, memory=1.0, seed=0, **rollout):
     tokenizer = TOKENIZERS[game]
     env = make_env(config.env, num_trials, split="train")
     agent = Agent(ChatRenderer(tokenizer), env, config)
-    expert = EXPERTS[game](env, [noise], memory, num_trials, np.random.default_rng(seed))
+    expert = entry(game).expert(env, [noise], memory, num_trials, np.random.default_rng(seed))
     boards = Boards(np.arange(num_trials, dtype=np.uint64), np.arange(num_trials, dtype=np.int32))
     transcripts = []
     trials = collect_trials(
@@ -121,7 +121,7 @@ def test_tagged_reflections_stand_in_their_tags():
     tokenizer = TOKENIZERS["minesweeper"]
     env = make_env(config.env, 16, split="train")
     agent = Agent(ChatRenderer(tokenizer), env, config)
-    expert = EXPERTS["minesweeper"](env, [0.5], 1.0, 16, np.random.default_rng(0))
+    expert = entry("minesweeper").expert(env, [0.5], 1.0, 16, np.random.default_rng(0))
     env.reset(np.arange(16, dtype=np.uint64))
     for note in ExpertSampler(expert, agent, tokenizer, 16)._reflect(np.arange(16)):
         assert agent.reflection(note) == ("no mine", True)
@@ -188,7 +188,7 @@ def test_loss_is_the_cross_entropy_of_the_distribution_the_expert_drew_from():
     env = make_env(config.env, 8, split="train")
     agent = Agent(ChatRenderer(tokenizer), env, config)
     sampler = ExpertSampler(
-        EXPERTS["minesweeper"](env, [0.3], 0.5, 8, np.random.default_rng(0)), agent, tokenizer, 8
+        entry("minesweeper").expert(env, [0.3], 0.5, 8, np.random.default_rng(0)), agent, tokenizer, 8
     )
     boards = Boards(np.arange(8, dtype=np.uint64), np.arange(8, dtype=np.int32))
     trials = collect_trials(sampler, env, agent, boards, config.rollout, seed=0)

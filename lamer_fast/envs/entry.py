@@ -1,0 +1,66 @@
+"""Entry: what the trainer knows of an environment beside its boards. `registry.py` finds it by `env.name`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.envs.expert import Expert
+from lamer_fast.envs.options import EnvOptions
+from lamer_fast.envs.protocol import TextBatchEnv
+
+SPLITS = ("train", "valid", "test")
+
+
+class Entry(ABC):
+    """One environment with options; `options` arguments are instances of its own class of them.
+
+    Attributes:
+        name: what `env.name` calls it.
+        options: its dataclass of options.
+    """
+
+    name: str
+    options: type[EnvOptions]
+
+    @property
+    def doc(self) -> str:
+        """One line for people who choose."""
+        return (type(self).__doc__ or "").strip().partition("\n")[0]
+
+    @abstractmethod
+    def make(self, options: Any, num_envs: int, split: str | None = None) -> TextBatchEnv:
+        """`num_envs` boards, not yet reset. No task of one of SPLITS is in another; None has them all."""
+
+    @abstractmethod
+    def num_tasks(self, options: Any, split: str | None) -> int | None:
+        """How many tasks a split has; None where they cannot be counted."""
+
+    @abstractmethod
+    def seeds(self, options: Any, split: str | None, count: int | None) -> NDArray[np.uint64]:
+        """The first seeds, counted from 0, whose boards are distinct tasks of the split; the same everywhere.
+
+        Args:
+            count: how many; None: one of every task there is. Where the split has fewer, all of them.
+
+        Raises:
+            ValueError: no `count`, and the tasks cannot be counted.
+        """
+
+    @abstractmethod
+    def summary(self, options: Any) -> str:
+        """The task in a few words, as a report names it."""
+
+    def words(self, options: Any) -> list[str]:
+        """Texts that deserve a token of their own in a vocabulary made for this environment."""
+        return []
+
+    def expert(
+        self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
+    ) -> Expert:
+        """Players for warm starts, one per trial (`Expert` has the arguments)."""
+        return Expert(env, noise, memory, num_trials, rng)

@@ -1,0 +1,65 @@
+"""NativeGame: what the C++ games have in common. A game is one file beside this one."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.envs.batch import Batch, distinct_seeds, make
+from lamer_fast.envs.entry import Entry
+from lamer_fast.envs.native.text_env import NativeTextEnv
+
+Kinds = type | tuple[type, ...]
+
+COMMON: dict[str, Kinds] = {
+    "rewards": (str, dict),
+    "turn_reward": str,
+    "stop_at_done": bool,
+    "autoreset": str,
+    "height": int,
+    "width": int,
+}
+
+
+class NativeGame(Entry):
+    """A game in C++.
+
+    Attributes:
+        batch_options: what `make` takes for it, with types; the defaults are those of the native class.
+        text_env: its boards as a TextBatchEnv.
+        moves_per_turn: moves that one reply may hold, by default and at most.
+    """
+
+    batch_options: ClassVar[Mapping[str, Kinds]]
+    text_env: ClassVar[type[NativeTextEnv]]
+    moves_per_turn: ClassVar[tuple[int, int]]
+
+    @abstractmethod
+    def batch_class(self, config: Mapping[str, Any]) -> type[Batch]:
+        """The native class for a configuration of `make`; ValueError where its values do not go together."""
+
+    @abstractmethod
+    def board_settings(self, options: Any) -> dict[str, Any]:
+        """What decides the boards, as keyword arguments of `make`."""
+
+    def play_settings(self, options: Any) -> dict[str, Any]:
+        """What decides the game on them, likewise."""
+        return {"rewards": options.rewards}
+
+    def make(self, options: Any, num_envs: int, split: str | None = None) -> NativeTextEnv:
+        config = self.board_settings(options) | self.play_settings(options)
+        batch = make(self.name, num_envs, split=split, style=options.style, **config)
+        moves = getattr(options, "moves_per_turn", self.moves_per_turn[0])
+        return self.text_env(batch, prompt=options.prompt, moves_per_turn=moves)
+
+    def num_tasks(self, options: Any, split: str | None) -> int | None:
+        batch = make(self.name, 1, num_threads=1, split=split, **self.board_settings(options))
+        count, exact = batch.num_tasks(num_draws=0)
+        return int(count) if exact else None
+
+    def seeds(self, options: Any, split: str | None, count: int | None) -> NDArray[np.uint64]:
+        return distinct_seeds(self.name, split, count, **self.board_settings(options))

@@ -1,0 +1,196 @@
+"""Sokoban: options, boards as text, what a model reads first, words and expert of a warm start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.envs.batch import _C, Batch
+from lamer_fast.envs.expert import Expert
+from lamer_fast.envs.native.game import COMMON, NativeGame
+from lamer_fast.envs.native.text_env import NativeTextEnv
+from lamer_fast.envs.options import EnvOptions
+from lamer_fast.schema import Range
+
+MOVES = ("up", "down", "left", "right", "still")
+# what decides how boards are generated; given levels have their own
+GENERATED = ("height", "width", "num_boxes", "min_moves", "max_moves")
+
+# style -> wall, floor, target, box, box on target, player, player on target
+SYMBOLS = {
+    "compact": "#_OX*PS",
+    "numbered": "#_OX*PS",
+    "peers": "#_OX\u221aPS",
+}
+_CELLS = (
+    "wall",
+    "empty floor",
+    "target without a box",
+    "box that is not on a target",
+    "box on a target",
+    "you",
+    "you, standing on a target",
+)
+
+
+@dataclass(frozen=True)
+class SokobanOptions(EnvOptions):
+    name: str = "sokoban"
+    """This game."""
+    height: Annotated[int, Range(4, 10)] = 6
+    """Rows of the board, walls included."""
+    width: Annotated[int, Range(4, 10)] = 6
+    """Columns of the board, walls included."""
+    num_boxes: Annotated[int, Range(1, 4)] = 2
+    """Boxes on the board."""
+    min_moves: Annotated[int, Range(1, 1000)] = 5
+    """Shortest allowed optimal solution, in moves."""
+    max_moves: Annotated[int, Range(1, 1000)] = 21
+    """Longest allowed optimal solution, in moves."""
+    levels: str | None = None
+    """File of levels in XSB or Boxoban format to play instead: size, boxes and moves are then theirs."""
+    moves_per_turn: Annotated[int, Range(1, 64)] = 3
+    """Moves that one reply may hold; further ones are dropped."""
+    rewards: Literal["lamer", "sparse"] = "lamer"
+    """Reward set: the official shaped rewards, or 10 for success and 0 otherwise."""
+    turn_reward: Literal["sum", "last"] = "sum"
+    """Reward of a turn of several moves: of all of them, or of the last alone (the official code)."""
+    stop_at_done: bool = True
+    """Moves after the one that ends the game are not made; false: they are (the official code)."""
+    track_dead: bool = False
+    """Know boards that cannot be solved any more."""
+    end_on_dead: bool = False
+    """End the episode on such a board (the official code); needs track_dead."""
+    style: Literal["numbered", "compact", "peers"] = "numbered"
+    """How a board is written."""
+
+    def validate(self) -> None:
+        if self.min_moves > self.max_moves:
+            raise ValueError(
+                f"env.min_moves = {self.min_moves} contradicts env.max_moves = {self.max_moves}: "
+                "no board lies between them"
+            )
+        if self.end_on_dead and not self.track_dead:
+            raise ValueError("env.end_on_dead = True contradicts env.track_dead = False")
+        if self.levels:
+            for name in GENERATED:
+                value, default = getattr(self, name), getattr(type(self), name)
+                if value != default:
+                    raise ValueError(f"env.{name} = {value} contradicts env.levels: levels have their own")
+
+
+class SokobanBatch(Batch, _C.SokobanBatch):
+    name = "sokoban"
+
+
+class SokobanText(NativeTextEnv):
+    def task_prompt(self) -> str:
+        return task_prompt(self.prompt, self.batch.style, self.moves_per_turn)
+
+    def reply(self, actions: Sequence[int]) -> str:
+        return f"<action>{', '.join(MOVES[action] for action in actions)}</action>"
+
+
+def task_prompt(prompt: str, style: str, moves_per_turn: int) -> str:
+    """Args: `prompt` "full" or "compact"; `style` of the observations; most moves of one reply, from 1."""
+    symbols = SYMBOLS[style]
+    wall, target, box, player = symbols[0], symbols[2], symbols[3], symbols[5]
+    if prompt == "compact":
+        rules = f"Sokoban. {player} pushes {box} to {target}, {wall} is wall."
+        return f"{rules}\n<action>up</action> down left right"
+    legend = "\n".join(f"{symbol} {cell}" for symbol, cell in zip(symbols, _CELLS, strict=True))
+    if style != "compact":
+        legend += "\nEvery row starts with its number, counted from 0 at the top."
+    if moves_per_turn == 1:
+        reply = "Reply with one move inside action tags, like this: <action>left</action>"
+    else:
+        reply = (
+            f"Reply with your next moves, at most {moves_per_turn}, in the order in which you make them, "
+            "separated by commas inside action tags, like this: <action>left, up</action>"
+        )
+    return f"""You are a warehouse keeper in a game of Sokoban.
+You see the room from above, one symbol for each cell:
+{legend}
+
+Goal: every box stands on a target. It does not matter which box ends on which target.
+
+Rules:
+- The moves are up (towards the top row), down, left and right. Each goes one cell.
+- Moving into a box pushes it one cell ahead, if the cell behind it has neither a wall nor another box.
+- Boxes cannot be pulled, and two boxes in line cannot be pushed together.
+- A move that is not possible changes nothing and still counts.
+- A box in a corner that is not a target is stuck for good, so plan the pushes before you make them.
+
+{reply}"""
+
+
+class SokobanExpert(Expert):
+    """Optimal moves with noise. It has no use for a memory; its note is the last reply of the episode."""
+
+    def reflect(self, trials: NDArray[np.int64]) -> list[str]:
+        dead = self.env.batch.flags(trials)[2]
+        return [
+            f"{'stuck' if is_dead else 'too slow'}: {self.last[trial]}"
+            for trial, is_dead in zip(trials.tolist(), dead, strict=True)
+        ]
+
+
+class Sokoban(NativeGame):
+    """Sokoban: push every box onto a target, in generated rooms or given levels."""
+
+    name = "sokoban"
+    options = SokobanOptions
+    batch_options = (
+        COMMON
+        | dict.fromkeys(("num_boxes", "min_moves", "max_moves"), int)
+        | {"track_dead": bool, "end_on_dead": bool, "levels": (list, type(None))}
+    )
+    text_env = SokobanText
+    moves_per_turn = 3, 1000
+
+    def batch_class(self, config: Mapping[str, Any]) -> type[Batch]:
+        for option in GENERATED:
+            if option in config and config.get("levels") is not None:
+                value = config[option]
+                raise ValueError(f"{option}={value!r} has no effect on given levels: leave one of them out")
+        return SokobanBatch
+
+    def board_settings(self, options: SokobanOptions) -> dict[str, Any]:
+        if options.levels:
+            return {"levels": [_read_levels(options.levels)]}
+        return {name: getattr(options, name) for name in GENERATED}
+
+    def play_settings(self, options: SokobanOptions) -> dict[str, Any]:
+        same = ("rewards", "turn_reward", "stop_at_done", "track_dead", "end_on_dead")
+        return {name: getattr(options, name) for name in same}
+
+    def summary(self, options: SokobanOptions) -> str:
+        if options.levels:
+            return f"sokoban, levels of {Path(options.levels).name}"
+        boxes = "1 box" if options.num_boxes == 1 else f"{options.num_boxes} boxes"
+        return f"sokoban {options.height}x{options.width}, {boxes}"
+
+    def words(self, options: SokobanOptions) -> list[str]:
+        words = ["up", "down", "left", "right", ", ", "stuck: ", "too slow: ", "Sokoban. "]
+        words += [" pushes ", " to ", " is wall.\n"]
+        return words + [cell + "\n" for cell in "#_OX*PS"]
+
+    def expert(
+        self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
+    ) -> Expert:
+        return SokobanExpert(env, noise, memory, num_trials, rng)
+
+
+def _read_levels(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"env.levels = {path!r} cannot be read: {error}") from None
+
+
+ENTRY = Sokoban()

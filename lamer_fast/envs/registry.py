@@ -1,0 +1,93 @@
+"""From `env.name` to an environment: the games of this package, or `package.module:factory` of a user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.envs.check import check_env
+from lamer_fast.envs.contract import EnvError
+from lamer_fast.envs.entry import Entry
+from lamer_fast.envs.options import EnvOptions
+from lamer_fast.envs.protocol import TextBatchEnv
+
+# name -> module with an ENTRY; the one line that a new game needs
+GAMES = {
+    "minesweeper": "lamer_fast.envs.native.minesweeper",
+    "sokoban": "lamer_fast.envs.native.sokoban",
+}
+
+
+def entry(name: str) -> Any:
+    """The Entry that `env.name` calls; ValueError where there is none."""
+    if name not in GAMES:
+        raise ValueError(f"env.name = {name!r}, must be one of: {', '.join(GAMES)}")
+    found: Entry = import_module(GAMES[name]).ENTRY
+    return found
+
+
+def option_classes() -> dict[str, type[EnvOptions]]:
+    return {name: entry(name).options for name in GAMES}
+
+
+def default_options(name: str) -> EnvOptions:
+    options: EnvOptions = replace(entry(name).options(), name=name)
+    return options
+
+
+def renamed(options: EnvOptions, name: str) -> EnvOptions:
+    """The options of environment `name`; what both have a name for stays as it was."""
+    new = default_options(name)
+    known = {f.name for f in fields(new)} - {"name"}
+    return replace(new, **{f.name: getattr(options, f.name) for f in fields(options) if f.name in known})
+
+
+def make_env(options: EnvOptions, num_envs: int, *, split: str | None) -> TextBatchEnv:
+    """`num_envs` boards of one split, of the environment that the options are of."""
+    env: TextBatchEnv = entry(options.name).make(options, num_envs, split)
+    return env
+
+
+def eval_seeds(
+    options: EnvOptions, split: str, count: int | None, *, at_most: int | None = None
+) -> NDArray[np.uint64]:
+    """Seeds of boards with distinct tasks of `split`; `count` None is all there are, up to `at_most`."""
+    game = entry(options.name)
+    if count is None and at_most is not None:
+        available = game.num_tasks(options, split)
+        # near their number the last distinct ones are hard to draw: then all of them are listed
+        count = at_most if available is None or available >= 2 * at_most else None
+    seeds: NDArray[np.uint64] = game.seeds(options, split, count)
+    return seeds[:at_most] if at_most is not None else seeds
+
+
+def summary(values: Mapping[str, Any]) -> str:
+    """The task in a few words, from a run's settings (dotted key -> value). Imports nothing of a user's."""
+    name = str(values["env.name"])
+    own = {key.removeprefix("env."): value for key, value in values.items() if key.startswith("env.")}
+    if name not in GAMES:
+        facts = ", ".join(f"{key} {value}" for key, value in own.items() if key not in _COMMON)
+        return f"{name} ({facts})" if facts else name
+    cls = option_classes()[name]
+    text: str = entry(name).summary(cls(**{f.name: own[f.name] for f in fields(cls) if f.name in own}))
+    return text
+
+
+_COMMON = {f.name for f in fields(EnvOptions)}
+
+
+def check_at_start(options: EnvOptions) -> None:
+    """Plays two boards of their own for a moment: an environment that breaks the protocol costs no time.
+
+    Raises:
+        EnvError: the first violation that `check_env` finds, and how many there are.
+    """
+    found = check_env(make_env(options, 2, split="train"), quick=True, num_turns=4)
+    if found:
+        more = f" (the first of {len(found)} that check_env finds)" if len(found) > 1 else ""
+        raise EnvError(f"env.name = {options.name!r} breaks the protocol of environments: {found[0]}{more}")
