@@ -1,10 +1,14 @@
 """What Triton is asked for at a launch: the tensors' device, one compilation for every chunk start."""
 
 import os
+import re
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
+
+import lamer_kernels
 
 triton = pytest.importorskip("triton")
 interpreting = os.environ.get("TRITON_INTERPRET") == "1"
@@ -83,6 +87,12 @@ def test_every_launch_is_on_the_device_of_its_tensors(launches):
     assert names == {"row_stats_kernel", "write_dlogits_kernel", "policy_rows_kernel", "moments_kernel",
                      "returns_kernel"}  # fmt: skip
     assert all(on is not None for _, on, _ in launches)
+
+
+def test_no_kernel_is_launched_in_another_place():
+    source = Path(lamer_kernels.__file__).parent
+    launching = [path.name for path in source.rglob("*.py") if re.search(r"kernel\[", path.read_text())]
+    assert launching == ["_launch.py"]
 
 
 def test_where_a_chunk_starts_is_not_specialised(launches):

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch._library.custom_ops import CustomOpDef
+from torch.utils._pytree import tree_map_only
 
 from lamer_kernels import (
     anchor_groups,
@@ -171,3 +173,29 @@ def test_layout(op, name, layout, backend):
     columns[name] = given.clone(memory_format=torch.contiguous_format)
     expected, got = (call(**columns | {name: x}, backend=backend) for x in (columns[name].clone(), given))
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("two_dims", [strided, transposed], ids=lambda x: x.__name__)
+@pytest.mark.parametrize("backend", BACKENDS if CUDA else BACKENDS[:-1])
+def test_fakes_say_what_the_ops_return(op, two_dims, backend, monkeypatch):
+    """Shapes, dtypes and strides, which compiled code relies on, with all arguments in another layout."""
+    calls, run = [], CustomOpDef.__call__
+
+    def same(x):
+        return x.detach().requires_grad_(x.requires_grad)
+
+    def recorded(self, *args, **kwargs):
+        calls.append((self, tree_map_only(torch.Tensor, same, args), kwargs))
+        return run(self, *args, **kwargs)
+
+    function, columns = OPS[op]
+    columns = {
+        name: (two_dims if x.dim() == 2 else strided)(x.clone().to(DEVICE)) for name, x in columns.items()
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(CustomOpDef, "__call__", recorded)
+        function(**columns, backend=backend)
+    for custom_op, args, kwargs in calls:
+        torch.library.opcheck(custom_op, args, kwargs, test_utils=("test_schema", "test_faketensor"))
+    assert calls or op == "token_weights" or backend == "reference"  # those run without a custom op

@@ -61,7 +61,7 @@ def pass_at_k_advantages(
 @torch.library.custom_op("lamer_kernels::pass_at_k_advantages", mutates_args=())
 def pass_at_k_op(success: Tensor, k: int, over: str, baseline: str) -> Tensor:
     define = pass_at_k_trials_ref if over == "trials" else pass_at_k_episodes_ref
-    return define(success, k, baseline)
+    return define(success.contiguous(), k, baseline)
 
 
 @pass_at_k_op.register_fake
