@@ -96,7 +96,7 @@ class ChatRenderer:
             "start": [template.head, template.tail],
             "bridge": [template.end, template.before, template.after],
             "stop_ids": list(self.stop_ids),
-            "ids": self.start(SAMPLE).tolist(),
+            "sample_ids": self.start(SAMPLE).tolist(),
         }
 
     def _encode(self, user_texts: Sequence[str], part: "_Part") -> list[Ids]:

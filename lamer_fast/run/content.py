@@ -35,6 +35,7 @@ class Content:
             "skipped_in_row": state.skipped_in_row,
             "skipped": state.skipped,
             "best": state.best,
+            "prompts": state.agent.renderer.prompts(),
             "torch": torch.__version__,
         }
         masters = {name: master.detach() for name, master in state.policy.masters.items()}
@@ -53,7 +54,15 @@ class Content:
         state.best = self.counters["best"]
 
     def check(self, state: TrainState) -> None:
-        """Raises ValueError naming the first tensor that `state` cannot have."""
+        """Raises ValueError naming the first part of a prompt that `state` writes differently, or the first
+        tensor that it cannot have."""
+        prompts = self.counters.get("prompts", {})  # none in checkpoints of the first version
+        for part, now in state.agent.renderer.prompts().items():
+            if part in prompts and prompts[part] != now:
+                raise ValueError(
+                    f"its prompts have {part} = {prompts[part]!r}, by the model's files it is {now!r}: chat "
+                    "template, tokenizer or generation_config.json are others"
+                )
         masters = state.policy.masters
         if odd := sorted(self.masters.keys() ^ masters.keys()):
             where = "checkpoint" if odd[0] in self.masters else "model"

@@ -7,18 +7,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lamer_fast.agent.agent import Agent
+from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config, TrainConfig
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.state import TrainState
 from lamer_fast.run import checkpoint
-from tests.tiny import tiny_model
+from tests.scripted import PlannedEnv
+from tests.tiny import CHATML, tiny_model, tiny_tokenizer
 
 
-def make_state(**model) -> TrainState:
+def make_state(template: str = CHATML, eos_ids: tuple[int, ...] = (), **model) -> TrainState:
     config = Config(train=TrainConfig(keep_checkpoints=3))
     policy = Policy(tiny_model(**model), None, torch.float32)
-    return TrainState(config, policy, Optimizer(policy, config.learn, 10), None, None, None)
+    env = PlannedEnv([["3L"]])
+    agent = Agent(ChatRenderer(tiny_tokenizer(template), eos_ids), env, config)
+    return TrainState(config, policy, Optimizer(policy, config.learn, 10), None, env, agent)
 
 
 def update(state: TrainState) -> None:
@@ -63,6 +68,19 @@ def test_the_latest_or_the_one_that_is_asked_for(folder):
         checkpoint.load(states[2], folder, 3)
     checkpoint.discard_after(folder, 1)
     assert checkpoint.finished(folder) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"template": "{{ 'Hi' }}" + CHATML}, r"prompts have start = \['<\|im_start.*it is \['Hi<\|im_start"),
+        ({"template": CHATML.replace("end|>\n'", "end|>'")}, r"prompts have start = .*end\|>\\n.*end\|><"),
+        ({"eos_ids": (7,)}, r"prompts have stop_ids = \[100\], by the model's files it is \[100, 7\]"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_prompts_only(folder, state, message):
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load(make_state(**state), folder)
 
 
 def rewrite(path, change):
