@@ -209,9 +209,21 @@ def load_policy(config: ModelConfig, device: torch.device, files: ModelFiles | N
         del model.config.quantization_config
         model.hf_quantizer = None
     check_head(model)
+    make_saveable(model)
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return Policy(model.to(device).train(), files.tokenizer, compute_dtype(config, device))
+
+
+def make_saveable(model: Any) -> None:
+    """transformers reads a generation_config.json that it refuses to write, such as a temperature without
+    `do_sample`. Of such a one the ids stay, so that the trained model can be saved."""
+    before = model.generation_config
+    try:
+        before.validate(strict=True)
+    except ValueError:
+        ids = {name: getattr(before, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model.generation_config = type(before)(**ids)
 
 
 def _finite(weight: Tensor) -> bool:

@@ -14,6 +14,7 @@ from lamer_fast.doctor import command as doctor
 from lamer_fast.learn.policy import compute_dtype, load_policy, read_model
 from lamer_fast.learn.state import build_state
 from lamer_fast.plan import estimate
+from lamer_fast.train import save_model
 from tests.chat_families import ACCEPTED, FAMILIES
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -154,11 +155,27 @@ def test_stop_ids_and_notes_are_the_same_for_a_plan_and_a_run(name, tmp_path):
     config = config_of(
         tmp_path, "--rollout.max-sequence-tokens", "4000", "--learn.max-microbatch-tokens", "4096"
     )
-    renderer, again = read_model(config).renderer(), build_state(config).agent.renderer
-    assert renderer.prompts() == again.prompts()
+    renderer, state = read_model(config).renderer(), build_state(config)
+    assert renderer.prompts() == state.agent.renderer.prompts()
     assert sorted(tokenizer.convert_ids_to_tokens(list(renderer.stop_ids))) == sorted(FAMILIES[name].stops)
     for note, part in zip(estimate(config).notes, FAMILIES[name].notes, strict=True):
         assert part in note
+
+    save_model(state, tmp_path / "trained")  # what a run leaves has the prompts that it was trained with
+    trained = replace(config, model=replace(config.model, path=str(tmp_path / "trained")))
+    assert read_model(trained).renderer().prompts() == renderer.prompts()
+
+
+def test_what_could_be_read_can_be_saved(whole, tmp_path):
+    """A generation_config.json that transformers reads but refuses to write."""
+    shutil.copytree(whole, tmp_path / "model")
+    edit(
+        tmp_path / "model", "generation_config.json", temperature=0.6, do_sample=False, eos_token_id=[100, 7]
+    )
+    config = config_of(tmp_path / "model")
+    save_model(build_state(config), tmp_path / "trained")
+    trained = replace(config, model=replace(config.model, path=str(tmp_path / "trained")))
+    assert read_model(trained).eos_ids == read_model(config).eos_ids == (100, 7)
 
 
 def test_without_generation_config_the_configuration_says_what_ends_a_text(whole, tmp_path):
