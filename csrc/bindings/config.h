@@ -1,4 +1,4 @@
-// Options from Python that both games share.
+// Options from Python that all games share.
 #pragma once
 
 #include <algorithm>

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "core/batch_env.h"
-#include "envs/minesweeper.h"
-#include "envs/sokoban.h"
+#include "envs/minesweeper/rules.h"
+#include "envs/sokoban/rules.h"
 #include "tests/check.h"
 
 namespace lamer {

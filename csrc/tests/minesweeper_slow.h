@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "envs/minesweeper.h"
+#include "envs/minesweeper/rules.h"
 
 namespace lamer::slow {
 

@@ -4,7 +4,7 @@
 #include <map>
 #include <vector>
 
-#include "envs/minesweeper.h"
+#include "envs/minesweeper/rules.h"
 #include "tests/check.h"
 #include "tests/minesweeper_slow.h"
 

@@ -1,12 +1,11 @@
 // Minesweeper rules, symmetries, text and generation against slow code written cell by cell.
-#include "envs/minesweeper.h"
-
 #include <cstdlib>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "envs/minesweeper/rules.h"
 #include "tests/check.h"
 #include "tests/minesweeper_slow.h"
 

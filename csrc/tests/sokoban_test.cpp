@@ -1,14 +1,13 @@
 // Sokoban against slow code on characters: rules, rewards, optima, symmetries, texts, level files.
-#include "envs/sokoban.h"
-
 #include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "core/batch_env.h"
+#include "envs/sokoban/rules.h"
 #include "tests/check.h"
-#include "tests/slow_sokoban.h"
+#include "tests/sokoban_slow.h"
 
 namespace lamer {
 namespace {

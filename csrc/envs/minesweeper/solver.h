@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "core/simd.h"
-#include "envs/minesweeper_board.h"
+#include "envs/minesweeper/board.h"
 
 namespace lamer::mines {
 

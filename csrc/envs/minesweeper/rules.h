@@ -15,10 +15,10 @@
 #include "core/batch_config.h"
 #include "core/parse.h"
 #include "core/text.h"
-#include "envs/minesweeper_generator.h"
-#include "envs/minesweeper_probabilities.h"
-#include "envs/minesweeper_tasks.h"
-#include "envs/minesweeper_text.h"
+#include "envs/minesweeper/generator.h"
+#include "envs/minesweeper/probabilities.h"
+#include "envs/minesweeper/tasks.h"
+#include "envs/minesweeper/text.h"
 
 namespace lamer {
 

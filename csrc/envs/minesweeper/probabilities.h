@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "envs/minesweeper_solver.h"
+#include "envs/minesweeper/solver.h"
 
 namespace lamer::mines {
 

@@ -17,12 +17,12 @@
 #include "core/batch_config.h"
 #include "core/parse.h"
 #include "core/split.h"
-#include "envs/sokoban_bits.h"
-#include "envs/sokoban_config.h"
-#include "envs/sokoban_levels.h"
-#include "envs/sokoban_room.h"
-#include "envs/sokoban_search.h"
-#include "envs/sokoban_text.h"
+#include "envs/sokoban/bits.h"
+#include "envs/sokoban/config.h"
+#include "envs/sokoban/levels.h"
+#include "envs/sokoban/room.h"
+#include "envs/sokoban/search.h"
+#include "envs/sokoban/text.h"
 
 namespace lamer {
 

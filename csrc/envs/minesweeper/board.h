@@ -4,7 +4,7 @@
 #include <array>
 #include <cstdint>
 
-#include "envs/minesweeper_bits.h"
+#include "envs/minesweeper/bits.h"
 
 namespace lamer::mines {
 

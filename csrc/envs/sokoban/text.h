@@ -13,7 +13,7 @@
 
 #include "core/simd.h"
 #include "core/text.h"
-#include "envs/sokoban_bits.h"
+#include "envs/sokoban/bits.h"
 #if LAMER_X86
 #include <immintrin.h>
 #endif

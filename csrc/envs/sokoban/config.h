@@ -6,8 +6,8 @@
 #include <string>
 
 #include "core/batch_checks.h"
-#include "envs/sokoban_bits.h"
-#include "envs/sokoban_levels.h"
+#include "envs/sokoban/bits.h"
+#include "envs/sokoban/levels.h"
 
 namespace lamer {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/split.h"
-#include "envs/minesweeper_generator.h"
+#include "envs/minesweeper/generator.h"
 
 namespace lamer::mines {
 

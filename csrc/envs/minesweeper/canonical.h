@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "envs/minesweeper_board.h"
+#include "envs/minesweeper/board.h"
 
 namespace lamer::mines {
 

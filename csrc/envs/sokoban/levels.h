@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "envs/sokoban_bits.h"
-#include "envs/sokoban_search.h"
+#include "envs/sokoban/bits.h"
+#include "envs/sokoban/search.h"
 
 namespace lamer::sokoban {
 

@@ -10,7 +10,7 @@
 
 #include "core/simd.h"
 #include "core/text.h"
-#include "envs/minesweeper_board.h"
+#include "envs/minesweeper/board.h"
 
 #if LAMER_X86
 #include <immintrin.h>

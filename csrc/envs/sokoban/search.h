@@ -10,7 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "envs/sokoban_bits.h"
+#include "envs/sokoban/bits.h"
 
 namespace lamer::sokoban {
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/rng.h"
-#include "envs/sokoban_bits.h"
-#include "envs/sokoban_search.h"
+#include "envs/sokoban/bits.h"
+#include "envs/sokoban/search.h"
 
 namespace lamer::sokoban {
 

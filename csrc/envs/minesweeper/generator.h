@@ -13,9 +13,9 @@
 #include "core/rng.h"
 #include "core/simd.h"
 #include "core/split.h"
-#include "envs/minesweeper_canonical.h"
-#include "envs/minesweeper_lanes.h"
-#include "envs/minesweeper_solver.h"
+#include "envs/minesweeper/canonical.h"
+#include "envs/minesweeper/lanes.h"
+#include "envs/minesweeper/solver.h"
 
 namespace lamer::mines {
 

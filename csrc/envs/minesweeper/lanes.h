@@ -7,7 +7,7 @@
 #include "core/rng.h"
 #include "core/simd.h"
 #include "core/split.h"
-#include "envs/minesweeper_board.h"
+#include "envs/minesweeper/board.h"
 
 #if LAMER_X86
 #include <immintrin.h>
@@ -50,7 +50,7 @@ LAMER_LEVEL V ReverseRows(V x) {
   return (V)_mm512_shuffle_epi8((__m512i)x,
                                 _mm512_set4_epi64(kReversed[1], kReversed[0], kReversed[1], kReversed[0]));
 }
-#include "envs/minesweeper_lanes.inc"
+#include "envs/minesweeper/lanes.inc"
 #undef LAMER_LEVEL
 }  // namespace lanes_avx512
 
@@ -64,7 +64,7 @@ LAMER_LEVEL V ReverseRows(V x) {
   return (V)_mm256_shuffle_epi8((__m256i)x,
                                 _mm256_set_epi64x(kReversed[1], kReversed[0], kReversed[1], kReversed[0]));
 }
-#include "envs/minesweeper_lanes.inc"
+#include "envs/minesweeper/lanes.inc"
 #undef LAMER_LEVEL
 }  // namespace lanes_avx2
 #endif
