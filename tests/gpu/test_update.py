@@ -16,12 +16,13 @@ pytestmark = [
 ]
 
 
-def test_the_same_tokens_and_statistics_as_on_a_cpu():
+@pytest.mark.parametrize("num_ids", [None, 100])  # 100 of the 128 rows of the head are ids
+def test_the_same_tokens_and_statistics_as_on_a_cpu(num_ids):
     model = tiny_model("qwen3").train()
     model.set_attn_implementation(register_attention())
     outs, grads = [], []
     for device in ("cpu", "cuda"):
-        policy = Policy(copy.deepcopy(model).to(device), None, torch.float32)
+        policy = Policy(copy.deepcopy(model).to(device), None, torch.float32, num_ids=num_ids)
         out = policy(packed(device), ALGO)
         out.loss.backward()
         outs.append([x.detach().cpu() for x in out])

@@ -12,6 +12,7 @@ from tests.tiny import tiny_model, tiny_tokenizer
 from tests.unit.test_torch_sampler import drain, prompts
 
 NUM_IDS = len(tiny_tokenizer())
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def padded_model(kind="qwen3"):
@@ -19,7 +20,7 @@ def padded_model(kind="qwen3"):
     model = tiny_model(kind, vocab_size=NUM_IDS + 40)
     with torch.no_grad():
         model.get_output_embeddings().weight[NUM_IDS:] *= 20
-    return model
+    return model.to(DEVICE)
 
 
 def completions(num_ids, sampling):
@@ -41,8 +42,8 @@ def test_sampler_and_trainer_agree_and_share_nothing_with_padding(kind):
     assert policy.num_ids == NUM_IDS == len(policy.head_weight)
     sampler = TorchSampler(policy.model, max_sequence_tokens=256, num_ids=policy.num_ids)
     ids = np.minimum(prompts(1, low=50)[0], NUM_IDS - 1)
-    logits = policy.model(torch.from_numpy(ids[None]).long()).logits[0, :-1, :NUM_IDS]
-    wanted = logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]].detach().numpy()
+    logits = policy.model(torch.from_numpy(ids[None]).long().to(DEVICE)).logits[0, :-1, :NUM_IDS]
+    wanted = logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]].detach().cpu().numpy()
     np.testing.assert_allclose(score_tokens(policy, ids, 1.0), wanted, atol=1e-5)
     np.testing.assert_allclose(sampler.score([ids])[0][1:], wanted, atol=1e-5)
 
