@@ -144,8 +144,15 @@ def docs_of(cls: type) -> dict[str, str]:
 
 
 def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
-    """Of the fields that the class itself names."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    """Of the fields that the class itself names; empty where it has no source (a notebook's)."""
+    own = inspect.get_annotations(cls)
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body if own else (None,)
+    except (OSError, TypeError, SyntaxError):
+        definition = None
+    if definition is None:
+        yield from dict.fromkeys(own, "").items()
+        return
     assert isinstance(definition, ast.ClassDef)
     for statement, below in zip(definition.body, [*definition.body[1:], None], strict=True):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):

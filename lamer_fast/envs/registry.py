@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.envs.check import check_env
 from lamer_fast.envs.contract import EnvError
-from lamer_fast.envs.entry import Entry
+from lamer_fast.envs.factory import load
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.protocol import TextBatchEnv
 
@@ -25,10 +25,14 @@ GAMES = {
 
 def entry(name: str) -> Any:
     """The Entry that `env.name` calls; ValueError where there is none."""
+    if ":" in name:
+        return load(name)
     if name not in GAMES:
-        raise ValueError(f"env.name = {name!r}, must be one of: {', '.join(GAMES)}")
-    found: Entry = import_module(GAMES[name]).ENTRY
-    return found
+        known = ", ".join(GAMES)
+        raise ValueError(
+            f"env.name = {name!r}, must be one of: {known}; or package.module:factory of your own"
+        )
+    return import_module(GAMES[name]).ENTRY
 
 
 def option_classes() -> dict[str, type[EnvOptions]]:

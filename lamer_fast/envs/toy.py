@@ -1,21 +1,35 @@
 """A complete environment of one's own in pure Python: find a hidden number by "higher" and "lower".
 
-Copy this file to start: a class with these members is all that the trainer needs (`protocol.py`). Run
-`check_env(NumberHunt(4))` on it before training.
+Copy this file to start: a class with these members and a function that makes it are all that the trainer
+needs (`protocol.py`). It is played as `env.name = "lamer_fast.envs.toy:make"`, and `check_env(NumberHunt(4))`
+says what is wrong with it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.envs.protocol import TurnOut
 from lamer_fast.envs.replies import answer
+from lamer_fast.schema import Range
 
 REPLY = re.compile(r"<action>\s*(\d{1,4})\s*</action>")
+
+
+@dataclass(frozen=True)
+class Options:
+    highest: Annotated[int, Range(2, 9999)] = 20
+    """The largest number that may hide."""
+
+
+def make(options: Options, num_envs: int) -> NumberHunt:
+    return NumberHunt(num_envs, options.highest)
 
 
 class NumberHunt:
@@ -63,3 +77,7 @@ class NumberHunt:
 
     def task_prompt(self) -> str:
         return f"Guess the number from 1 to {self.highest}. Answer like this: <action>7</action>"
+
+    def tasks(self, env_idx: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Optional: with it, no number that training has seen hides in an evaluation."""
+        return self.targets[env_idx].astype(np.uint64)

@@ -1,0 +1,169 @@
+"""A user's own environment, `package.module:factory`: found, its options read, its boards made.
+
+    @dataclass(frozen=True)
+    class Options:
+        size: Annotated[int, Range(2, 9)] = 4
+        \"\"\"Rows of the board.\"\"\"
+
+    def make(options: Options, num_envs: int) -> TextBatchEnv: ...
+
+A third parameter `split` says that the environment keeps train, valid and test apart itself. Instead of a
+function the name may be that of an `Entry`, which knows its tasks too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass, make_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.envs.contract import EnvError, check_members, describe
+from lamer_fast.envs.entry import Entry
+from lamer_fast.envs.options import EnvOptions
+from lamer_fast.envs.protocol import TextBatchEnv
+from lamer_fast.envs.splits import AT_ONCE, SplitEnv, distinct_seeds
+from lamer_fast.schema import settings_of, to_flat
+
+KINDS = (bool, int, float, str)
+
+
+@cache
+def load(name: str) -> Entry:
+    """The environment that a user's module names.
+
+    Raises:
+        ValueError: no such module or name in it, it cannot be imported, or its options cannot be read.
+    """
+    found = _find(name)
+    if isinstance(found, Entry):
+        _check_options(name, found.options)
+        return found
+    if not callable(found):
+        raise ValueError(f"env.name = {name!r} is {type(found).__name__}, expected a function or an Entry")
+    return FactoryEntry(name, found)
+
+
+class FactoryEntry(Entry):
+    """What is known of an environment whose boards a function makes."""
+
+    def __init__(self, name: str, factory: Callable[..., Any]) -> None:
+        self.name, self.factory = name, factory
+        parameters = list(inspect.signature(factory).parameters)
+        if len(parameters) not in (2, 3):
+            raise ValueError(
+                f"env.name = {name!r} takes ({', '.join(parameters)}), expected (options, num_envs) or "
+                "(options, num_envs, split)"
+            )
+        self.takes_split = len(parameters) == 3
+        try:
+            annotation = get_type_hints(factory).get(parameters[0], EnvOptions)
+        except Exception as error:
+            raise ValueError(
+                f"env.name = {name!r}: its annotations cannot be read, {describe(error)}"
+            ) from None
+        self.options = _with_common(name, annotation)
+        _check_options(name, self.options)
+
+    @property
+    def doc(self) -> str:
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+    def make(self, options: Any, num_envs: int, split: str | None = None) -> TextBatchEnv:
+        arguments = (options, num_envs, split) if self.takes_split else (options, num_envs)
+        try:
+            env: Any = self.factory(*arguments)
+        except (Exception, SystemExit) as error:
+            raise EnvError(f"env.name = {self.name!r} {describe(error)}") from error
+        check_members(env)
+        got = getattr(env, "num_envs", None)
+        if got != num_envs:
+            raise EnvError(
+                f"env.name = {self.name!r} made an environment of {got} boards, asked for {num_envs}"
+            )
+        made: TextBatchEnv = env if self.takes_split or split is None else SplitEnv(env, split)
+        return made
+
+    def num_tasks(self, options: Any, split: str | None) -> int | None:
+        return None
+
+    def seeds(self, options: Any, split: str | None, count: int | None) -> NDArray[np.uint64]:
+        if count is None:
+            raise ValueError(f"the tasks of {self.name} cannot be counted: say how many")
+        return distinct_seeds(self.make(options, AT_ONCE, split), count)
+
+    def summary(self, options: Any) -> str:
+        own = {k: v for k, v in to_flat(options).items() if k not in _COMMON}
+        return f"{self.name} ({', '.join(f'{k} {v}' for k, v in own.items())})" if own else self.name
+
+
+_COMMON = {f.name for f in fields(EnvOptions)}
+
+
+def _find(name: str) -> Any:
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # last, so that nothing there hides a module of somebody else
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+        why = "no such module here or installed" if missing else f"importing it {describe(error)}"
+        raise ValueError(f"env.name = {name!r}: {why}") from None
+    if not hasattr(module, attribute):
+        has = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        raise ValueError(f"env.name = {name!r}: {module_name} has no {attribute!r}, but {', '.join(has)}")
+    return getattr(module, attribute)
+
+
+def _with_common(name: str, annotation: Any) -> type[EnvOptions]:
+    """The user's dataclass of options, with those that every environment has."""
+    if not (isinstance(annotation, type) and is_dataclass(annotation)):
+        raise ValueError(
+            f"env.name = {name!r}: its first parameter is {annotation!r}, expected a dataclass of options"
+        )
+    for field in fields(annotation):
+        if field.default is MISSING:
+            raise ValueError(
+                f"env.name = {name!r}: its option {field.name!r} needs a default, which is no list"
+            )
+    if issubclass(annotation, EnvOptions):
+        return annotation
+    taken = sorted({f.name for f in fields(annotation)} & _COMMON)
+    if taken:
+        raise ValueError(f"env.name = {name!r}: the option {taken[0]!r} is one that every environment has")
+    if not annotation.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise ValueError(
+            f"env.name = {name!r}: {annotation.__name__} must be frozen: @dataclass(frozen=True)"
+        )
+    return make_dataclass(annotation.__name__, [], bases=(annotation, EnvOptions), frozen=True)
+
+
+def _check_options(name: str, options: Any) -> None:
+    for field in fields(options):
+        if field.default is MISSING:
+            raise ValueError(
+                f"env.name = {name!r}: its option {field.name!r} needs a default, which is no list"
+            )
+    try:
+        settings = settings_of(options)
+    except Exception as error:
+        raise ValueError(f"env.name = {name!r}: its options cannot be read, {describe(error)}") from None
+    for key, setting in settings.items():
+        if setting.kind not in KINDS:
+            raise ValueError(
+                f"env.name = {name!r}: its option {key!r} is of type {setting.kind}, expected bool, int, "
+                "float, str or a Literal of words"
+            )
+        try:
+            setting.check(setting.convert(setting.default))
+        except ValueError as error:
+            raise ValueError(f"env.name = {name!r}: the default of its option {error}") from None

@@ -1,0 +1,84 @@
+"""Splits of an environment that has none of its own: a task belongs to one of them by a hash of its id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.envs.contract import EnvError
+
+TENTHS = {"train": (0, 8), "valid": (8, 9), "test": (9, 10)}
+MAX_DRAWS = 1000  # tasks of other splits in a row before it is an error
+PATIENCE = 512  # boards in a row without a new task after which all are taken to be known
+AT_ONCE = 64
+
+Seeds = NDArray[np.uint64]
+Boards = NDArray[np.int64]
+
+
+def in_split(tasks: Seeds, split: str) -> NDArray[np.bool_]:
+    """[B] whether a task is of the split: a tenth of all are `valid`, a tenth `test`."""
+    tenth = ((mixed(tasks) >> np.uint64(32)) * np.uint64(10)) >> np.uint64(32)
+    first, end = TENTHS[split]
+    return (tenth >= np.uint64(first)) & (tenth < np.uint64(end))
+
+
+def mixed(x: Seeds) -> Seeds:
+    """The finaliser of SplitMix64: every bit of the result depends on every bit of `x`."""
+    x = np.asarray(x, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+class SplitEnv:
+    """`env` with the tasks of one split alone; everything but `reset` is the environment's.
+
+    With `tasks` a seed whose task is of another split leads to a next seed, and so on. Without, nobody knows
+    which boards are the same task: the splits have seeds of their own, which is all that can be said.
+    """
+
+    def __init__(self, env: Any, split: str) -> None:
+        self._env, self._split = env, split
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+    def reset(self, seeds: Seeds, env_idx: Boards | None = None) -> None:
+        boards = np.arange(self._env.num_envs) if env_idx is None else np.asarray(env_idx)
+        if not hasattr(self._env, "tasks"):
+            salt = np.uint64(1 + list(TENTHS).index(self._split))
+            self._env.reset(mixed(mixed(seeds) + salt), boards)
+            return
+        left, draws = np.arange(len(boards)), np.array(seeds, np.uint64)
+        for _ in range(MAX_DRAWS):
+            self._env.reset(draws[left], boards[left])
+            left = left[~in_split(self._env.tasks(boards[left]), self._split)]
+            if not left.size:
+                return
+            draws[left] = mixed(draws[left])
+        raise EnvError(
+            f"no task of split {self._split!r} in {MAX_DRAWS} draws from seed {seeds[left[0]]}: "
+            "the environment has too few tasks"
+        )
+
+
+def distinct_seeds(env: Any, count: int) -> Seeds:
+    """The first seeds, from 0, of as many distinct tasks, or of all that are found on AT_ONCE boards."""
+    if not hasattr(env, "tasks"):
+        return np.arange(count, dtype=np.uint64)
+    seen: set[int] = set()
+    found: list[int] = []
+    first, last_new = 0, 0
+    while len(found) < count and first - last_new <= PATIENCE:
+        seeds = np.arange(first, first + AT_ONCE, dtype=np.uint64)
+        env.reset(seeds)
+        for seed, task in zip(seeds.tolist(), env.tasks(np.arange(AT_ONCE)).tolist(), strict=True):
+            if task not in seen:
+                seen.add(task)
+                found.append(seed)
+                last_new = seed
+        first += AT_ONCE
+    return np.array(found[:count], np.uint64)
