@@ -7,7 +7,7 @@ import pwd
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -114,8 +114,8 @@ def replace_folder(target: Path, write: Callable[[Path], None], num_bytes: int =
     with writing(target, num_bytes):
         target.parent.mkdir(parents=True, exist_ok=True)
         recover(target)
-        for leftover in (new, old):
-            remove(leftover)
+        remove(new)
+        discard(old)
         try:
             new.mkdir()
             write(new)
@@ -129,7 +129,8 @@ def replace_folder(target: Path, write: Callable[[Path], None], num_bytes: int =
             recover(target)
             raise
         sync(target.parent)
-    remove(old)
+    with suppress(OSError):  # the new one is there: what is left of the old one is only room on the disk
+        discard(old)
 
 
 def replace_files(folder: Path, write: Callable[[Path], None]) -> None:
@@ -168,10 +169,11 @@ def discard(folder: Path) -> None:
 
     What cannot be removed (a file that another process holds open on a network disk) stays under that name.
     """
-    old = _beside(folder, "old")
-    remove(old)
-    folder.rename(old)
-    remove(old)
+    trash = folder.with_name(f".trash-{folder.name}")
+    remove(trash)
+    if os.path.lexists(folder):
+        folder.rename(trash)
+        remove(trash)
 
 
 def remove(path: Path) -> None:

@@ -15,6 +15,7 @@ from lamer_fast.display import Progress
 from lamer_fast.files import replace_file
 from lamer_fast.model_path import model_path
 from lamer_fast.rollout.samplers.vllm_env import prepare_for
+from lamer_fast.run.whose import check_is_run
 from lamer_fast.schema import Range, settings_of
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ def resolve_target(target: str, overrides: Sequence[str]) -> tuple[Config, Path 
         return config, None
     if target in recipe.names():
         print(f"note: {target} is the run folder here, not the recipe of that name", flush=True)
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{target} is no run folder: it has no config.json")
+    check_is_run(folder)
     config = recipe.apply(run_config(folder), recipe.parse_overrides(overrides))
     config.validate_evaluation()
     return config, folder

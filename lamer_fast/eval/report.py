@@ -15,6 +15,7 @@ from typing import Any
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.envs.registry import summary as env_summary
 from lamer_fast.files import replace_file
+from lamer_fast.run.whose import check_is_run
 from lamer_fast.text import printable
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -42,8 +43,7 @@ def read_trials(path: Path) -> list[dict[str, Any]]:
 
 def read_run(run: Path) -> dict[str, Any]:
     """Everything that the page shows."""
-    if not (run / "config.json").exists():
-        raise ValueError(f"{run} is no run folder: it has no config.json")
+    check_is_run(run)
     config = json.loads((run / "config.json").read_text())
     metrics = read_jsonl(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []
     files = sorted((run / "trials").glob("*.jsonl.gz"))

@@ -5,7 +5,8 @@ beside it, synced to the disk and renamed. Random numbers are functions of (seed
 stored.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lamer_fast.config import Config
@@ -36,7 +37,9 @@ def save(state: TrainState, folder: Path, score: float) -> Path:
     num_parameters = sum(master.numel() for master in content.masters.values())
     replace_folder(target, content.write, num_bytes(state.config, num_parameters))
     keep = {*finished(folder)[-state.config.train.keep_checkpoints :], state.best["iteration"]}
-    _discard(folder, lambda iteration: iteration not in keep)
+    for iteration in set(finished(folder)) - keep:
+        with suppress(OSError):  # one too many ends no training
+            discard(folder / name_of(iteration))
     return target
 
 
@@ -84,13 +87,10 @@ def finished(folder: Path) -> list[int]:
 
 def discard_after(folder: Path, iteration: int) -> None:
     """Removes the checkpoints of later iterations."""
-    _discard(folder, lambda later: later > iteration)
-
-
-def _discard(folder: Path, unwanted: Callable[[int], bool]) -> None:
-    for iteration in filter(unwanted, finished(folder)):
-        with writing(folder / name_of(iteration)):
-            discard(folder / name_of(iteration))
+    for later in finished(folder):
+        if later > iteration:
+            with writing(folder / name_of(later)):
+                discard(folder / name_of(later))
 
 
 def num_bytes(config: Config, num_parameters: int) -> int:

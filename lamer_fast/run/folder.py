@@ -64,7 +64,7 @@ class RunFolder:
             files.recover(self.path)
         if not self.path.exists() or not any(self.path.iterdir()):
             return
-        whose.check_is_run(self.path)
+        whose.check_is_run(self.path, "; take another --name")
         if not self._locks:
             check_free(self.path)
         if self.overwrite:

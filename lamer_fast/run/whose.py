@@ -61,12 +61,10 @@ def check_place(path: Path, runs: Path) -> None:
             raise PermissionError(0, f"{written} is not writable")
 
 
-def check_is_run(path: Path) -> None:
+def check_is_run(path: Path, advice: str = "") -> None:
     if not is_run(path):
-        raise ValueError(
-            f"{path} is not the folder of a run: it has neither {MARK} nor a config.json with a run's "
-            "settings; take another --name"
-        )
+        lacks = f"it has neither {MARK} nor a config.json with a run's settings"
+        raise ValueError(f"{path} is not the folder of a run: {lacks}{advice}")
 
 
 def check_may_go(path: Path, config: Config) -> None:
@@ -94,12 +92,10 @@ def check_same_config(path: Path, config: Config) -> None:
         before = saved.get(key)  # None: an option of another environment
         if before == value or (key in FREE_KEYS and not (key == "train.iterations" and cosine)):
             continue
-        why = ""
+        why = "; take another --name,"
         if key == "train.iterations":
             why = ": learn.schedule is 'cosine', whose learning rates all depend on it. To train on, take"
-            why += f" another --name with --model.path {path / 'model'};"
-        else:
-            why = "; take another --name,"
+            why += f" another --name with --model.path {path / 'model'},"
         raise ValueError(
             f"{path} holds a run with {key} = {before!r}, now it is {value!r}{why} "
             "or --overwrite to discard that run"

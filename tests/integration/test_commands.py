@@ -101,7 +101,8 @@ def test_wrong_arguments(model, run_folder, tmp_path, capsys):
     assert "is a recipe" in error("eval", "minesweeper-tiny", "--label", "x")
     assert "did you mean 'minesweeper-tiny'" in error("eval", "minesweper-tiny")
     (tmp_path / "config.json").write_text("{}")
-    assert f"{tmp_path}/config.json is not of a run" in error("eval", str(tmp_path))
+    for command in ("eval", "play"):
+        assert f"{tmp_path} is not the folder of a run" in error(command, str(tmp_path))
     (tmp_path / "config.json").write_text(recipe.to_json(recipe.resolve("minesweeper-tiny")))
     assert "holds no trained model yet" in error("eval", str(tmp_path))
 

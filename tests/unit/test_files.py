@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,32 @@ def test_a_kill_between_the_two_renames_is_mended(tmp_path):
     assert (target / "file").read_text() == "first"
     replace_folder(target, one_file("second"))
     assert (target / "file").read_text() == "second" and os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_half_removed_folder_is_never_put_back(tmp_path, monkeypatch):
+    """Removing takes long; a kill in the middle of it must not look like one between the renames."""
+    target = tmp_path / "folder"
+    replace_folder(target, one_file("first"))
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **options: None)  # killed before it began
+    replace_folder(target, one_file("second"))
+    files.discard(target)
+    recover(target)
+    assert not target.exists()
+
+
+def test_what_cannot_be_removed_ends_nothing(tmp_path, monkeypatch):
+    """A network disk keeps a file that another process holds open (prime-rl#1763)."""
+    target = tmp_path / "folder"
+    replace_folder(target, one_file("first"))
+
+    def busy(path: Path, to: Path, rename=Path.rename) -> Path:
+        if to.name.startswith(".trash-"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", busy)
+    replace_folder(target, one_file("second"))
+    assert (target / "file").read_text() == "second"
 
 
 def test_a_link_to_a_folder_is_replaced_and_its_target_left(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from lamer_fast.config import Config
 from lamer_fast.eval.report import read_run, run, write_report
-from lamer_fast.recipe import to_flat
+from lamer_fast.recipe import RECIPES, to_flat
 from lamer_fast.text import printable
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -94,8 +94,9 @@ def test_a_corrupted_metrics_file_is_named(run_folder, capsys):
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):
-    assert run([str(tmp_path)]) == 2
-    assert "has no config.json" in capsys.readouterr().err
+    for folder in (tmp_path, RECIPES / "minesweeper-tiny-base"):
+        assert run([str(folder)]) == 2
+        assert f"{folder} is not the folder of a run" in capsys.readouterr().err
 
 
 def test_what_json_in_a_browser_does_not_know_becomes_null(run_folder):
