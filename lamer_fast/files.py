@@ -153,6 +153,12 @@ def replace_files(folder: Path, write: Callable[[Path], None]) -> None:
             remove(new)
 
 
+def sweep(folder: Path) -> None:
+    """Removes the half-written and half-removed folders that killed processes left in `folder`."""
+    for path in [*folder.glob(".new-*/"), *folder.glob(".trash-*/")]:
+        remove(path)
+
+
 def recover(target: Path) -> None:
     """Puts back what `replace_folder` had moved aside when it was killed between its two renames."""
     old = _beside(target, "old")

@@ -131,6 +131,8 @@ class RunFolder:
             files.replace_folder(self.path, self._make_locked)
         else:
             self._make(self.path)
+        for folder in (self.path, self.checkpoints):
+            files.sweep(folder)
         records.cut(self.path, iteration)
         if iteration == 0:
             files.remove(self.path / "tensorboard")

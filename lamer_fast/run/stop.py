@@ -10,7 +10,7 @@ INTERRUPTED = 130  # exit status, as shells give it
 
 
 class StopRequest:
-    """SIGINT, SIGTERM and SIGHUP set `asked`; a second SIGINT interrupts at once. A context manager.
+    """SIGINT, SIGTERM, SIGHUP, SIGUSR1 set `asked`; a second SIGINT interrupts at once. A context manager.
 
     A SIGHUP that was ignored before, by nohup, stays ignored.
     """
@@ -20,7 +20,7 @@ class StopRequest:
         self._interrupts = 0
 
     def __enter__(self) -> "StopRequest":
-        numbers = [signal.SIGINT, signal.SIGTERM]
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]  # the last one: schedulers, before the end
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             numbers.append(signal.SIGHUP)
         self.previous = {number: signal.signal(number, self._note) for number in numbers}

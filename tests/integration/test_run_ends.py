@@ -1,10 +1,12 @@
 """How runs begin and end: refused, at once, interrupted, on a full disk, without a reader, finished."""
 
 import os
+import pty
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -147,6 +149,24 @@ def test_a_live_run_is_left_alone_and_two_interrupts_end_it(tmp_path, tiny_folde
     assert "a second Ctrl-C stops at once" in first
     assert rest.startswith("interrupted, ") and " since checkpoint " in rest and rest.count("\n") == 1
     assert 0 < num_lines(tmp_path / "run" / "metrics.jsonl") < 50
+
+
+def test_a_dropped_terminal_ends_a_run_as_a_signal_does(tmp_path, tiny_folder):
+    """A live table on a terminal whose ssh is gone: SIGHUP, and nothing can be written there any more."""
+    recipe = recipe_file(tmp_path, tiny_folder, **SLOW | {"train__save_every": 100})
+    child, terminal = pty.fork()
+    if child == 0:
+        path = os.pathsep.join(p for p in sys.path if p)
+        environment = os.environ | {"PYTHONPATH": path, "TERM": "xterm"}
+        command = [sys.executable, "-m", "lamer_fast", "train", str(recipe), "--name", "run"]
+        os.execve(sys.executable, [*command, "--runs", str(tmp_path)], environment)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while num_lines(metrics) < 1:
+        assert os.read(terminal, 65536)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert int(checkpoint.name) == num_lines(metrics) < 50
 
 
 def test_an_interrupt_during_imports_is_one_line(tmp_path, tiny_folder):

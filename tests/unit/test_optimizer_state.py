@@ -120,5 +120,15 @@ def test_a_run_on_a_gpu_goes_on():
     assert all(parameter.equal(expected[name]) for name, parameter in named.items())
 
 
+def test_a_parameter_that_was_never_updated_has_no_state():
+    """One that no loss reaches (prime-rl#3399)."""
+    named, state = stepped()
+    tensors = {k: v for k, v in state_tensors(state, named).items() if not k.startswith("b/")}
+    check_state_tensors(tensors, named, "adamw", 2)
+    again: defaultdict = defaultdict(dict)
+    load_state_tensors(again, named, tensors)
+    assert named["b"] not in again and len(again[named["a/w"]]) == 3
+
+
 def test_no_updates_no_state():
     check_state_tensors({}, masters(), "adamw", 0)

@@ -317,11 +317,17 @@ def test_records_are_cut_back_and_nothing_else(tmp_path):
     trials = folder.path / "trials"
     (trials / "analysis.py").write_text("")
     (trials / "7").mkdir()
+    for half in (".new-000003", ".trash-000001"):
+        (folder.checkpoints / half).mkdir(parents=True)
+    (folder.path / ".new-model").mkdir()
+    (folder.path / ".new-7-report.html").write_text("of a report that is just being written")
     with folder.metrics.open("a") as file:
         file.write('{"iteration": 4, "succ')
     with RunFolder(CONFIG, tmp_path) as folder:
         folder.start(2)
     assert len(folder.metrics.read_text().splitlines()) == 2
+    assert not list(folder.checkpoints.iterdir()) and not (folder.path / ".new-model").exists()
+    assert (folder.path / ".new-7-report.html").exists()
     assert sorted(p.name for p in trials.iterdir()) == [
         "000000.jsonl.gz", "000001.jsonl.gz", "7", "analysis.py",
     ]  # fmt: skip

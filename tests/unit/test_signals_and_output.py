@@ -28,7 +28,7 @@ print("stopped", flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_one_signal_asks(number):
     process = start(LOOP.replace("WAIT", "False"))
     assert process.stdout.readline() == "ready\n"
