@@ -98,6 +98,25 @@ def test_linear_policy_loss_without_the_tokens(loss, factor, compact, dtype, bac
     torch.testing.assert_close(every, few)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["old_logprobs", "advantages", "ref_logprobs", "importance_weights"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_token_data_under_weight_zero_may_be_anything(value, name, backend):
+    inputs = make_inputs(T=5, H=4, V=11, L=None).to(torch.float32, DEVICE)
+    data = {key: torch.full((5,), -2.0) for key in ("old_logprobs", "ref_logprobs")}
+    data |= {key: torch.ones(5) for key in FACTORS}
+    data["token_weights"][2] = 0
+    found = []
+    for x in (1.0, value):
+        data[name][2] = x
+        out = linear_policy_loss(
+            inputs.hidden, inputs.weight, inputs.targets, kl_coef=0.1, entropy_coef=0.1, compact="none",
+            backend=backend, **select(data, slice(None)),
+        )  # fmt: skip
+        found.append([out.loss.detach(), *torch.autograd.grad(out.loss, inputs.leaves())])
+    assert all(map(torch.equal, *found))
+
+
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize("loss", ["clip", "gspo", "cispo"])
 def test_a_clipped_token_may_overflow(loss, backend):
@@ -129,6 +148,19 @@ def test_a_log_prob_that_nobody_uses(dtype, frozen, backend):
     every, few = found
     assert not every[0][1].any()
     torch.testing.assert_close((every[0][rows], *every[1:]), few)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_float16_logit_may_overflow_to_minus_infinity(backend):
+    hidden = torch.tensor([[200.0, 0.0], [1.0, 1.0]], dtype=torch.float16, device=DEVICE, requires_grad=True)
+    weight = torch.tensor([[1.0, 0.0], [-400.0, 0.0], [0.0, 1.0]], dtype=torch.float16, device=DEVICE)
+    targets = torch.tensor([0, 2], device=DEVICE)
+    out = linear_logprob(hidden, weight, targets, entropy=True, sum_sq=True, backend=backend)
+    torch.testing.assert_close(
+        out.entropy.cpu(), torch.tensor([1.0, 2.0]).log()
+    )  # one entry, and two equal ones
+    total = out.logprobs.sum() + out.entropy.sum() + out.sum_sq.sum()
+    assert torch.autograd.grad(total, hidden)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

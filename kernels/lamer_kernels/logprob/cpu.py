@@ -11,7 +11,7 @@ from torch import Tensor
 from .._head import Head, accumulation_dtype
 
 BLOCK_ELEMENTS = 1 << 17  # 512 KB of float32: two such buffers fit a core's L2
-LEAST = -1e30  # a finite stand-in for the logit -inf, for 0 * log 0 = 0
+LEAST = -1e30  # for the log p of -inf of a removed entry or an overflow, so that 0 log 0 = 0
 
 
 class RowStats(NamedTuple):
@@ -76,10 +76,8 @@ def row_stats(
         log_total = p.amax(1).log().neg_()  # the largest p is exp(0) / total
         torch.sub(z.gather(1, targets[rows].unsqueeze(1)).squeeze(1), log_total, out=logprobs[rows])
         lse[rows], lse_rest[rows] = two_sum(peak.squeeze(1), log_total)
-        if entropies is not None:  # H = log total - sum p (z - peak), where a removed entry has p = 0
-            if head.bias is not None:
-                z.clamp_(min=LEAST)
-            torch.sub(log_total, torch.linalg.vecdot(p, z), out=entropies[rows])
+        if entropies is not None:  # H = log total - sum p (z - peak)
+            torch.sub(log_total, torch.linalg.vecdot(p, z.clamp_(min=LEAST)), out=entropies[rows])
         if sums_sq is not None:
             sums_sq[rows] = torch.linalg.vecdot(p, p)
     return RowStats(logprobs, lse, lse_rest, entropies, sums_sq)
@@ -130,9 +128,7 @@ def write_dlogits(
             if entropy is None:
                 z.copy_((-target[rows]).expand_as(z))
             else:
-                z.sub_(at.lse.unsqueeze(1)).add_((at.entropy - at.lse_rest).unsqueeze(1))
-                if head.bias is not None:  # a removed entry has p = 0
-                    z.clamp_(min=LEAST)
+                z.sub_(at.lse.unsqueeze(1)).add_((at.entropy - at.lse_rest).unsqueeze(1)).clamp_(min=LEAST)
                 torch.addcmul(-target[rows], z, entropy[rows], value=-1, out=z)
             if sum_sq is not None:
                 z.addcmul_(p - at.sum_sq.unsqueeze(1), sum_sq[rows], value=2)
