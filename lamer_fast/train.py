@@ -205,6 +205,7 @@ def run_eval(state: TrainState) -> dict[str, Any]:
     return {
         "iteration": state.iteration,
         "tasks": evaluation.num_tasks,
+        "panel": evaluation.panel,
         "success_at": [e.mean for e in trial],
         "success_low": [e.low for e in trial],
         "success_high": [e.high for e in trial],

@@ -127,7 +127,7 @@ def table(evaluations: dict[str, Evaluation]) -> str:
     first = next(iter(evaluations.values()))
     width = max(len(name) for name in evaluations) + len(": independent attempts")
     head = f"{'':<{width}}" + "".join(f"{f'success@{k}':>20}" for k in range(1, first.episodes + 1))
-    lines = [f"{first.num_tasks} distinct boards of split {first.split!r}", head]
+    lines = [f"{first.num_tasks} distinct boards of split {first.split!r}, panel {first.panel}", head]
     for name, e in evaluations.items():
         for kind, estimates in (("trials", e.trial), ("independent attempts", e.independent)):
             numbers = (f"{100 * x.mean:.1f} [{100 * x.low:.1f}, {100 * x.high:.1f}]" for x in estimates)

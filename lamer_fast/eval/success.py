@@ -27,6 +27,7 @@ class Evaluation:
     trial: list[Estimate]  # success@1..K over trials, reflections and memory on
     independent: list[Estimate]  # success@1..K of K independent attempts
     gain_over_independent: Estimate  # (success@K - success@1) of trials minus that of attempts, by task
+    panel: str = ""  # digest of the tasks, in order
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,10 +89,11 @@ def evaluate(
     environment, the rollout, and in `eval` how tokens are drawn. `progress` is called with (trials and
     attempts finished, all of them).
     """
-    from lamer_fast.envs.registry import eval_seeds
+    from lamer_fast.envs.panel import panel
 
     config = config.evaluation()
-    boards = eval_seeds(config.env, split, tasks)
+    played = panel(config.env, split, tasks)
+    boards = played.seeds
     K = config.rollout.episodes
     attempt = replace(config, rollout=replace(config.rollout, episodes=1, reflect=False))
     total = len(boards) * (1 + K)
@@ -105,7 +107,7 @@ def evaluate(
 
     trials = play(config, boards, 0, 0)
     attempts = play(attempt, np.repeat(boards, K), 1, len(boards)).reshape(len(boards), K)
-    return compare(split, trials, attempts)
+    return replace(compare(split, trials, attempts), panel=played.digest)
 
 
 def eval_sampling(config: EvalConfig) -> Sampling:

@@ -194,5 +194,5 @@ def _scalars(record: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, fl
             yield from _scalars(value, f"{prefix}{key}/")
         elif isinstance(value, list):
             yield from ((f"{prefix}{key}/{i + 1}", float(v)) for i, v in enumerate(value))
-        elif key != "iteration":
+        elif key != "iteration" and not isinstance(value, str):
             yield prefix + key, float(value)
