@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from lamer_fast import __version__
 from lamer_fast.config import Config
+from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.registry import renamed
 from lamer_fast.schema import settings_of, to_flat
 
@@ -118,8 +119,9 @@ def apply(config: Settings, values: Mapping[str, Any]) -> Settings:
 
     `env.name` comes first: it decides which options `env.*` are.
     """
-    if isinstance(config, Config) and NAME in values:
-        config = replace(config, env=renamed(config.env, settings_of(config)[NAME].convert(values[NAME])))
+    env = getattr(config, "env", None)
+    if NAME in values and isinstance(env, EnvOptions):
+        config = _put(config, ["env"], renamed(env, settings_of(config)[NAME].convert(values[NAME])))
     settings = settings_of(config)
     for key, value in values.items():
         if key not in settings:
@@ -130,7 +132,7 @@ def apply(config: Settings, values: Mapping[str, Any]) -> Settings:
 
 def _unknown(key: str, settings: Mapping[str, Any], config: Any) -> ValueError:
     of_env = ""
-    if key.startswith("env.") and isinstance(config, Config):
+    if key.startswith("env.") and isinstance(getattr(config, "env", None), EnvOptions):
         own = ", ".join(k.removeprefix("env.") for k in settings if k.startswith("env."))
         of_env = f"; {config.env.name} has: {own}"
     return ValueError(moved(key) or f"unknown key {key!r}{nearest(key, settings)}{of_env}")

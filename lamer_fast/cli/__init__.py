@@ -20,6 +20,7 @@ COMMANDS = {
     "warmstart": ("lamer_fast.warmstart.command", "make a base model from expert trials"),
     "play": ("lamer_fast.play", "watch one trial in the terminal, or play it yourself"),
     "report": ("lamer_fast.eval.report", "write the report page of a run"),
+    "envs": ("lamer_fast.cli.envs", "list the environments, or say what is wrong with one"),
     "doctor": ("lamer_fast.doctor.command", "say what this machine can run, and what is missing"),
 }
 

@@ -89,7 +89,7 @@ class Command:
                 lines += [
                     "",
                     f"settings: {section}, of {name}",
-                    *_entries_beyond(self.settings, section, cls),
+                    *entries_beyond(settings_of(self.settings), section, cls),
                 ]
         return "\n".join(lines)
 
@@ -133,16 +133,14 @@ class Command:
         return targets[0] if targets else str(self.target.default)
 
 
-def _entries_beyond(settings: Any, section: str, cls: type) -> list[str]:
-    """Of the settings that a dataclass adds to those of the section."""
-    common, docs = settings_of(settings), docs_of(cls)
-    own = {f"{section}.{key}": setting for key, setting in settings_of(cls).items()}
-    return [
-        line
-        for key, setting in own.items()
-        if key not in common
-        for line in _entry(replace(setting, key=key), docs[setting.key])
-    ]
+def entries_beyond(common: Mapping[str, Setting], section: str, cls: type) -> list[str]:
+    """What the help says of the settings of a dataclass in a section, those of `common` left out."""
+    docs, lines = docs_of(cls), []
+    for name, setting in settings_of(cls).items():
+        key = f"{section}.{name}"
+        if key not in common:
+            lines += _entry(replace(setting, key=key), docs[name])
+    return lines
 
 
 def _entry(setting: Setting, doc: str, *, switch: bool = False) -> list[str]:

@@ -21,6 +21,7 @@ def check_env(
     make: Callable[[int], Any] | None = None,
     slow_s: float = 1.0,
     max_chars: int = 100_000,
+    doing: Callable[[str], None] = lambda what: None,
 ) -> list[str]:
     """Plays `env` on purpose-made calls; every board of it is reset.
 
@@ -36,6 +37,7 @@ def check_env(
         make: `make(num_envs)` gives another environment like `env`: two of them are then played at once.
         slow_s: a call whose median time is longer is reported; it stops the sampling of all boards.
         max_chars: a longer observation is reported.
+        doing: is told what comes next, for whoever watches a process that may die of it.
 
     Returns:
         One sentence for each violation, in the order found; [] when there is none.
@@ -49,13 +51,16 @@ def check_env(
         return [f"num_envs must be an int of at least 2 for this check, got {num_envs!r}"]
     found: list[str] = []
     player = Player(env, replies, num_turns, seed)
+    player.doing = doing
     for rule in ALWAYS if quick else (*ALWAYS, *FURTHER):
+        doing(f"check of {rule.__name__.replace('_', ' ')}")
         try:
             player.start()
             found += rule(player)
         except EnvError as error:
             found.append(str(error))
     if make is not None:
+        doing("two environments at once")
         players = [Player(make(num_envs), replies, num_turns, seed) for _ in range(2)]
         found += at_once(player, players)
     if not quick:

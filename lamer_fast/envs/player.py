@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Player:
         self.all = np.arange(env.num_envs, dtype=np.int64)
         self.seconds: dict[str, list[float]] = {}
         self.longest_text = 0
+        self.doing: Callable[[str], None] = lambda what: None
 
     def has(self, name: str) -> bool:
         return callable(getattr(self.env, name, None))

@@ -77,9 +77,14 @@ def summary(values: Mapping[str, Any]) -> str:
     if name not in GAMES:
         facts = ", ".join(f"{key} {value}" for key, value in own.items() if key not in _COMMON)
         return f"{name} ({facts})" if facts else name
-    cls = option_classes()[name]
-    text: str = entry(name).summary(cls(**{f.name: own[f.name] for f in fields(cls) if f.name in own}))
+    text: str = entry(name).summary(options_from(own))
     return text
+
+
+def options_from(values: Mapping[str, Any]) -> EnvOptions:
+    """The options of environment `values["name"]`; what it has no name for is left out."""
+    options = default_options(values["name"])
+    return replace(options, **{f.name: values[f.name] for f in fields(options) if f.name in values})
 
 
 _COMMON = {f.name for f in fields(EnvOptions)}

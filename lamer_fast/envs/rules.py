@@ -72,6 +72,7 @@ def hostile(player: Player) -> Iterator[str]:
 
 def _reply(player: Player, reply: str) -> Iterator[str]:
     quoted = ascii(reply[:30])
+    player.doing(f"the reply {quoted}")
     before = player.look(player.all)
     try:
         out = player.step([reply] * len(player.all), player.all)

@@ -24,7 +24,7 @@ REPLY = re.compile(r"<action>\s*(\d{1,4})\s*</action>")
 
 @dataclass(frozen=True)
 class Options:
-    highest: Annotated[int, Range(2, 9999)] = 20
+    highest: Annotated[int, Range(2, 9999)] = 50
     """The largest number that may hide."""
 
 

@@ -145,7 +145,7 @@ def _uniform(choices: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 class Minesweeper(NativeGame):
-    """Minesweeper: open every cell without a mine."""
+    """Open every cell without a mine."""
 
     name = "minesweeper"
     options = MinesweeperOptions

@@ -141,7 +141,7 @@ class SokobanExpert(Expert):
 
 
 class Sokoban(NativeGame):
-    """Sokoban: push every box onto a target, in generated rooms or given levels."""
+    """Push every box onto a target, in generated rooms or given levels."""
 
     name = "sokoban"
     options = SokobanOptions

@@ -1,0 +1,128 @@
+"""`lamer-fast envs`: the environments, their options and tasks; `envs check`: what is wrong with one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+from lamer_fast.cli.flags import Command, Target, entries_beyond
+from lamer_fast.envs.contract import EnvError
+from lamer_fast.envs.entry import SPLITS
+from lamer_fast.envs.options import EnvOptions
+from lamer_fast.envs.registry import GAMES, default_options, entry, option_classes
+from lamer_fast.recipe import apply, parse_overrides
+from lamer_fast.schema import Range, check_ranges, settings_of
+from lamer_fast.text import one_line
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An environment with options, without a recipe around it."""
+
+    env: EnvOptions = field(default_factory=lambda: default_options("minesweeper"))
+
+    VARIANTS: ClassVar = {"env": option_classes}
+
+
+@dataclass(frozen=True)
+class EnvsOptions:
+    pass
+
+
+COMMAND = Command(
+    "envs",
+    "List the environments of this package and their options; with NAME, how many tasks its splits have. "
+    "`lamer-fast envs check NAME` plays it on purpose-made calls and says what is wrong with it.",
+    EnvsOptions,
+    Target("NAME", f"{', '.join(GAMES)}, or package.module:factory of your own", ""),
+    Chosen,
+)
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    replies: str = ""
+    """Replies that it can parse, separated by `|`; not needed with legal_actions() or expert_replies()."""
+    boards: Annotated[int, Range(2, 10_000)] = 8
+    """Boards that are played at once."""
+    turns: Annotated[int, Range(1, 10_000)] = 12
+    """Turns of each game."""
+    seed: Annotated[int, Range(0)] = 0
+    """Of the boards and the replies."""
+    timeout_s: Annotated[float, Range(1, 86_400)] = 60.0
+    """Without a sign of life for so long, it is ended and reported."""
+
+
+CHECK = Command(
+    "envs check",
+    "Look for what is wrong with an environment, in a process of its own, and count its turns a second. Exit "
+    "status 1 when something is wrong.",
+    CheckOptions,
+    Target("NAME", f"{', '.join(GAMES)}, or package.module:factory of your own"),
+    Chosen,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    if argv and argv[0] == "check":
+        return check(argv[1:])
+    name, _, overrides = COMMAND.parse(argv)
+    if not name and not overrides:
+        for game in GAMES:
+            print("\n".join(listing(game)) + "\n")
+        print("your own: lamer-fast envs package.module:factory")
+        return 0
+    options = choose(name, overrides)
+    print("\n".join([*listing(options.name), "", *tasks(options)]))
+    return 0
+
+
+def check(argv: Sequence[str]) -> int:
+    from lamer_fast.envs.examine import Examination, examine
+
+    name, own, overrides = CHECK.parse(argv)
+    options = choose(name, overrides)
+    print(one_line(entry(options.name).summary(options), 500), flush=True)
+    replies = tuple(reply for reply in own.replies.split("|") if reply)
+    result = examine(options, Examination(replies, own.boards, own.turns, own.seed, timeout_s=own.timeout_s))
+    for sentence in result.violations:
+        print(f"wrong  {one_line(sentence, 1000)}")
+    if not result.violations:
+        print("right  nothing is wrong that could be found")
+    if result.turns_per_s is not None:
+        print(f"speed  {result.turns_per_s:,.0f} turns/s on {own.boards} boards (step and observe)")
+    return 1 if result.violations else 0
+
+
+def choose(name: str, overrides: Sequence[str]) -> EnvOptions:
+    """The options of an environment with those of a command line."""
+    values = ({"env.name": name} if name else {}) | parse_overrides(overrides)
+    chosen = apply(Chosen(), values)
+    check_ranges(chosen)
+    chosen.env.validate()
+    return chosen.env
+
+
+def listing(name: str) -> list[str]:
+    """Name, what it is, and its options with types, ranges, defaults and docs."""
+    cls: Any = entry(name).options
+    head = [f"{name}: {one_line(entry(name).doc, 200)}", f"  splits {', '.join(SPLITS)}"]
+    return [*head, *entries_beyond({"env.name": settings_of(cls)["name"]}, "env", cls)]
+
+
+def tasks(options: EnvOptions) -> list[str]:
+    """How many tasks each split has, and which panel an evaluation of 64 of them plays."""
+    from lamer_fast.envs.panel import panel
+
+    lines = []
+    for split in SPLITS:
+        number = entry(options.name).num_tasks(options, split)
+        known = f"{number:,} tasks" if number is not None else "tasks that cannot be counted"
+        try:
+            played = panel(options, split, 64)
+            known += f"; the panel of the first {len(played)} is {played.digest}"
+        except EnvError as error:
+            known = str(error)
+        lines.append(f"split {split}: {known}")
+    return lines
