@@ -152,7 +152,7 @@ class EvalConfig:
     """Iterations between evaluations on `split`, the first of them before training; 0 is never."""
     split: Literal["valid", "test"] = "valid"
     """Boards of the evaluations during training; `test` is for the end."""
-    tasks: Annotated[int, Range(1)] = 256
+    tasks: Annotated[int, Range(1, 1_000_000)] = 256
     """Distinct boards of such an evaluation."""
     episodes: Annotated[int, Range(1, 32_767)] | None = None
     """K of an evaluation; None is rollout.episodes."""

@@ -59,20 +59,19 @@ def watch(config: Config, board: Any, seed: int, pause: float) -> int:
     """Plays one trial with the policy, then shows it."""
     from lamer_fast.agent.agent import Agent
     from lamer_fast.eval.success import eval_sampling
-    from lamer_fast.learn.state import build_state, prepare_process
-    from lamer_fast.plan import say_notes
+    from lamer_fast.learn.state import build_player, prepare_process
     from lamer_fast.rollout.boards import Boards
     from lamer_fast.rollout.collect import collect_trials
 
     config = config.evaluation()
-    config = replace(config, rollout=replace(config.rollout, groups=1, trials_per_group=1))
+    alone = {"groups": 1, "trials_per_group": 1, "cache_tokens": config.rollout.max_sequence_tokens}
+    config = replace(config, rollout=replace(config.rollout, **alone))
     prepare_process(config)
-    state = build_state(config)
-    say_notes(state)
+    player = build_player(config)
     env = make_env(config.env, 1, split="test")
     record: list[dict[str, Any]] = []
     collect_trials(
-        state.sampler, env, Agent(state.agent.renderer, env, config),
+        player.sampler, env, Agent(player.renderer, env, config),
         Boards(board, np.zeros(1, np.int32)), config.rollout, seed=seed, record=record,
         sampling=eval_sampling(config.eval),
     )  # fmt: skip

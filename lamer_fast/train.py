@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.config import Config
+from lamer_fast.cost.tokens import say_notes
 from lamer_fast.display import Display
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.eval.report import read_jsonl
@@ -24,7 +25,7 @@ from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
 from lamer_fast.learn.state import TrainState, build_state, pick_device, prepare_process
 from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
-from lamer_fast.plan import GIB, estimate, say_notes
+from lamer_fast.plan import GIB, estimate
 from lamer_fast.recipe import to_flat
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
@@ -247,7 +248,7 @@ def run(
         folder = RunFolder(config, runs, overwrite=overwrite)
         state = build_state(config)
         state.limits = Limits.of(state.policy.model)
-        say_notes(state)
+        say_notes(config, state.agent, state.env)
         with folder:
             if not overwrite:
                 checkpoint.load(state, folder.checkpoints, from_checkpoint)
@@ -314,7 +315,7 @@ def dry_run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = Fals
     print(json.dumps(to_flat(config), indent=1))
     plan = estimate(config)
     print(plan)
-    plan.check_fits()
+    plan.memory.check(config)
     folder = RunFolder(config, runs, overwrite=overwrite)
     saved = [] if overwrite else checkpoint.finished(folder.checkpoints)
     weights = plan.num_parameters * compute_dtype(config.model, pick_device(config.train.device)).itemsize

@@ -133,12 +133,12 @@ def disturb(policy: Policy) -> None:
 def memory(config: Config) -> str:
     from lamer_fast.plan import GIB, estimate
 
-    plan = estimate(config)
+    memory = estimate(config).memory
     try:
-        plan.check_fits()
+        memory.check(config)
     except ValueError as error:
         raise Failed(str(error), "see lamer-fast train RECIPE --dry-run for each part") from None
-    return f"the recipe needs {plan.total / GIB:.2f} GiB of {plan.available / GIB:.1f} GiB"
+    return f"the recipe needs {memory.total() / GIB:.2f} GiB of {memory.available / GIB:.1f} GiB"
 
 
 def physical_limit(config: Config) -> str:

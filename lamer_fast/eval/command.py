@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from lamer_fast import recipe
 from lamer_fast.cli.flags import Command, Target
@@ -28,7 +28,7 @@ MAX_TASKS = 2048
 class EvalOptions:
     split: Literal["valid", "test"] = "test"
     """Boards of that split."""
-    tasks: Annotated[int, Range(2)] | None = None
+    tasks: Annotated[int, Range(2, 1_000_000)] | None = None
     """Boards; without it as many as there are, up to 2048. An interval needs two."""
     seed: Annotated[int, Range(0)] = 0
     """Of the sampling."""
@@ -36,7 +36,7 @@ class EvalOptions:
     """Store the result in the run, as eval/LABEL.json."""
 
 
-USED_OF_TRAIN = ("train.num_threads", "train.device")
+USED_OF_TRAIN = ("train.num_threads", "train.device", "train.deterministic")
 UNUSED = dict.fromkeys(  # section or setting -> why an evaluation does not take it
     ["name", "algo", "learn", "rollout.sleep_during_updates", "eval.every"]
     + [key for key in settings_of(Config) if key.startswith("train.") and key not in USED_OF_TRAIN],
@@ -102,22 +102,19 @@ def run_config(folder: Path) -> Config:
     return replace(config, model=replace(config.model, path=str(model)))
 
 
-def evaluate_policy(
-    config: Config, *, split: str, tasks: int | None, seed: int = 0, state: Any = None
-) -> Evaluation:
-    """Builds model and sampler (or takes those of `state`) and plays; says how far it is."""
+def evaluate_policy(config: Config, *, split: str, tasks: int | None, seed: int = 0) -> Evaluation:
+    """Builds model and sampler and plays; says how far it is."""
     from lamer_fast.envs.registry import eval_seeds
     from lamer_fast.eval.success import evaluate
-    from lamer_fast.learn.state import build_state, prepare_process
-    from lamer_fast.plan import say_notes
+    from lamer_fast.learn.state import build_player, prepare_process
 
-    tasks = tasks or min(MAX_TASKS, len(eval_seeds(config.env, split, None, at_most=MAX_TASKS)))
-    if state is None:
-        prepare_process(config)
-        state = build_state(config)
-        say_notes(state)
+    found = len(eval_seeds(config.env, split, tasks, at_most=MAX_TASKS if tasks is None else tasks))
+    if tasks is not None and found < tasks:
+        print(f"note: split {split!r} has {found} distinct boards, {tasks} were asked for", flush=True)
+    prepare_process(config)
+    player = build_player(config)
     return evaluate(
-        state.sampler, state.agent.renderer, config, split=split, tasks=tasks, seed=seed,
+        player.sampler, player.renderer, config, split=split, tasks=found, seed=seed,
         progress=Progress("trials and attempts played"),
     )  # fmt: skip
 

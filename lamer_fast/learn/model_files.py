@@ -29,6 +29,10 @@ class ModelFiles:
     eos_ids: tuple[int, ...]  # what generation_config.json, or else config.json, ends a text with
     shape: Any  # the model on the meta device, without weights
 
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.shape.parameters())
+
     def renderer(self) -> ChatRenderer:
         """Raises ValueError when the chat template cannot be continued turn by turn."""
         return ChatRenderer(self.tokenizer, self.eos_ids)

@@ -176,7 +176,9 @@ def read_model(config: Config) -> ModelFiles:
     return files
 
 
-def load_policy(config: ModelConfig, device: torch.device, files: ModelFiles | None = None) -> Policy:
+def load_policy(
+    config: ModelConfig, device: torch.device, files: ModelFiles | None = None, *, frozen: bool = False
+) -> Policy:
     """The model and tokenizer of `config.path`; `files` if they have been read.
 
     Raises:
@@ -212,7 +214,7 @@ def load_policy(config: ModelConfig, device: torch.device, files: ModelFiles | N
     make_saveable(model)
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return Policy(model.to(device).train(), files.tokenizer, compute_dtype(config, device))
+    return Policy(model.to(device).train(), files.tokenizer, compute_dtype(config, device), frozen=frozen)
 
 
 def make_saveable(model: Any) -> None:

@@ -14,11 +14,15 @@ from safetensors.torch import save_file
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
+from lamer_fast.cost.memory import memory_of
+from lamer_fast.cost.tokens import NUM_PROBES, say_notes, token_bounds
+from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.envs.registry import check_at_start, make_env
 from lamer_fast.files import writing
+from lamer_fast.learn.model_files import ModelFiles
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.packed_batch import Minibatch
-from lamer_fast.learn.policy import Policy, load_policy, read_model
+from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_model
 from lamer_fast.rollout.samplers.protocol import Sampler
 from lamer_fast.roofline import Limits
 
@@ -64,13 +68,15 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
         policy: instead of the one that model.path names.
 
     Raises:
-        ValueError: the model cannot be loaded or bridged, the device is not there, the board is impossible,
-            the environment breaks the protocol.
+        ValueError: the model cannot be loaded or bridged, the device is not there or too small, the board is
+            impossible, the environment breaks the protocol. No weight has been read before all is known but
+            what the weights are.
     """
     check_at_start(config.env)
     if policy is None:
         device, files = pick_device(config.train.device), read_model(config)
         renderer = files.renderer()
+        check_memory(config, files, renderer, device, training=True)
         policy = load_policy(config.model, device, files)
     else:
         renderer = ChatRenderer(policy.tokenizer)
@@ -92,6 +98,37 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
         agent=agent,
         reference=reference,
     )
+
+
+@dataclass(frozen=True)
+class Player:
+    """What an evaluation needs: the weights alone, in the compute type, behind a sampler."""
+
+    sampler: Sampler
+    renderer: ChatRenderer
+
+
+def build_player(config: Config) -> Player:
+    """Says what the user should know of it. Raises as `build_state` does."""
+    config = config.evaluation()
+    check_at_start(config.env)
+    device, files = pick_device(config.train.device), read_model(config)
+    renderer = files.renderer()
+    env = check_memory(config, files, renderer, device, training=False)
+    say_notes(config, Agent(renderer, env, config), env)
+    policy = load_policy(config.model, device, files, frozen=True)
+    return Player(make_sampler(config, policy), renderer)
+
+
+def check_memory(
+    config: Config, files: ModelFiles, renderer: ChatRenderer, device: torch.device, *, training: bool
+) -> TextBatchEnv:
+    """ValueError before anything is built that cannot fit; returns the few boards that it looked at."""
+    env = make_env(config.env, NUM_PROBES, split="train")
+    bounds = token_bounds(config, Agent(renderer, env, config), env)
+    dtype = compute_dtype(config.model, device)
+    memory_of(config, files, bounds, dtype, device, training=training).check(config)
+    return env
 
 
 def prepare_process(config: Config) -> None:

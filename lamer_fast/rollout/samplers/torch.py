@@ -254,6 +254,16 @@ def _by_width(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
     return np.flatnonzero(counts == 1), np.flatnonzero(counts > 1)
 
 
+def num_slots(num_trials: int, cache_tokens: int, max_sequence_tokens: int) -> int:
+    """The most slots of a sampler: what `cache_tokens` allows, or what so many trials end with."""
+    if cache_tokens:
+        return cache_tokens // max_sequence_tokens
+    slots = FIRST_SLOTS
+    while slots < num_trials:
+        slots *= 2
+    return slots
+
+
 class _SlotTable:
     """What the slots hold, as arrays over slots: ids seen, how many of them are in the cache, the request."""
 

@@ -61,7 +61,7 @@ def engine_memory(
         )
     # of one engine step: the gated MLP of its tokens; float32 logits, log-probabilities and a sorted copy
     step_tokens = max(r.prefill_tokens, r.max_in_flight)
-    activations = step_tokens * item * (3 * shape.intermediate_size + 4 * shape.hidden_size)
+    activations = step_tokens * item * (3 * mlp_size(shape) + 4 * shape.hidden_size)
     logits = 3 * 4 * r.max_in_flight * shape.vocab_size
     return EngineMemory(
         weights=num_parameters * item,
@@ -69,6 +69,12 @@ def engine_memory(
         cache=cache_tokens * kv_bytes_per_token(shape, dtype),
         workspace=MARGIN + activations + logits,
     )
+
+
+def mlp_size(shape: Any) -> int:
+    """Width of the inner layer; a configuration that does not say it means four times the stream's."""
+    inner = getattr(shape, "intermediate_size", None) or getattr(shape, "n_inner", None)
+    return int(inner or 4 * shape.hidden_size)
 
 
 def head_size(shape: Any) -> int:

@@ -1,0 +1,192 @@
+"""What a run takes in memory: each part with its bytes, when it is there, and the settings that size it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from lamer_fast.config import Config
+from lamer_fast.cost.tokens import TokenBounds
+from lamer_fast.rollout.samplers.torch import num_slots
+from lamer_fast.rollout.samplers.vllm_memory import (
+    GIB,
+    engine_memory,
+    head_size,
+    kv_bytes_per_token,
+    mlp_size,
+)
+from lamer_fast.rollout.turn_table import COLUMNS
+from lamer_fast.schema import to_flat
+
+TRIAL_BYTES = 8 << 10  # its objects and its board
+TURN_BYTES = 2 * sum(dtype().itemsize for dtype in COLUMNS.values())  # the table, and its copy without gaps
+TOKEN_BYTES = 64  # of a stored token: as it grows, in the batch, in the packed tensors
+TRIALS = ("rollout.groups", "rollout.trials_per_group")
+
+
+When = Literal["always", "updating", "sampling"]
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    bytes: float
+    settings: tuple[str, ...]  # which make it smaller
+    when: When = "always"
+    on_host: bool = False  # in the host's memory, wherever the model is
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Upper bounds, beside what there is; bytes."""
+
+    parts: tuple[Part, ...]
+    device: str
+    available: int  # of the device
+    host: int
+
+    def total(self, *, on_host: bool = False) -> float:
+        """The most at one time on the device, which has all of it on a CPU; or on the host beside a GPU."""
+        mine = [part for part in self.parts if self.device == "cpu" or part.on_host == on_host]
+        always, updating, sampling = (sum(p.bytes for p in mine if p.when == when) for when in get_args(When))
+        return always + max(updating, sampling)
+
+    def rows(self) -> Iterator[str]:
+        for part in self.parts:
+            place = " (host)" if part.on_host and self.device != "cpu" else ""
+            yield f"{part.name + place:<40} {part.bytes / GIB:9.3f} GiB"
+        yield f"{'total':<40} {self.total() / GIB:9.3f} GiB of {self.available / GIB:.1f}"
+
+    def check(self, config: Config) -> None:
+        """Raises ValueError when it does not fit, with the largest part and the settings that make it so."""
+        pools = [(False, self.device, self.available)]
+        pools += [] if self.device == "cpu" else [(True, "the host", self.host)]
+        for on_host, place, available in pools:
+            total = self.total(on_host=on_host)
+            if total <= available:
+                continue
+            mine = [part for part in self.parts if self.device == "cpu" or part.on_host == on_host]
+            most, values = max(mine, key=lambda part: part.bytes), to_flat(config)
+            sizes = ", ".join(f"{key} = {values[key]}" for key in most.settings)
+            raise ValueError(
+                f"the run needs about {total / GIB:,.1f} GiB, {place} has {available / GIB:,.1f} GiB; most "
+                f"of it: {most.name}, {most.bytes / GIB:,.1f} GiB, by {sizes}; --dry-run shows every part"
+            )
+
+
+def memory_of(
+    config: Config,
+    files: Any,
+    bounds: TokenBounds,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    training: bool,
+) -> Memory:
+    """Of training, or of an evaluation (the weights and a sampler alone); `files` are `ModelFiles`."""
+    shape, n, item = files.config.get_text_config(), files.num_parameters, dtype.itemsize
+    r, trials = config.rollout, config.rollout.groups * config.rollout.trials_per_group
+    parts = [Part(f"weights, {str(dtype).removeprefix('torch.')}", n * item, ("model.path", "model.dtype"))]
+    if training:
+        parts += _training(config, shape, n, bounds, dtype, device)
+    if r.sampler == "vllm":
+        parts += _vllm(config, shape, n, dtype, device)
+    else:
+        parts += _torch_sampler(config, shape, dtype)
+    turns = r.episodes * r.max_turns + (r.episodes - 1) * r.reflect
+    stored = bounds.sequences * min(bounds.sequence, r.max_sequence_tokens)
+    parts.append(
+        Part(
+            f"boards, turns and tokens of {trials:,} trials",
+            trials * (TRIAL_BYTES + turns * TURN_BYTES + stored * TOKEN_BYTES),
+            (*TRIALS, "rollout.episodes", "rollout.max_turns", "rollout.max_sequence_tokens"),
+            on_host=True,
+        )
+    )
+    found = tuple(part for part in parts if part.bytes)
+    return Memory(found, device.type, device_memory(device), host_memory())
+
+
+def _training(
+    config: Config, shape: Any, n: int, bounds: TokenBounds, dtype: torch.dtype, device: torch.device
+) -> list[Part]:
+    r, item = config.rollout, dtype.itemsize
+    heads, hidden, layers = shape.num_attention_heads, shape.hidden_size, shape.num_hidden_layers
+    kv_heads = getattr(shape, "num_key_value_heads", None) or heads
+    stored = r.groups * r.trials_per_group * bounds.sequences * min(bounds.sequence, r.max_sequence_tokens)
+    packed = min(config.learn.max_microbatch_tokens, stored)
+    # saved per token and layer: two float32 norms, q, k, v and the attention's output, the gated MLP
+    attention = 4 * (heads + kv_heads) * head_size(shape)
+    per_layer = 16 * hidden + item * (attention + 4 * mlp_size(shape))
+    checkpointed = config.model.activation_checkpointing
+    activations = packed * (per_layer + layers * item * hidden if checkpointed else layers * per_layer)
+    workspace = 1.25e9 if device.type == "cuda" else 64 << 20
+    offloaded = config.learn.offload_optimizer == "rollout"
+    return [
+        Part("float32 masters", n * 4 if item < 4 else 0, ("model.path",)),
+        Part("float32 gradients", n * 4, ("model.path",), "updating"),
+        Part(
+            "optimizer state",
+            n * (2 if config.learn.optimizer == "adamw_8bit" else 8),
+            ("model.path", "learn.optimizer"),
+            "updating" if offloaded else "always",
+        ),
+        Part(
+            f"activations of {packed:,} tokens",
+            activations,
+            ("learn.max_microbatch_tokens", "model.activation_checkpointing"),
+            "updating",
+        ),
+        Part(
+            "head: float32 gradient and workspace",
+            shape.vocab_size * hidden * 4 + workspace,
+            ("model.path",),
+            "updating",
+        ),
+        Part("frozen reference", n * item if config.algo.kl_coef > 0 else 0, ("model.path", "algo.kl_coef")),
+    ]
+
+
+def _torch_sampler(config: Config, shape: Any, dtype: torch.dtype) -> list[Part]:
+    r = config.rollout
+    slots = num_slots(r.groups * r.trials_per_group, r.cache_tokens, r.max_sequence_tokens)
+    cached, rotary = slots * r.max_sequence_tokens, r.max_sequence_tokens * head_size(shape) * 8
+    size = cached * kv_bytes_per_token(shape, dtype) + rotary
+    sizes = ("rollout.cache_tokens", *TRIALS, "rollout.max_sequence_tokens")
+    return [
+        Part(f"key-value cache of {cached:,} tokens", size, sizes),
+        Part("ids and log-probabilities of the cache", cached * 8, sizes, on_host=True),
+    ]
+
+
+def _vllm(config: Config, shape: Any, n: int, dtype: torch.dtype, device: torch.device) -> list[Part]:
+    """Its own copy of the weights among them; freed during updates where it sleeps."""
+    r = config.rollout
+    engine = engine_memory(shape, n, dtype, r)
+    when: When = "sampling" if r.sleep_during_updates and device.type == "cuda" else "always"
+    sizes = ("rollout.cache_tokens", *TRIALS, "rollout.max_sequence_tokens")
+    step = ("rollout.max_in_flight", "rollout.prefill_tokens")
+    return [
+        Part("vLLM's own weights", engine.weights, ("model.path",), when),
+        Part(f"vLLM's own key-value cache of {engine.cache_tokens:,} tokens", engine.cache, sizes, when),
+        Part("vLLM's own workspace", engine.workspace, step, when),
+    ]
+
+
+def device_memory(device: torch.device) -> int:
+    return int(torch.cuda.mem_get_info(device)[1]) if device.type == "cuda" else host_memory()
+
+
+def host_memory() -> int:
+    """Bytes of this machine, or of the container where it has a limit."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [path.read_text().strip() for path in CGROUP_LIMITS if path.is_file()]
+    return min([physical, *(int(limit) for limit in limits if limit.isdecimal())])
+
+
+CGROUP_LIMITS = tuple(map(Path, ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")))

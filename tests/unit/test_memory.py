@@ -1,0 +1,96 @@
+"""What does not fit is told before it is built, with the setting and the bytes, by whatever command."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from lamer_fast import cli, plan, recipe
+from lamer_fast.cost import memory
+from lamer_fast.learn.state import build_player, build_state
+from lamer_fast.rollout.samplers.torch import TorchSampler, num_slots
+from tests.tiny import tiny_model, tiny_tokenizer
+
+HUGE = {
+    "rollout.groups": 10**9,
+    "rollout.trials_per_group": 10**12,
+    "rollout.max_sequence_tokens": 10**8,
+    "rollout.cache_tokens": 10**13,
+    "rollout.max_turns": 32_767,
+    "rollout.episodes": 32_767,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny model that says it has room for any sequence."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 10**9}))
+    return str(folder)
+
+
+def huge(model, key):
+    values = {"model.path": model, "learn.max_microbatch_tokens": 10**8, "train.num_threads": 0}
+    if key in ("rollout.max_turns", "rollout.episodes"):
+        values |= {"rollout.groups": 10**4, "rollout.cache_tokens": 65_536}
+    return recipe.apply(recipe.load("minesweeper-tiny"), values | {key: HUGE[key]})
+
+
+@pytest.mark.parametrize("key", HUGE)
+def test_more_than_there_is_is_refused_before_it_is_built(key, model):
+    config = huge(model, key)
+    for attempt in (build_state, build_player, lambda c: plan.estimate(c).memory.check(c)):
+        with pytest.raises(ValueError, match=r"the run needs about [\d,.]+ GiB, .* most of it: ") as error:
+            attempt(config)
+        assert f"{key} = {HUGE[key]}" in str(error.value)
+        assert re.search(r"most of it: .*, [\d,.]+ GiB, by ", str(error.value))
+
+
+@pytest.mark.parametrize("command", [["train"], ["train", "--dry-run"], ["eval"], ["play"]])
+def test_every_command_says_the_same(command, model, tmp_path, capsys):
+    argv = [*command, "minesweeper-tiny", "--model.path", model]
+    argv += ["--rollout.max-sequence-tokens", "100_000_000"]
+    if command[0] == "train":
+        argv += ["--learn.max-microbatch-tokens", "100_000_000", "--runs", str(tmp_path)]
+    assert cli.main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "most of it: key-value cache of" in line and "rollout.max_sequence_tokens = 100000000" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_fits_is_built():
+    config = recipe.resolve("minesweeper-tiny")
+    plan.estimate(config).memory.check(config)
+    build_player(config)
+
+
+def test_an_evaluation_takes_the_weights_alone(model):
+    config = recipe.resolve("minesweeper-tiny", ["--model.path", model])
+    player, state = build_player(config), build_state(config)
+    assert state.policy.masters
+    assert not any(p.requires_grad for p in player.sampler._decoder.model.parameters())
+    names = {part.name for part in plan.estimate(config).memory.parts}
+    assert {"float32 gradients", "optimizer state"} <= names
+
+
+@pytest.mark.parametrize(("trials", "cache_tokens"), [(1, 0), (9, 0), (100, 0), (100, 640), (3, 6400)])
+def test_slots_are_those_that_a_sampler_makes(trials, cache_tokens):
+    sampler = TorchSampler(tiny_model(), max_sequence_tokens=64, cache_tokens=cache_tokens)
+    for trial in range(trials):
+        sampler._slot_for(trial)
+    most = num_slots(trials, cache_tokens, 64)
+    assert sampler._cache.num_slots == (min(most, 8) if trials == 3 else most)
+
+
+def test_a_containers_limit_counts(tmp_path, monkeypatch):
+    whole = memory.host_memory()
+    (tmp_path / "limit").write_text("1048576\n")
+    (tmp_path / "none").write_text("max\n")
+    for files, expected in ((["none"], whole), (["absent"], whole), (["none", "limit"], 1 << 20)):
+        monkeypatch.setattr(memory, "CGROUP_LIMITS", [tmp_path / name for name in files])
+        assert memory.host_memory() >= expected
+    assert memory.device_memory(torch.device("cpu")) == 1 << 20
