@@ -32,14 +32,14 @@ def records(run):
 
 @pytest.mark.long
 @pytest.mark.parametrize("game", ["minesweeper", "sokoban"])
-@pytest.mark.parametrize("twin", ["", "-gigpo"])
+@pytest.mark.parametrize("twin", ["", "-gigpo", "-released"])
 def test_qwen3_4b_recipes_run_with_a_tiny_model(tmp_path, tiny_folder, game, twin):
-    groups = "3" if twin else "2"
+    groups = "3" if twin == "-gigpo" else "2"
     overrides = [*TO_TINY, "--model.path", str(tiny_folder), "--rollout.trials-per-group", groups]
     assert train_main(f"{game}-qwen3-4b{twin}", tmp_path, *overrides) == 0
     first, second = records(tmp_path / "run")
     assert first["counters"]["updates"] == second["counters"]["updates"] == 2
-    assert len(first["success_at"]) == (1 if twin else 3)
+    assert len(first["success_at"]) == (1 if twin == "-gigpo" else 3)
     assert first["tokens"]["trained"] == first["tokens"]["sampled"] > 0
     assert 0 < first["mismatch"]["mean"] <= first["mismatch"]["max"] < 0.5
     assert 0.9 < first["mismatch"]["ess"] <= 1

@@ -128,6 +128,17 @@ def test_the_papers_recipes_are_evaluated_as_the_paper_does(name):
     assert (e.temperature, e.top_p, e.top_k, e.min_tokens) == (0.7, 0.8, 20, 5)
 
 
+@pytest.mark.parametrize("name", [n for n in recipe.names() if f"{n}-released" in recipe.names()])
+def test_the_released_recipes_differ_where_the_official_code_does(name):
+    ours, released = (recipe.to_flat(recipe.resolve(n)) for n in (name, f"{name}-released"))
+    switches = {"algo.return_form", "algo.episode_credit", "algo.reflection_score", "algo.stats_unit"}
+    switches |= {"algo.gamma_traj", "rollout.context", "rollout.max_sequence_tokens", "learn.minibatches"}
+    switches |= {"name", "env.style"}
+    if "sokoban" in name:
+        switches |= {f"env.{s}" for s in ("turn_reward", "stop_at_done", "track_dead", "end_on_dead")}
+    assert {key for key in ours if ours[key] != released[key]} == switches
+
+
 def test_an_evaluation_needs_less_than_training():
     config = resolve("--rollout.groups=1", "--rollout.trials-per-group=1", "--learn.minibatches=100")
     config.validate_evaluation()
