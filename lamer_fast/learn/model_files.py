@@ -18,6 +18,7 @@ from lamer_fast.config import RolloutConfig
 from lamer_fast.rollout.samplers.decoder import ARCHITECTURES, check_supported
 
 T = TypeVar("T")
+NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 UNSCALED = ("default", "llama3")  # rotary positions whose max_position_embeddings counts all of them
 
 
@@ -38,11 +39,15 @@ class ModelFiles:
         return ChatRenderer(self.tokenizer, self.eos_ids)
 
     def check(self, rollout: RolloutConfig) -> None:
-        """Raises ValueError when sequences may grow longer than the model has positions, or the embedded
-        sampler does not know its architecture."""
+        """Raises ValueError when sequences may grow longer than the model has positions, or the sampler or
+        the plan of a run does not know its architecture."""
         if rollout.sampler == "torch":
             check_supported(self.config)
         config = self.config.get_text_config()
+        absent = [name for name in NEEDED if getattr(config, name, None) is None]
+        if absent or config is not self.config:
+            why = f"its configuration has no {absent[0]}" if absent else "it has more than a decoder of text"
+            raise ValueError(f"model type {self.config.model_type!r} is not supported: {why}")
         positions, longest = getattr(config, "max_position_embeddings", None), rollout.max_sequence_tokens
         scaling = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
         if positions is not None and scaling in UNSCALED and longest > positions:

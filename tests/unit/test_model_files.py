@@ -146,6 +146,16 @@ def test_a_whole_folder_is_taken_in_any_float(whole, tmp_path):
             assert master.dtype is torch.float32 and master.equal(wanted[name].float())
 
 
+def test_an_architecture_that_only_vllm_might_know(tmp_path):
+    gpt2(save(tmp_path))
+    config = config_of(tmp_path, "--rollout.sampler", "vllm")
+    for read in (estimate, build_state):
+        with pytest.raises(
+            ValueError, match="'gpt2' is not supported: its configuration has no intermediate"
+        ):
+            read(config)
+
+
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_stop_ids_and_notes_are_the_same_for_a_plan_and_a_run(name, tmp_path):
     """A folder as it is saved and read again, its eos ids in generation_config.json."""
