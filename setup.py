@@ -37,13 +37,13 @@ class CMakeBuild(build_ext):
 setup(
     packages=[
         *find_packages(include=["lamer_fast*"]),
-        "lamer_fast.recipes",  # data alone, but setuptools warns at length of a data folder that is not named
+        "lamer_fast.config.recipes",  # data alone; setuptools warns of one that is not named
         *find_packages("kernels", include=["lamer_kernels*"]),
     ],
     package_dir={"lamer_kernels": "kernels/lamer_kernels"},
     package_data={
-        "lamer_fast": ["py.typed", "*.pyi", "eval/*.html"],
-        "lamer_fast.recipes": ["*.toml", "**/*"],
+        "lamer_fast": ["py.typed", "*.pyi", "report/*.html"],
+        "lamer_fast.config.recipes": ["*.toml", "**/*"],
         "lamer_kernels": ["py.typed"],
     },
     ext_modules=[CMakeExtension("lamer_fast._C")],

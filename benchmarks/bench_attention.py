@@ -14,7 +14,7 @@ from harness import Case, Row, compare, main
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lamer_fast.roofline import measure
+from lamer_fast.cost.limits import measure
 from lamer_kernels import varlen_attention
 
 CUDA = torch.cuda.is_available()

@@ -9,9 +9,9 @@ import torch
 from harness import Case, Row, compare, main
 from model_shapes import DEVICE, NAMES, ON_GPU, SHAPES, make_model
 
-from lamer_fast.rollout.samplers.protocol import Request
-from lamer_fast.rollout.samplers.torch import TorchSampler
-from lamer_fast.roofline import decode_seconds, measure, shape_of
+from lamer_fast.cost.limits import decode_seconds, measure, shape_of
+from lamer_fast.samplers.local.sampler import TorchSampler
+from lamer_fast.samplers.protocol import Request
 
 NEW = 32  # tokens of a reply
 

@@ -12,7 +12,7 @@ import torch
 from harness import Case, Row, compare, main
 from torch import Tensor
 
-from lamer_fast.roofline import measure
+from lamer_fast.cost.limits import measure
 from lamer_kernels.layers import add_rms_norm, rotary, swiglu
 from lamer_kernels.layers.rms_norm import add_rms_norm_ref
 from lamer_kernels.layers.rotary import rotary_ref

@@ -12,10 +12,10 @@ from harness import Case, Row, compare, main
 from model_shapes import DEVICE, NAMES, ON_GPU, SHAPES, make_model
 
 from lamer_fast.config import AlgoConfig, LearnConfig
+from lamer_fast.cost.limits import measure, shape_of, training_flop
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.packed_batch import PackedBatch
 from lamer_fast.learn.policy import Policy
-from lamer_fast.roofline import measure, shape_of, training_flop
 
 LENGTH, TURN = 4_096, 64
 SEQUENCES = 4 if ON_GPU else 1

@@ -19,16 +19,16 @@ from harness import Case, Row, main, measured
 from model_shapes import DEVICE, NAMES, ON_GPU, make_model
 from transformers import AutoTokenizer
 
-from lamer_fast import recipe
 from lamer_fast.config import Config
-from lamer_fast.display import Display
+from lamer_fast.config import resolve as recipe
+from lamer_fast.cost.limits import Limits
 from lamer_fast.learn.policy import Policy
-from lamer_fast.learn.state import build_state
-from lamer_fast.model_path import SHIPPED
-from lamer_fast.roofline import Limits
+from lamer_fast.model.path import SHIPPED
+from lamer_fast.run.display import Display
 from lamer_fast.run.folder import RunFolder
+from lamer_fast.run.loop import train, transfer
+from lamer_fast.run.state import build_state
 from lamer_fast.run.stop import StopRequest
-from lamer_fast.train import train, transfer
 
 SIZES = {"groups": 8, "trials_per_group": 8, "max_turns": 5, "max_reply_tokens": 48} if ON_GPU else {
     "groups": 2, "trials_per_group": 4, "max_turns": 2, "max_reply_tokens": 6,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "kernels")]
-from lamer_fast.rollout.samplers.vllm_env import prepare_environment
+from lamer_fast.samplers.vllm.environment import prepare_environment
 
 if sys.argv[1] == "vllm":
     prepare_environment(cpu=True)

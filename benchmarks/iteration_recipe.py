@@ -11,7 +11,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 import torch
 from iteration_stopwatch import run
 
-from lamer_fast.recipe import resolve
+from lamer_fast.config.resolve import resolve
 
 if __name__ == "__main__":
     recipe, iterations, *overrides = sys.argv[1:]

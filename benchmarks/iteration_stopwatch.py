@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lamer_fast.train as training
+import lamer_fast.run.loop as training
 from lamer_fast.config import Config
-from lamer_fast.display import Display
-from lamer_fast.learn.state import TrainState, build_state, prepare_process
+from lamer_fast.device import prepare_process
+from lamer_fast.run.display import Display
 from lamer_fast.run.folder import RunFolder
+from lamer_fast.run.state import TrainState, build_state
 from lamer_fast.run.stop import StopRequest
 
 

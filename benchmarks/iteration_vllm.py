@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "kernels")]
-from lamer_fast.rollout.samplers.vllm_env import prepare_environment
+from lamer_fast.samplers.vllm.environment import prepare_environment
 
 prepare_environment(cpu=True)
 
@@ -20,10 +20,10 @@ import torch
 from iteration_ours import Chatter, ForcedLength, workload_config
 
 from lamer_fast.agent.agent import Agent
-from lamer_fast.learn.state import build_state
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
-from lamer_fast.rollout.samplers.vllm import VllmSampler
+from lamer_fast.run.state import build_state
+from lamer_fast.samplers.vllm.sampler import VllmSampler
 
 
 class Recorder(ForcedLength):

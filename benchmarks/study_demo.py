@@ -75,8 +75,9 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace) -> None:
 
 def train_arm(arm: str, seed: int, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """(configuration whose model is the trained one, what else to note)."""
-    from lamer_fast import recipe, train
-    from lamer_fast.eval.command import run_config
+    from lamer_fast.cli.eval import run_config
+    from lamer_fast.config import resolve as recipe
+    from lamer_fast.run import loop as train
 
     base = recipe.resolve("minesweeper-tiny", ["--train.num-threads", str(options.num_threads)])
     if arm == "base":
@@ -120,7 +121,7 @@ def play(config: Any, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Won episodes of trials and of independent attempts, both [REPEATS, tasks, K], on the same boards."""
     from lamer_fast.envs.registry import eval_seeds
     from lamer_fast.eval.success import play_boards
-    from lamer_fast.learn.state import build_state
+    from lamer_fast.run.state import build_state
 
     state = build_state(config)
     boards = eval_seeds(config.env, split, None)

@@ -59,10 +59,11 @@ def main() -> None:
     parser.add_argument("--temperature", default="1.0")
     options = parser.parse_args()
 
-    from lamer_fast import recipe
+    from lamer_fast.config import resolve as recipe
+    from lamer_fast.device import prepare_process
     from lamer_fast.envs.registry import eval_seeds
     from lamer_fast.eval.success import play_boards
-    from lamer_fast.learn.state import build_state, prepare_process
+    from lamer_fast.run.state import build_state
 
     overrides = ["--eval.temperature", options.temperature]
     overrides += ["--model.path", options.model] if options.model else []

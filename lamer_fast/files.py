@@ -1,6 +1,8 @@
 """Files and folders written whole or not at all, and one line that says why a write failed."""
 
 import errno
+import gzip
+import json
 import math
 import os
 import pwd
@@ -9,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 class CannotWrite(OSError):
@@ -203,3 +206,16 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Records of a JSON-lines file; raises ValueError naming the file and the line that is not JSON."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    records = []
+    with opener(path, "rt", encoding="utf-8") as f:
+        for number, line in enumerate(f, 1):
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as e:
+                raise ValueError(f"{path}, line {number} is not JSON: {e}") from None
+    return records

@@ -16,7 +16,7 @@ def only_vllm_tests(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     """vLLM reads its environment at import and leaves traces: its tests shape a process of their own only."""
     if only_vllm_tests(config):
-        from lamer_fast.rollout.samplers.vllm_env import prepare_environment
+        from lamer_fast.samplers.vllm.environment import prepare_environment
 
         prepare_environment(cpu=True)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.envs.protocol import TurnOut
-from lamer_fast.rollout.samplers.protocol import Completion, Request
+from lamer_fast.samplers.protocol import Completion, Request
 
 CUT = "<cut>"  # a scripted reply that ends with this is cut by its limit instead of ended
 

@@ -9,37 +9,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .anchors import anchor_groups
-    from .attention import register_attention, varlen_attention
-    from .groups import group_advantages
-    from .lamer_head import LamerHead
-    from .logprob import linear_logprob
-    from .meta import gigpo_advantages, meta_advantages
+    from .credit.anchors import anchor_groups
+    from .credit.groups import group_advantages
+    from .credit.meta import gigpo_advantages, meta_advantages
+    from .credit.pass_at_k import pass_at_k_advantages
+    from .credit.returns import cross_episode_returns, discounted_returns, gae
+    from .head.lamer_head import LamerHead
+    from .head.logprob import linear_logprob
+    from .head.policy import linear_policy_loss, policy_loss, token_weights
+    from .layers.attention import register_attention, varlen_attention
     from .packing import pack
-    from .pass_at_k import pass_at_k_advantages
-    from .policy import linear_policy_loss, policy_loss, token_weights
-    from .returns import cross_episode_returns, discounted_returns, gae
 
 __version__ = "0.1.0"  # the one place: pyproject.toml reads it
 
 # A folder never bears the name of its function: importing the folder would hide the function.
 _EXPORTS = {
-    "cross_episode_returns": "returns",
-    "discounted_returns": "returns",
-    "gae": "returns",
-    "group_advantages": "groups",
-    "anchor_groups": "anchors",
-    "gigpo_advantages": "meta",
-    "meta_advantages": "meta",
-    "pass_at_k_advantages": "pass_at_k",
+    "cross_episode_returns": "credit.returns",
+    "discounted_returns": "credit.returns",
+    "gae": "credit.returns",
+    "group_advantages": "credit.groups",
+    "anchor_groups": "credit.anchors",
+    "gigpo_advantages": "credit.meta",
+    "meta_advantages": "credit.meta",
+    "pass_at_k_advantages": "credit.pass_at_k",
     "pack": "packing",
-    "LamerHead": "lamer_head",
-    "linear_logprob": "logprob",
-    "linear_policy_loss": "policy",
-    "policy_loss": "policy",
-    "token_weights": "policy",
-    "varlen_attention": "attention",
-    "register_attention": "attention",
+    "LamerHead": "head.lamer_head",
+    "linear_logprob": "head.logprob",
+    "linear_policy_loss": "head.policy",
+    "policy_loss": "head.policy",
+    "token_weights": "head.policy",
+    "varlen_attention": "layers.attention",
+    "register_attention": "layers.attention",
 }
 
 __all__ = [

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from lamer_fast import __version__
-from lamer_fast.recipe import nearest
+from lamer_fast.config.resolve import nearest
 from lamer_fast.run.output import drop, open_standard_files
 from lamer_fast.run.stop import INTERRUPTED, Interruptible
 from lamer_fast.text import printable
@@ -16,10 +16,10 @@ from lamer_fast.text import printable
 # command -> (module with `run(argv) -> exit status` and `COMMAND`, help), imported only when it runs
 COMMANDS = {
     "train": ("lamer_fast.cli.train", "train an agent by a recipe, or resume its run"),
-    "eval": ("lamer_fast.eval.command", "success@1..K of a run or model on held-out boards"),
-    "warmstart": ("lamer_fast.warmstart.command", "make a base model from expert trials"),
-    "play": ("lamer_fast.play", "watch one trial in the terminal, or play it yourself"),
-    "report": ("lamer_fast.eval.report", "write the report page of a run"),
+    "eval": ("lamer_fast.cli.eval", "success@1..K of a run or model on held-out boards"),
+    "warmstart": ("lamer_fast.cli.warmstart", "make a base model from expert trials"),
+    "play": ("lamer_fast.cli.play", "watch one trial in the terminal, or play it yourself"),
+    "report": ("lamer_fast.cli.report", "write the report page of a run"),
     "envs": ("lamer_fast.cli.envs", "list the environments, or say what is wrong with one"),
     "doctor": ("lamer_fast.doctor.command", "say what this machine can run, and what is missing"),
 }

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from lamer_fast.cli.flags import Command, Target, entries_beyond
+from lamer_fast.config.resolve import apply, parse_overrides
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.envs.entry import SPLITS
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.registry import GAMES, default_options, entry, option_classes
-from lamer_fast.recipe import apply, parse_overrides
-from lamer_fast.schema import Range, check_ranges, settings_of
+from lamer_fast.fields import Range, check_ranges, settings_of
 from lamer_fast.text import one_line
 
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lamer_fast.recipe import moved, nearest
-from lamer_fast.schema import Setting, docs_of, settings_of
+from lamer_fast.config.resolve import moved, nearest
+from lamer_fast.fields import Setting, docs_of, settings_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Command:
         lines += ["", f"  {target.name}", *_fill(target.doc, 6), *(["", "flags"] if docs else [])]
         for key, setting in settings_of(self.options).items():
             lines += _entry(setting, docs[key], switch=setting.kind is bool)
-        docs, sections = docs_of(self.settings) if self.settings else {}, {}
+        docs = docs_of(self.settings) if self.settings else {}
+        sections: dict[str, list[str]] = {}
         for key, setting in self._known().items():
             sections.setdefault(key.rpartition(".")[0], []).extend(_entry(setting, docs[key]))
         for section, entries in sections.items():

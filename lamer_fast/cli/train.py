@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from lamer_fast import recipe
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
-from lamer_fast.model_path import model_path
-from lamer_fast.rollout.samplers.vllm_env import prepare_for
-from lamer_fast.schema import Range
+from lamer_fast.config import resolve as recipe
+from lamer_fast.fields import Range
+from lamer_fast.model.path import model_path
+from lamer_fast.samplers.vllm.environment import prepare_for
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
     model_path(config.model.path)
     prepare_for(config)
 
-    from lamer_fast import train  # torch from here on
+    from lamer_fast.run import loop as train  # torch from here on
 
     if options.dry_run:
         return train.dry_run(config, runs=options.runs, overwrite=options.overwrite)

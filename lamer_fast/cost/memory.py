@@ -12,16 +12,16 @@ import torch
 
 from lamer_fast.config import Config
 from lamer_fast.cost.tokens import TokenBounds
-from lamer_fast.rollout.samplers.torch import num_slots
-from lamer_fast.rollout.samplers.vllm_memory import (
-    GIB,
+from lamer_fast.device import GIB
+from lamer_fast.fields import to_flat
+from lamer_fast.rollout.turn_table import COLUMNS
+from lamer_fast.samplers.local.sampler import num_slots
+from lamer_fast.samplers.vllm.memory import (
     engine_memory,
     head_size,
     kv_bytes_per_token,
     mlp_size,
 )
-from lamer_fast.rollout.turn_table import COLUMNS
-from lamer_fast.schema import to_flat
 
 TRIAL_BYTES = 8 << 10  # its objects and its board
 TURN_BYTES = 2 * sum(dtype().itemsize for dtype in COLUMNS.values())  # the table, and its copy without gaps

@@ -11,7 +11,7 @@ from lamer_fast.agent.agent import Agent, Ask
 from lamer_fast.agent.memory import Memory
 from lamer_fast.config import Config
 from lamer_fast.envs.contract import AllLostError
-from lamer_fast.model_path import path_notes
+from lamer_fast.model.path import path_notes
 from lamer_fast.rollout.guard import EnvGuard
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from lamer_fast import recipe
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
+from lamer_fast.config import resolve as recipe
 from lamer_fast.doctor.check import Failed, Skipped, shrink
-from lamer_fast.rollout.samplers.vllm_env import on_cpu, prepare_environment
+from lamer_fast.samplers.vllm.environment import on_cpu, prepare_environment
 from lamer_fast.text import duration, printable
 
 MAX_FOUND = 2000  # characters; an error may quote anything
@@ -76,8 +76,8 @@ def verdict(results: list[Result]) -> str:
 
 def examine(config: Config) -> Iterator[Result]:
     """Results in order, each as soon as it is there."""
+    from lamer_fast.device import prepare_process
     from lamer_fast.doctor import learning, machine, model
-    from lamer_fast.learn.state import prepare_process
 
     prepare_process(config)
     small = shrink(config)

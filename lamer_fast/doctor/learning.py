@@ -46,7 +46,7 @@ def resume_is_no_resume(config: Config, runs: Path) -> str:
 
 
 def train(config: Config, runs: Path) -> None:
-    from lamer_fast import train as trainer
+    from lamer_fast.run import loop as trainer
 
     with contextlib.redirect_stdout(io.StringIO()):
         status = trainer.run(config, runs=runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +35,9 @@ def packages() -> str:
 
 
 def device(config: Config) -> str:
+    from lamer_fast.cost.limits import measure
+    from lamer_fast.device import pick_device
     from lamer_fast.learn.policy import compute_dtype
-    from lamer_fast.learn.state import pick_device
-    from lamer_fast.roofline import measure
 
     where = pick_device(config.train.device)
     dtype = compute_dtype(config.model, where)
@@ -96,7 +97,8 @@ def credit_kernels() -> str:
     last = [10.0 * gamma_step**t for t in (2, 1, 0)]
     second = gamma_traj * last[0]
     expected = [gamma_traj * second] * 7 + [second] + [second] * 7 + [last[0]] + last
-    found = cross_episode_returns(
+    returns: Any = cross_episode_returns  # typed for tensors, takes numpy arrays as well
+    found = returns(
         rewards, phase, episode, np.array([0, len(phase)]), gamma_step=gamma_step, gamma_traj=gamma_traj
     )
     error = float(np.abs(found - expected).max())
@@ -107,8 +109,8 @@ def credit_kernels() -> str:
 
 def loss_kernel(config: Config) -> str:
     """Loss and gradients in the compute type against the reference in float64."""
+    from lamer_fast.device import pick_device
     from lamer_fast.learn.policy import compute_dtype
-    from lamer_fast.learn.state import pick_device
     from lamer_kernels import linear_policy_loss
 
     where = pick_device(config.train.device)
@@ -131,7 +133,7 @@ def loss_kernel(config: Config) -> str:
             advantages.to(place, floats),
             backend=backend,
         ).loss
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         assert x.grad is not None and w.grad is not None
         return [t.double().cpu() for t in (loss.detach(), x.grad, w.grad)]
 
@@ -149,11 +151,11 @@ def loss_kernel(config: Config) -> str:
 
 def attention(config: Config) -> str:
     """Which implementations are there, and which one packed sequences use on this device."""
+    from lamer_fast.device import pick_device
     from lamer_fast.learn.policy import compute_dtype
-    from lamer_fast.learn.state import pick_device
-    from lamer_kernels._dispatch import HAS_NUMBA
-    from lamer_kernels.attention.choice import NAMES, choose
-    from lamer_kernels.attention.vendors import VENDORS, load
+    from lamer_kernels._core.dispatch import HAS_NUMBA
+    from lamer_kernels.layers.attention.choice import NAMES, choose
+    from lamer_kernels.layers.attention.vendors import VENDORS, load
 
     where = pick_device(config.train.device)
     there = {"blocked": HAS_NUMBA, "sdpa": True} | {name: load(name) is not None for name in VENDORS}

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from lamer_fast.algo.packing import pack
 from lamer_fast.config import Config
 from lamer_fast.doctor.check import Failed, Skipped, shrink
-from lamer_fast.learn.packing import pack
 from lamer_fast.learn.policy import Policy
-from lamer_fast.learn.state import TrainState, build_state, make_sampler
 from lamer_fast.learn.update import Mismatch
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_fast.run.state import TrainState, build_state, make_sampler
 
 # mean |difference| of log-probabilities between sampler and trainer, nats
 MEAN_GAP = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
@@ -131,7 +131,8 @@ def disturb(policy: Policy) -> None:
 
 
 def memory(config: Config) -> str:
-    from lamer_fast.plan import GIB, estimate
+    from lamer_fast.cost.estimate import estimate
+    from lamer_fast.device import GIB
 
     memory = estimate(config).memory
     try:
@@ -143,7 +144,7 @@ def memory(config: Config) -> str:
 
 def physical_limit(config: Config) -> str:
     """Upper bounds: tokens per second that this device can sample and train on with this model."""
-    from lamer_fast.roofline import decode_seconds, measure, shape_of, training_flop
+    from lamer_fast.cost.limits import decode_seconds, measure, shape_of, training_flop
 
     state = state_of(shrink(config))
     shape, rates = shape_of(state.policy.model), measure(state.policy.dtype, state.policy.device)

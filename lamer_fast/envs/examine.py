@@ -22,7 +22,7 @@ from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.panel import panel
 from lamer_fast.envs.player import Player
 from lamer_fast.envs.registry import make_env, options_from
-from lamer_fast.schema import to_flat
+from lamer_fast.fields import to_flat
 
 BOARDS_OF_A_SPLIT = 256  # drawn to see whether splits have a task in common
 

@@ -30,7 +30,7 @@ from lamer_fast.envs.entry import Entry
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.envs.splits import AT_ONCE, SplitEnv, distinct_seeds
-from lamer_fast.schema import settings_of, to_flat
+from lamer_fast.fields import settings_of, to_flat
 
 KINDS = (bool, int, float, str)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.envs.protocol import TurnOut
 from lamer_fast.envs.replies import answer
-from lamer_fast.schema import Range
+from lamer_fast.fields import Range
 
 REPLY = re.compile(r"<action>\s*(\d{1,4})\s*</action>")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.config import Config, EvalConfig
 from lamer_fast.eval.intervals import Estimate, difference, share
-from lamer_fast.rollout.samplers.protocol import Sampling
+from lamer_fast.samplers.protocol import Sampling
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from lamer_fast.config import AlgoConfig, Config, ModelConfig
-from lamer_fast.learn.model_files import ModelFiles, num_tokenizer_ids, read_model_files, reading
 from lamer_fast.learn.packed_batch import PackedBatch
 from lamer_fast.learn.trunk import make_trunk
-from lamer_fast.model_path import model_path
+from lamer_fast.model.files import ModelFiles, num_tokenizer_ids, read_model_files, reading
+from lamer_fast.model.path import model_path
 from lamer_kernels import linear_logprob, linear_policy_loss, register_attention
-from lamer_kernels.policy import PolicyLoss
+from lamer_kernels.head.policy import PolicyLoss
 
 
 class Policy(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from lamer_fast.learn.packed_batch import PackedBatch
-from lamer_fast.rollout.samplers.protocol import Completion, Request, Sampler, Sampling
+from lamer_fast.samplers.protocol import Completion, Request, Sampler, Sampling
 
 PROBE_TOKENS = 32
 PROBE_ID = -1

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from lamer_fast.learn import trunk_cpu
 from lamer_fast.learn.packed_batch import PackedBatch
-from lamer_fast.rollout.samplers.decoder import check_supported
+from lamer_fast.samplers.local.decoder import check_supported
 from lamer_kernels import varlen_attention
-from lamer_kernels.numba_math import as_numpy
+from lamer_kernels._core.numba_math import as_numpy
 
 
 def make_trunk(model: Any) -> "Trunk | None":

@@ -7,7 +7,7 @@ Axis letters: T packed tokens, H hidden, A heads (query heads, then key heads), 
 
 import numpy as np
 
-from lamer_kernels.numba_math import LANES, exp, fma, jit, load, store, sum_of_squares
+from lamer_kernels._core.numba_math import LANES, exp, fma, jit, load, store, sum_of_squares
 
 
 @jit

@@ -10,8 +10,8 @@ from torch import Tensor
 from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.policy import Policy
-from lamer_fast.learn.state import TrainState
-from lamer_kernels.policy import PolicyLoss
+from lamer_fast.run.state import TrainState
+from lamer_kernels.head.policy import PolicyLoss
 
 
 @dataclass

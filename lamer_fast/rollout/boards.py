@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.config import Config
-from lamer_fast.rollout.samplers.sampling import mix
+from lamer_fast.samplers.sampling import mix
 
 BOARDS = 0xB0A2D5  # keeps this use of the run's seed apart from others
 

@@ -7,9 +7,9 @@ from lamer_fast.config import RolloutConfig
 from lamer_fast.envs.contract import AllLostError
 from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.rollout.boards import Boards
-from lamer_fast.rollout.samplers.protocol import Sampler, Sampling
 from lamer_fast.rollout.scheduler import TrialScheduler
 from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_fast.samplers.protocol import Sampler, Sampling
 
 
 def collect_trials(

@@ -21,11 +21,11 @@ from lamer_fast.config import RolloutConfig
 from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.guard import EnvGuard
-from lamer_fast.rollout.samplers.protocol import Completion, Request, Sampler, Sampling
-from lamer_fast.rollout.samplers.sampling import mix
 from lamer_fast.rollout.sequence import Sequence
 from lamer_fast.rollout.trial_batch import Phase, TrialBatch
 from lamer_fast.rollout.turn_table import TurnTable
+from lamer_fast.samplers.protocol import Completion, Request, Sampler, Sampling
+from lamer_fast.samplers.sampling import mix
 from lamer_fast.text import shortest
 
 Trials = NDArray[np.int64]

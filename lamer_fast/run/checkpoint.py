@@ -12,8 +12,8 @@ from pathlib import Path
 from lamer_fast.config import Config
 from lamer_fast.files import discard, replace_folder, size_text, writing
 from lamer_fast.learn.optimizer_state import STATE_BYTES
-from lamer_fast.learn.state import TrainState
 from lamer_fast.run.content import Content, name_of, read
+from lamer_fast.run.state import TrainState
 
 
 def save(state: TrainState, folder: Path, score: float) -> Path:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lamer_fast.learn.optimizer_state import check_finite, check_tensor
-from lamer_fast.learn.state import TrainState
+from lamer_fast.run.state import TrainState
 
 FORMAT = 1
 MASTERS, OPTIMIZER, COUNTERS = "masters.safetensors", "optimizer.safetensors", "state.json"

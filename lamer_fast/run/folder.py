@@ -12,11 +12,11 @@ from typing import Any
 
 from lamer_fast import files
 from lamer_fast.config import Config
+from lamer_fast.config.resolve import to_json
+from lamer_fast.fields import to_flat
 from lamer_fast.files import replace_file, writing
-from lamer_fast.recipe import to_json
 from lamer_fast.run import records, whose
 from lamer_fast.run.lock import MARK, FolderLock, check_free
-from lamer_fast.schema import to_flat
 
 
 class RunFolder:

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 from lamer_fast.config import Config
+from lamer_fast.config.resolve import read_config
+from lamer_fast.fields import to_flat
 from lamer_fast.files import existing
-from lamer_fast.recipe import read_config
 from lamer_fast.run.lock import MARK
-from lamer_fast.schema import to_flat
 
 # settings that may change when a run goes on: none of them alters what has been computed
 FREE_KEYS = frozenset(

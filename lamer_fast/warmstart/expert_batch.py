@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,8 @@ def pack_experts(
         action_ids: the token that is the whole reply of each action; None if replies are several tokens. With
             it a PLAY turn teaches the distribution, without only the action that was drawn.
     """
-    bins = pack_bins(np.diff(trials.cu_seqlens), max_tokens)
+    plan: Any = pack_bins  # typed for tensors, takes numpy arrays as well
+    bins = plan(np.diff(trials.cu_seqlens), max_tokens)
     flat = [c for turns in chances for c in turns] if action_ids is not None else [None] * trials.num_turns
     soft = {int(trials.token_start[row]): c for row, c in enumerate(flat) if c is not None}
     batches = []

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lamer_fast.agent.agent import Agent
 from lamer_fast.envs.expert import Expert
-from lamer_fast.rollout.samplers.protocol import Completion, Request
+from lamer_fast.samplers.protocol import Completion, Request
 
 
 class ExpertSampler:

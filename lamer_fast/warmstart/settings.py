@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from lamer_fast.recipe import RECIPES, merge, toml_file
-from lamer_fast.schema import Range, check_ranges
+from lamer_fast.config.resolve import RECIPES, merge, toml_file
+from lamer_fast.fields import Range, check_ranges
 
 
 @dataclass(frozen=True)

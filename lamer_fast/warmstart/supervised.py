@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from lamer_fast import recipe
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
+from lamer_fast.config import resolve as recipe
+from lamer_fast.device import pick_device
 from lamer_fast.envs.registry import entry, eval_seeds, make_env
 from lamer_fast.eval.success import play_boards, success_within
 from lamer_fast.files import replace_files, writing
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_model
-from lamer_fast.learn.state import TrainState, make_sampler, pick_device
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
+from lamer_fast.run.state import TrainState, make_sampler
 from lamer_fast.warmstart.base_model import make_base_model
 from lamer_fast.warmstart.expert_batch import ExpertBatch, pack_experts
 from lamer_fast.warmstart.experts import ExpertSampler
@@ -82,7 +83,7 @@ def fit(state: TrainState, batches: list[ExpertBatch]) -> float:
     total = 0.0
     for batch in batches:
         loss = batch.loss(state.policy) / num_tokens
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     state.optimizer.step()
     return total

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from lamer_kernels import varlen_attention
-from lamer_kernels.attention import varlen_attention_ref
-from lamer_kernels.attention.choice import NAMES
-from lamer_kernels.attention.vendors import VENDORS, load
+from lamer_kernels.layers.attention import varlen_attention_ref
+from lamer_kernels.layers.attention.choice import NAMES
+from lamer_kernels.layers.attention.vendors import VENDORS, load
 
 pytestmark = [
     pytest.mark.gpu,

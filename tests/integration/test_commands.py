@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from lamer_fast import cli, play, recipe
+from lamer_fast import cli
+from lamer_fast.cli import play
 from lamer_fast.config import Config
+from lamer_fast.config import resolve as recipe
 from lamer_fast.doctor import command as doctor
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from lamer_fast import recipe
+from lamer_fast.config import resolve as recipe
 from lamer_fast.cost.tokens import check_prompts
 from lamer_fast.envs.registry import entry, eval_seeds
 from lamer_fast.eval.success import play_boards, success_within
-from lamer_fast.learn.state import build_state
-from lamer_fast.model_path import SHIPPED
+from lamer_fast.model.path import SHIPPED
+from lamer_fast.run.state import build_state
 
 pytestmark = pytest.mark.long
 FOLDER = SHIPPED["minesweeper-tiny-base"]

@@ -7,7 +7,7 @@ import pytest
 
 from lamer_fast import cli
 from lamer_fast.envs.registry import GAMES, option_classes
-from lamer_fast.schema import settings_of
+from lamer_fast.fields import settings_of
 
 pytestmark = pytest.mark.long
 HEAD = """

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from lamer_fast import recipe
-from lamer_fast.display import Display
+from lamer_fast.config import resolve as recipe
 from lamer_fast.envs.contract import EnvError
-from lamer_fast.learn.state import build_state
+from lamer_fast.run.display import Display
 from lamer_fast.run.folder import RunFolder
+from lamer_fast.run.loop import train
+from lamer_fast.run.state import build_state
 from lamer_fast.run.stop import StopRequest
-from lamer_fast.train import train
 from tests.integration.tiny_run import recipe_file
 from tests.misbehaving import CASES, FINE, LOST, Misbehaving, raises
 

@@ -11,8 +11,8 @@ from lamer_fast.config import Config
 from lamer_fast.envs.toy import NumberHunt
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
-from lamer_fast.rollout.samplers.torch import TorchSampler
 from lamer_fast.rollout.trial_batch import TURN_COLUMNS
+from lamer_fast.samplers.local.sampler import TorchSampler
 from tests.tiny import tiny_model, tiny_tokenizer
 
 RENDERER = ChatRenderer(tiny_tokenizer())

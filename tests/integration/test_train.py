@@ -9,8 +9,9 @@ import sys
 import pytest
 import torch
 
-from lamer_fast import recipe as recipes
-from lamer_fast.learn.state import build_state, prepare_process
+from lamer_fast.config import resolve as recipes
+from lamer_fast.device import prepare_process
+from lamer_fast.run.state import build_state
 from tests.integration.tiny_run import recipe_file, train_main
 
 TO_TINY = [

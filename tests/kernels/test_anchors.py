@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamer_kernels import anchor_groups
-from lamer_kernels.anchors.op import pair_ids_op
+from lamer_kernels.credit.anchors.op import pair_ids_op
 from tests.kernels.credit import BACKENDS
 
 LOW, HIGH = -(2**63), 2**63 - 1

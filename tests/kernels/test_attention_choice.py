@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from lamer_kernels import varlen_attention
-from lamer_kernels.attention import vendors
-from lamer_kernels.attention.choice import check_can, choose
+from lamer_kernels.layers.attention import vendors
+from lamer_kernels.layers.attention.choice import check_can, choose
 
 CUDA, HALF = torch.device("cuda", 0), torch.bfloat16
 
 STAND_IN = """
-from lamer_kernels.attention import varlen_attention_ref
+from lamer_kernels.layers.attention import varlen_attention_ref
 
 calls = []
 

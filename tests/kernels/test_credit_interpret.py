@@ -14,8 +14,8 @@ from lamer_kernels import (
     group_advantages,
     meta_advantages,
 )
-from lamer_kernels.groups.op import group_op
-from lamer_kernels.returns.op import gae_op, returns_op
+from lamer_kernels.credit.groups.op import group_op
+from lamer_kernels.credit.returns.op import gae_op, returns_op
 from tests.kernels.credit import group_loop, make_trials, returns_loop, same_bits
 
 pytestmark = pytest.mark.interpret

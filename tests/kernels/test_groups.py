@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamer_kernels import group_advantages
-from lamer_kernels.groups.op import group_op
+from lamer_kernels.credit.groups.op import group_op
 from tests.kernels.credit import BACKENDS, group_loop, same_bits
 
 SWITCHES = list(

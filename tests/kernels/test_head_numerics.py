@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lamer_kernels import linear_logprob, linear_policy_loss
-from lamer_kernels.logprob import linear_logprob_ref
+from lamer_kernels.head.logprob import linear_logprob_ref
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lamer_kernels import linear_logprob, linear_policy_loss
-from lamer_kernels.logprob import linear_logprob_ref
+from lamer_kernels.head.logprob import linear_logprob_ref
 from tests.kernels.head import make_inputs, relative_error
 from tests.kernels.test_linear_policy_loss import EXTRAS, LOSSES, token_options
 
@@ -76,8 +76,8 @@ def test_linear_policy_loss_in_bf16(V):
 
 
 def test_a_target_outside_of_the_vocabulary_is_not_read():
-    from lamer_kernels._head import make_head
-    from lamer_kernels.logprob.launch import row_stats
+    from lamer_kernels.head.logprob.launch import row_stats
+    from lamer_kernels.head.projection import make_head
 
     logits, targets = torch.randn(4, 61, device=DEVICE), torch.tensor([-100, 61, 2**40, 3], device=DEVICE)
     head = make_head(torch.zeros(61, 8, device=DEVICE), None, None, 1.0, torch.float32)
@@ -90,7 +90,7 @@ def test_a_target_outside_of_the_vocabulary_is_not_read():
 @pytest.mark.parametrize("compact", ["host", "data", "none"])
 def test_ignored_labels_without_a_look_at_them(loss, compact, monkeypatch):
     """As on a GPU, where nobody waits for the labels; NaN in the rows of ignored labels must not show."""
-    monkeypatch.setattr("lamer_kernels._head_checks.readable", lambda x: False)
+    monkeypatch.setattr("lamer_kernels.head.checks.readable", lambda x: False)
     inputs = make_inputs(bias=True, L=None).to(torch.float32, DEVICE)
     present = torch.arange(37, device=DEVICE) % 3 != 1
     cu = torch.tensor([0, 4, 4, 5, 14, 37], device=DEVICE) if loss == "gspo" else None
@@ -118,7 +118,7 @@ def test_ignored_labels_without_a_look_at_them(loss, compact, monkeypatch):
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_log_probs_of_ignored_labels_without_a_look_at_them(frozen, monkeypatch):
-    monkeypatch.setattr("lamer_kernels._head_checks.readable", lambda x: False)
+    monkeypatch.setattr("lamer_kernels.head.checks.readable", lambda x: False)
     inputs = make_inputs(L=None).to(torch.float32, DEVICE)
     inputs.weight.requires_grad_(not frozen)
     present = torch.arange(37, device=DEVICE) % 3 != 1
@@ -177,7 +177,7 @@ def test_row_offsets_are_int64():
 
 @pytest.mark.skipif(not CUDA, reason="counts compilations of the GPU compiler")
 def test_twenty_lengths_compile_once():
-    from lamer_kernels.policy.gpu import policy_rows_kernel
+    from lamer_kernels.head.policy.gpu import policy_rows_kernel
 
     def compiled() -> int:
         return sum(len(cache[0]) for cache in policy_rows_kernel.device_caches.values())

@@ -54,13 +54,13 @@ def launches(monkeypatch):
 
 def launch_all(start=0, num_rows=3):
     """Every kernel of the package once, on rows of longer tensors from ``start`` on."""
-    from lamer_kernels._head import Head
-    from lamer_kernels.groups import gpu as groups
-    from lamer_kernels.logprob import launch
-    from lamer_kernels.logprob.cpu import RowGrads, RowStats
-    from lamer_kernels.policy.launch import policy_rows
-    from lamer_kernels.policy.terms import LossConfig, TokenData
-    from lamer_kernels.returns import gpu as returns
+    from lamer_kernels.credit.groups import gpu as groups
+    from lamer_kernels.credit.returns import gpu as returns
+    from lamer_kernels.head.logprob import launch
+    from lamer_kernels.head.logprob.cpu import RowGrads, RowStats
+    from lamer_kernels.head.policy.launch import policy_rows
+    from lamer_kernels.head.policy.terms import LossConfig, TokenData
+    from lamer_kernels.head.projection import Head
 
     rows = slice(start, start + num_rows)
     logits, per_row = torch.zeros(num_rows, V), torch.zeros(40)[rows]

@@ -6,7 +6,7 @@ Runs on a CPU, on a GPU, and (TRITON_INTERPRET=1, `-m interpret`) as Triton kern
 import pytest
 import torch
 
-from lamer_kernels._dispatch import interpreting
+from lamer_kernels._core.dispatch import interpreting
 from lamer_kernels.layers import add_rms_norm, rms_norm, rotary, swiglu
 from lamer_kernels.layers.rms_norm import add_rms_norm_ref, rms_norm_ref
 from lamer_kernels.layers.rotary import rotary_ref

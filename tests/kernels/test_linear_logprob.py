@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lamer_kernels import linear_logprob
-from lamer_kernels.logprob import linear_logprob_ref, op
+from lamer_kernels.head.logprob import linear_logprob_ref, op
 from tests.kernels.head import make_inputs, relative_error
 
 CHUNK_OF_5 = 5 * 61 * 8  # bytes of workspace for 5 tokens of 61 float64 logits

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lamer_kernels import linear_policy_loss, policy_loss, token_weights
-from lamer_kernels.policy import linear
-from lamer_kernels.policy.terms import LossConfig
+from lamer_kernels.head.policy import linear
+from lamer_kernels.head.policy.terms import LossConfig
 from tests.kernels.head import make_inputs, relative_error
 
 CU_SEGMENTS = torch.tensor([0, 4, 4, 5, 14, 23])

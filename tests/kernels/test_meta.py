@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lamer_kernels import gigpo_advantages, group_advantages, meta_advantages
-from lamer_kernels.meta.op import meta_op
-from lamer_kernels.switches import check_switches
+from lamer_kernels.credit.meta.op import meta_op
+from lamer_kernels.credit.switches import check_switches
 from tests.kernels.credit import BACKENDS, group_loop, make_trials, returns_loop, same_bits, table, tensors
 
 # lamer-method 5.2: uid, anchor, S after the penalty, G, then the columns of the released code

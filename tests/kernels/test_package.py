@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import lamer_kernels
-from lamer_kernels._dispatch import resolve_backend
+from lamer_kernels._core.dispatch import resolve_backend
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +43,7 @@ def test_ops_load_neither_numba_nor_triton_nor_the_trainer():
 
 
 def test_switches_need_no_torch():
-    assert run_python("import sys, lamer_kernels.switches; print('torch' in sys.modules)") == "False"
+    assert run_python("import sys, lamer_kernels.credit.switches; print('torch' in sys.modules)") == "False"
 
 
 def test_credit_works_with_torch_and_numpy_alone():
@@ -89,7 +89,7 @@ def test_numba_without_a_folder_to_cache_in(tmp_path):
     ]
     modules = [".".join(path.relative_to(tmp_path).with_suffix("").parts) for path in compiled]
     modules = [name.removeprefix("kernels.") for name in modules]
-    assert {"lamer_kernels.groups.cpu", "lamer_fast.learn.trunk_cpu"} <= set(modules)
+    assert {"lamer_kernels.credit.groups.cpu", "lamer_fast.learn.trunk_cpu"} <= set(modules)
     for folder in {path.parent for path in tmp_path.rglob("*.py")}:
         (folder / "__pycache__").touch()  # a file where numba would make its folder: read-only for root too
     code = f"""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lamer_kernels import pass_at_k_advantages
-from lamer_kernels.pass_at_k.op import pass_at_k_op
+from lamer_kernels.credit.pass_at_k.op import pass_at_k_op
 
 BASELINES = ("none", "leave_one_out")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lamer_kernels import cross_episode_returns, discounted_returns, gae
-from lamer_kernels._dispatch import interpreting
-from lamer_kernels.returns.op import gae_op, returns_op
+from lamer_kernels._core.dispatch import interpreting
+from lamer_kernels.credit.returns.op import gae_op, returns_op
 from tests.kernels.credit import BACKENDS, make_trials, returns_loop, same_bits, table
 
 # one reward of 10 at the very end of episodes of 7, 7 and 3 turns; gamma_step 0.95, gamma_traj 0.6
@@ -243,6 +243,6 @@ def test_opcheck(backend):
 
 @pytest.mark.skipif(interpreting(), reason="the interpreter has no signature")
 def test_discounts_reach_the_triton_kernel_as_float64():
-    gpu = pytest.importorskip("lamer_kernels.returns.gpu")  # a Python float is float32 there unless told
+    gpu = pytest.importorskip("lamer_kernels.credit.returns.gpu")
     types = {p.name: p.annotation_type for p in gpu.returns_kernel.params}
     assert {types[name] for name in ("gamma_step", "gamma_traj", "lambda_step", "lambda_traj")} == {"fp64"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lamer_kernels import varlen_attention
-from lamer_kernels.attention import sdpa, varlen_attention_ref
+from lamer_kernels.layers.attention import sdpa, varlen_attention_ref
 
 OPS = torch.ops.lamer_kernels
 LENGTHS = {"ragged": (1, 0, 7, 12), "one": (20,), "ones": (1,) * 5}

@@ -12,8 +12,8 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config, TrainConfig
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy
-from lamer_fast.learn.state import TrainState
 from lamer_fast.run import checkpoint
+from lamer_fast.run.state import TrainState
 from tests.scripted import PlannedEnv
 from tests.tiny import CHATML, tiny_model, tiny_tokenizer
 

@@ -11,7 +11,7 @@ from lamer_fast import cli
 from lamer_fast.cli.train import COMMAND, run
 from lamer_fast.config import Config
 from lamer_fast.envs.registry import option_classes
-from lamer_fast.schema import docs_of, settings_of
+from lamer_fast.fields import docs_of, settings_of
 
 MODULES = {name: import_module(module) for name, (module, _) in cli.COMMANDS.items()}
 

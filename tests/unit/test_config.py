@@ -7,10 +7,10 @@ import re
 import pytest
 
 import lamer_fast
-from lamer_fast import recipe
 from lamer_fast.config import Config
+from lamer_fast.config import resolve as recipe
 from lamer_fast.envs.registry import default_options, option_classes
-from lamer_fast.schema import docs_of, settings_of
+from lamer_fast.fields import docs_of, settings_of
 from lamer_fast.warmstart.settings import WarmstartSettings
 
 

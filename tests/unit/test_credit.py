@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lamer_fast.algo.credit import assign_credit
 from lamer_fast.config import AlgoConfig
-from lamer_fast.learn.credit import assign_credit
 from lamer_fast.rollout.trial_batch import Phase
 from tests.hand_made import make_trials
 

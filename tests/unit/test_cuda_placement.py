@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from lamer_fast.algo.packing import pack
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig
-from lamer_fast.learn.packing import pack
 from lamer_fast.learn.policy import Policy
 from lamer_fast.warmstart.expert_batch import ExpertBatch
 from lamer_kernels import register_attention
-from lamer_kernels.logprob import op as logprob
-from lamer_kernels.policy import linear
-from lamer_kernels.policy.terms import LossConfig, TokenData
+from lamer_kernels.head.logprob import op as logprob
+from lamer_kernels.head.policy import linear
+from lamer_kernels.head.policy.terms import LossConfig, TokenData
 from tests.hand_made import make_trials
 from tests.tiny import tiny_model
 

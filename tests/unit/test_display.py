@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lamer_fast.display import Display, live_terminal
-from lamer_fast.display_table import bar, evaluation, evaluations, training
+from lamer_fast.run.display import Display, live_terminal
+from lamer_fast.run.display_table import bar, evaluation, evaluations, training
 
 EVALUATED = {
     "iteration": 5, "tasks": 40, "success_at": [0.1, 0.25, 0.5], "success_low": [0.0, 0.14, 0.35],

@@ -13,7 +13,7 @@ import pytest
 import lamer_kernels
 from lamer_fast.cli import COMMANDS
 from lamer_fast.config import Config
-from lamer_fast.recipe import to_flat
+from lamer_fast.fields import to_flat
 
 ROOT = Path(__file__).parents[2]
 TRACKED = [
@@ -106,9 +106,9 @@ def test_every_command_exists(page):
 
 def test_names_that_do_not_resolve_are_found():
     """The rule itself: one of each kind."""
-    assert wrong("lamer_fast/no_such_file.py") and wrong("learn/packing.py") == ""
+    assert wrong("lamer_fast/no_such_file.py") and wrong("algo/packing.py") == ""
     assert wrong("algo.gamma_trajectory") and wrong("algo.gamma_traj") == ""
-    assert wrong("lamer_fast.rollout.nothing") and wrong("lamer_fast.train.transfer") == ""
+    assert wrong("lamer_fast.rollout.nothing") and wrong("lamer_fast.run.loop.transfer") == ""
     assert wrong("gae(rewards, value_s)") and wrong("gae(rewards, values, *, gamma_step=0.9)") == ""
     assert wrong("collect_trialz") and wrong("collect_trials") == ""
 

@@ -6,10 +6,12 @@ import re
 import pytest
 import torch
 
-from lamer_fast import cli, plan, recipe
+from lamer_fast import cli
+from lamer_fast.config import resolve as recipe
+from lamer_fast.cost import estimate as plan
 from lamer_fast.cost import memory
-from lamer_fast.learn.state import build_player, build_state
-from lamer_fast.rollout.samplers.torch import TorchSampler, num_slots
+from lamer_fast.run.state import build_player, build_state
+from lamer_fast.samplers.local.sampler import TorchSampler, num_slots
 from tests.tiny import tiny_model, tiny_tokenizer
 
 HUGE = {

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lamer_fast.algo.credit import lone_turns
+from lamer_fast.algo.packing import epochs, pack
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig
-from lamer_fast.learn.credit import lone_turns
-from lamer_fast.learn.packing import epochs, pack
 from tests.hand_made import make_trials
 
 

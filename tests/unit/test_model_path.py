@@ -3,7 +3,7 @@
 import pytest
 
 from lamer_fast import cli
-from lamer_fast.model_path import PACKAGED, SHIPPED, model_path, path_notes
+from lamer_fast.model.path import PACKAGED, SHIPPED, model_path, path_notes
 
 
 @pytest.fixture(autouse=True)

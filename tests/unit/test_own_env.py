@@ -7,19 +7,19 @@ import sys
 import numpy as np
 import pytest
 
-from lamer_fast import recipe
+from lamer_fast.config import resolve as recipe
 from lamer_fast.envs import check_env
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.envs.registry import check_at_start, entry, eval_seeds, make_env, summary
 from lamer_fast.envs.splits import TENTHS, SplitEnv, distinct_seeds, in_split
-from lamer_fast.schema import docs_of, settings_of, to_flat
+from lamer_fast.fields import docs_of, settings_of, to_flat
 
 TOY = "lamer_fast.envs.toy:make"
 HEAD = """
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 from lamer_fast.envs.toy import NumberHunt
-from lamer_fast.schema import Range
+from lamer_fast.fields import Range
 
 @dataclass(frozen=True)
 class Options:

@@ -6,8 +6,8 @@ import torch
 
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.probe import score_tokens
-from lamer_fast.rollout.samplers.protocol import Request, Sampling
-from lamer_fast.rollout.samplers.torch import TorchSampler
+from lamer_fast.samplers.local.sampler import TorchSampler
+from lamer_fast.samplers.protocol import Request, Sampling
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.unit.test_torch_sampler import drain, prompts
 

@@ -10,9 +10,11 @@ from itertools import pairwise
 
 import pytest
 
+from lamer_fast.cli.report import run
 from lamer_fast.config import Config
-from lamer_fast.eval.report import read_run, run, write_report
-from lamer_fast.recipe import RECIPES, to_flat
+from lamer_fast.config.resolve import RECIPES
+from lamer_fast.fields import to_flat
+from lamer_fast.report.page import read_run, write_report
 from lamer_fast.text import printable
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

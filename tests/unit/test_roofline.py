@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lamer_fast.roofline import Rates, decode_seconds, measure, shape_of, training_flop
+from lamer_fast.cost.limits import Rates, decode_seconds, measure, shape_of, training_flop
 
 
 def tiny():

@@ -17,8 +17,8 @@ import pytest
 
 from lamer_fast import files
 from lamer_fast.config import Config, LearnConfig, ModelConfig, TrainConfig
+from lamer_fast.config.resolve import RECIPES
 from lamer_fast.files import CannotWrite
-from lamer_fast.recipe import RECIPES
 from lamer_fast.run.folder import RunFolder
 from lamer_fast.run.lock import MARK, FolderLock
 from lamer_fast.run.whose import FIRST_KEYS, is_run

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lamer_fast.rollout.samplers import sampling
-from lamer_fast.rollout.samplers.protocol import Sampling
-from lamer_fast.rollout.samplers.sampling import mix, sample, uniforms
+from lamer_fast.samplers import sampling
+from lamer_fast.samplers.protocol import Sampling
+from lamer_fast.samplers.sampling import mix, sample, uniforms
 
 
 def test_uniforms_are_uniform_and_independent_of_the_batch():

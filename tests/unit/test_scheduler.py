@@ -11,8 +11,8 @@ from lamer_fast.config import Config
 from lamer_fast.envs.contract import AllLostError
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
-from lamer_fast.rollout.samplers.protocol import Sampling
 from lamer_fast.rollout.trial_batch import Phase
+from lamer_fast.samplers.protocol import Sampling
 from tests.scripted import CUT, PlannedEnv, ScriptedSampler
 from tests.tiny import tiny_tokenizer
 

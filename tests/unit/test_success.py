@@ -5,10 +5,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from lamer_fast import recipe
 from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.config import resolve as recipe
 from lamer_fast.eval.success import compare, evaluate, pass_at, success_within
-from lamer_fast.rollout.samplers.protocol import Sampling
+from lamer_fast.samplers.protocol import Sampling
 from tests.scripted import ScriptedSampler
 from tests.tiny import tiny_tokenizer
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamer_fast import cli, play
+from lamer_fast import cli
+from lamer_fast.cli import play
 from lamer_fast.config import Config
 from lamer_fast.doctor.command import examine_one, line
 from lamer_fast.text import duration, interval, number, one_line, printable, shortest
@@ -126,7 +127,7 @@ def doctor(monkeypatch):
 
 
 def command(monkeypatch):
-    monkeypatch.setattr("lamer_fast.eval.command.run", lambda argv: failing())
+    monkeypatch.setattr("lamer_fast.cli.eval.run", lambda argv: failing())
     cli.main(["eval", "x"])
 
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from transformers import Gemma3TextConfig, LlamaConfig, Qwen2Config
 
-from lamer_fast.rollout.samplers import decoder
-from lamer_fast.rollout.samplers.backend_torch import TorchBackend
-from lamer_fast.rollout.samplers.decoder import check_supported
-from lamer_fast.rollout.samplers.protocol import Request, Sampling
-from lamer_fast.rollout.samplers.torch import TorchSampler
+from lamer_fast.samplers.local import decoder
+from lamer_fast.samplers.local.backend_torch import TorchBackend
+from lamer_fast.samplers.local.decoder import check_supported
+from lamer_fast.samplers.local.sampler import TorchSampler
+from lamer_fast.samplers.protocol import Request, Sampling
 from tests.tiny import tiny_model
 
 V = 128

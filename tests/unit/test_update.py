@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lamer_fast.algo.packing import pack
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig
 from lamer_fast.learn.optimizer import Optimizer
-from lamer_fast.learn.packing import pack
 from lamer_fast.learn.policy import Policy
-from lamer_fast.learn.state import TrainState
 from lamer_fast.learn.update import LearnStats, Mismatch, mismatch, score, update_policy
+from lamer_fast.run.state import TrainState
 from lamer_kernels import register_attention
 from tests.hand_made import make_trials
 from tests.tiny import tiny_model

@@ -6,13 +6,14 @@ import pytest
 import torch
 from transformers import Qwen3Config
 
-from lamer_fast import plan
 from lamer_fast.config import RolloutConfig
+from lamer_fast.config.resolve import resolve
+from lamer_fast.cost import estimate as plan
 from lamer_fast.cost import memory
 from lamer_fast.cost.memory import Memory, Part
-from lamer_fast.recipe import resolve
-from lamer_fast.rollout.samplers.vllm import engine_options
-from lamer_fast.rollout.samplers.vllm_memory import GIB, MARGIN, EngineMemory, engine_memory
+from lamer_fast.device import GIB
+from lamer_fast.samplers.vllm.memory import MARGIN, EngineMemory, engine_memory
+from lamer_fast.samplers.vllm.sampler import engine_options
 
 QWEN3_1_7B = Qwen3Config(
     hidden_size=2048, intermediate_size=6144, num_hidden_layers=28, num_attention_heads=16,

@@ -9,14 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies
 
-from lamer_fast import recipe
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.cli.warmstart import run
+from lamer_fast.config import resolve as recipe
 from lamer_fast.envs.registry import entry, make_env
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import Phase
-from lamer_fast.warmstart.command import run
 from lamer_fast.warmstart.expert_batch import pack_experts
 from lamer_fast.warmstart.experts import ExpertSampler
 from lamer_fast.warmstart.settings import WarmstartSettings, resolve

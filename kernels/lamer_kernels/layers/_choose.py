@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .._dispatch import resolve_backend
+from .._core.dispatch import resolve_backend
 
 CPU_DTYPES = (torch.float32, torch.bfloat16)  # what the numba passes read and write
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

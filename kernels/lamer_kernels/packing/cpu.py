@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._numba import njit
+from .._core.jit import njit
 
 MAX_ROOM = 1 << 22  # the largest tables that are made; above it the reference runs
 

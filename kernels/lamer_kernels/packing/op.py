@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from .._checks import INT_DTYPES, check_tensor
-from .._dispatch import Backend, resolve_backend
-from .._numbers import check_integer
-from .._numpy import accepts_numpy
+from .._core.arrays import accepts_numpy
+from .._core.checks import INT_DTYPES, check_tensor
+from .._core.dispatch import Backend, resolve_backend
+from .._core.numbers import check_integer
 from .reference import pack_ref
 
 

@@ -15,7 +15,7 @@ from lamer_fast.envs.expert import Expert
 from lamer_fast.envs.native.game import COMMON, NativeGame
 from lamer_fast.envs.native.text_env import NativeTextEnv
 from lamer_fast.envs.options import EnvOptions
-from lamer_fast.schema import Range
+from lamer_fast.fields import Range
 
 SMALL = 8  # cells of a side, up to which boards have a class of their own
 MAX_ROW_CELLS = 3  # of a row that is one word

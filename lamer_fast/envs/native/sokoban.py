@@ -15,7 +15,7 @@ from lamer_fast.envs.expert import Expert
 from lamer_fast.envs.native.game import COMMON, NativeGame
 from lamer_fast.envs.native.text_env import NativeTextEnv
 from lamer_fast.envs.options import EnvOptions
-from lamer_fast.schema import Range
+from lamer_fast.fields import Range
 
 MOVES = ("up", "down", "left", "right", "still")
 # what decides how boards are generated; given levels have their own

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...numba_math import LANES, as_numpy, fma, jit, load, store, sum_of_squares
+from ..._core.numba_math import LANES, as_numpy, fma, jit, load, store, sum_of_squares
 
 
 def forward(x: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...numba_math import LANES, as_numpy, fma, jit, load, store, sum_of_squares
+from ..._core.numba_math import LANES, as_numpy, fma, jit, load, store, sum_of_squares
 from ..rms_norm.cpu import dot
 
 

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ..._launch import launch
+from ..._core.launch import launch
 
 NUM_PARTIAL_SUMS = 256
 

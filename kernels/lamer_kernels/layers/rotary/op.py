@@ -5,8 +5,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ..._checks import check_tensor
-from ..._dispatch import Backend
+from ..._core.checks import check_tensor
+from ..._core.dispatch import Backend
 from .._choose import DTYPES, choose, wants_gradient
 from .reference import rotary_ref
 

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from ...numba_math import as_numpy, exp, jit, load, store
+from ..._core.numba_math import as_numpy, exp, jit, load, store
 
 
 def forward(gate_up: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from ..._launch import launch
+from ..._core.launch import launch
 
 BLOCK_F = 1024
 

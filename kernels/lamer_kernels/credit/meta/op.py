@@ -1,0 +1,213 @@
+"""meta_advantages: contract, checks and registration."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..._core.arrays import accepts_numpy
+from ..._core.checks import INT_DTYPES, as_floats, as_mask, check_offsets, check_tensor
+from ..._core.dispatch import Backend, resolve_backend
+from ..returns.op import check_turns
+from ..switches import (
+    AnchorKey,
+    Baseline,
+    EpisodeCredit,
+    Estimator,
+    ReflectionScore,
+    ReturnForm,
+    Scale,
+    StatsUnit,
+    check_switches,
+)
+from .reference import meta_advantages_ref
+
+
+@accepts_numpy
+def meta_advantages(
+    rewards: Tensor,
+    phase: Tensor,
+    episode: Tensor,
+    group: Tensor,
+    cu_trials: Tensor,
+    *,
+    anchors: Tensor | None = None,
+    valid: Tensor | None = None,
+    estimator: Estimator = "gigpo",
+    episode_credit: EpisodeCredit = "cross",
+    return_form: ReturnForm = "paper",
+    gamma_step: float = 0.95,
+    gamma_traj: float = 0.6,
+    reflection_score: ReflectionScore = "next_return",
+    stats_unit: StatsUnit = "trial",
+    baseline: Baseline | None = None,
+    scale: Scale | None = None,
+    anchor_key: AnchorKey = "board",
+    w: float = 1.0,
+    invalid_penalty: float = 0.5,
+    eps: float = 1e-6,
+    backend: Backend = "auto",
+    validate: bool = False,
+) -> Tensor:
+    """Advantage of every turn of a batch of trials.
+
+    A = episode bracket [+ w * step bracket, gigpo only]. With ``G`` = ``cross_episode_returns`` of the turn:
+
+    episode bracket: ``group_advantages`` of scores S over ``group`` with ``stats_unit``, where a turn scores
+
+        episode_credit  cross        S = G of its episode's first turn: later episodes count, discounted
+                        own          S = sum of its episode's rewards, undiscounted: no later episode counts
+        a reflection    next_return  S of the episode that follows it (0 if none does)
+                        zero         S = 0
+                        exclude      enters no statistic of this bracket, and gets 0 from it
+        penalty         S - invalid_penalty where ``valid`` is False, on that turn alone; never on G
+
+    step bracket: ``group_advantages`` of G over the turns of a group with the same anchor (``anchor_key``
+    board), or the same anchor and episode index (board+episode); every turn weighs 1. The reflections of a
+    group form one step group (board) or one per following episode (board+episode), whatever their anchors.
+
+    Both brackets take ``baseline`` and ``scale``; None is the estimator's own:
+
+        gigpo        mean, none            with its step bracket
+        grpo         mean, std             scale="none" is Dr. GRPO
+        rloo         leave_one_out, none
+        reinforce++  mean, std             of the batch (REINFORCE++-baseline), not of the group
+
+    In both, a group of equal values gives exactly 0, and so does a group of one unit. The released code of
+    LaMer is episode_credit="own", return_form="released", reflection_score="zero", stats_unit="turn"; there a
+    group of one single turn keeps its raw score, here it gets 0.
+
+    Args:
+        rewards: [R] float32 or float64 (integers count as float64); turns of a trial contiguous, in time
+            order; ignored on reflections.
+        phase: [R] integer or bool, 0 = PLAY, 1 = REFLECT.
+        episode: [R] integer, never falling inside a trial; a reflection carries that of the episode after it.
+        group: [R] integer, any values; one value per trial.
+        cu_trials: [M+1] int64 or int32 offsets of the trials.
+        anchors: [R] int64 hash of the state before the turn; needed by gigpo, not used by the others.
+        valid: [R] bool (or integers 0 and 1), False where the reply could not be parsed. None: all are valid.
+        gamma_step, gamma_traj: in [0, 1]. w, invalid_penalty, eps: >= 0.
+        validate: also check the values of ``cu_trials``, ``phase``, ``episode`` and ``group`` (synchronises).
+
+    Returns:
+        [R] in the dtype of ``rewards``, computed in float64. Not differentiable.
+
+    Raises:
+        ValueError, TypeError: a shape, dtype, device or switch is wrong, or a switch away from its default
+            cannot act under the others (``switches.check_switches``); the message names it.
+    """
+    (rewards,) = as_floats(rewards)
+    check_turns(rewards, phase, episode, cu_trials, validate=validate)
+    shape = tuple(rewards.shape)
+    check_tensor("group", group, shape=shape, dtypes=INT_DTYPES, like=rewards)
+    statistics = check_switches(
+        estimator=estimator, episode_credit=episode_credit, return_form=return_form, gamma_step=gamma_step,
+        gamma_traj=gamma_traj, reflection_score=reflection_score, stats_unit=stats_unit, baseline=baseline,
+        scale=scale, anchor_key=anchor_key, w=w, invalid_penalty=invalid_penalty, eps=eps,
+    )  # fmt: skip
+    if anchors is not None:
+        check_tensor("anchors", anchors, shape=shape, dtypes=(torch.int64,), like=rewards)
+    elif estimator == "gigpo":
+        raise ValueError("estimator 'gigpo' needs anchors, got None")
+    if valid is not None:
+        valid = as_mask("valid", valid, validate=validate)
+        check_tensor("valid", valid, shape=shape, dtypes=(torch.bool,), like=rewards)
+    elif invalid_penalty != 0.5:
+        raise ValueError(f"invalid_penalty={invalid_penalty} needs valid, got None")
+    if validate:
+        _check_groups(group, cu_trials)
+    out: Tensor = meta_op(
+        rewards, phase, episode, group, cu_trials, anchors if estimator == "gigpo" else None, valid,
+        episode_credit == "own", return_form, float(gamma_step), float(gamma_traj), reflection_score,
+        stats_unit, *statistics, anchor_key == "board+episode", float(w), float(invalid_penalty), float(eps),
+        resolve_backend(backend, rewards.device, cpu_needs_numba=True),
+    )  # fmt: skip
+    return out
+
+
+def _check_groups(group: Tensor, cu_trials: Tensor) -> None:
+    same = torch.ones_like(group, dtype=torch.bool)
+    same[1:] = group[1:] == group[:-1]
+    starts = cu_trials[:-1].long()
+    same[starts[starts < len(group)]] = True
+    if not bool(same.all()):
+        row = int((~same).nonzero()[0, 0])
+        raise ValueError(
+            f"a trial must lie in one group: turn {row - 1} is in group {int(group[row - 1])}, "
+            f"turn {row} of the same trial in group {int(group[row])}"
+        )
+
+
+@torch.library.custom_op("lamer_kernels::meta_advantages", mutates_args=())
+def meta_op(
+    rewards: Tensor,
+    phase: Tensor,
+    episode: Tensor,
+    group: Tensor,
+    cu_trials: Tensor,
+    anchors: Tensor | None,
+    valid: Tensor | None,
+    own_score: bool,
+    return_form: str,
+    gamma_step: float,
+    gamma_traj: float,
+    reflection_score: str,
+    stats_unit: str,
+    baseline: str,
+    scale: str,
+    by_episode: bool,
+    w: float,
+    invalid_penalty: float,
+    eps: float,
+    backend: str,
+) -> Tensor:
+    if backend != "cpu":
+        exact = meta_advantages_ref(
+            rewards, phase, episode, group, cu_trials, anchors, valid, own_score, return_form, gamma_step,
+            gamma_traj, reflection_score, stats_unit, baseline, scale, by_episode, w, invalid_penalty, eps,
+            backend,
+        )  # fmt: skip
+        return exact.to(rewards.dtype)
+    from . import cpu
+
+    check_offsets("cu_trials", cu_trials, len(rewards))
+    out = torch.empty(rewards.shape, dtype=rewards.dtype)
+    columns = (rewards.detach(), phase, episode, group, cu_trials)
+    bad = cpu.meta_advantages(
+        *(x.contiguous().numpy() for x in columns),
+        np.empty(0, np.int64) if anchors is None else anchors.contiguous().numpy(),
+        np.empty(0, np.bool_) if valid is None else valid.contiguous().numpy(),
+        own_score, return_form == "paper", gamma_step, gamma_traj,
+        ("next_return", "zero", "exclude").index(reflection_score),
+        ("turn", "episode", "trial").index(stats_unit),
+        baseline == "leave_one_out", ("none", "std", "batch_std").index(scale),
+        by_episode, w, invalid_penalty, eps, out.numpy(),
+    )  # fmt: skip
+    if bad >= 0:
+        _check_groups(group, cu_trials)
+    return out
+
+
+@meta_op.register_fake
+def _(
+    rewards: Tensor,
+    phase: Tensor,
+    episode: Tensor,
+    group: Tensor,
+    cu_trials: Tensor,
+    anchors: Tensor | None,
+    valid: Tensor | None,
+    own_score: bool,
+    return_form: str,
+    gamma_step: float,
+    gamma_traj: float,
+    reflection_score: str,
+    stats_unit: str,
+    baseline: str,
+    scale: str,
+    by_episode: bool,
+    w: float,
+    invalid_penalty: float,
+    eps: float,
+    backend: str,
+) -> Tensor:
+    return rewards.new_empty(rewards.shape)

@@ -1,0 +1,1 @@
+"""The language-model head: log-probs and policy losses without a [T, V] tensor."""

@@ -1,0 +1,288 @@
+"""linear_logprob: the custom ops, their gradient, and the public function with its checks."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..._core.dispatch import resolve_backend, without_autocast
+from ..._core.numbers import check_flag
+from ..checks import HeadInputs, head_inputs, left_out, spread
+from ..projection import finish_dweight, logits_dtype, make_head, scatter_rows
+from . import plans
+from .cpu import RowStats
+from .reference import linear_logprob_ref
+
+
+class LinearLogprob(NamedTuple):
+    """Per loss token, float32 (float64 for float64 inputs); None where not asked for."""
+
+    logprobs: Tensor
+    entropy: Tensor | None
+    sum_sq: Tensor | None
+
+
+def linear_logprob(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    token_idx: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    ignore_index: int | None = -100,
+    entropy: bool = False,
+    sum_sq: bool = False,
+    weight_cast: Tensor | None = None,
+    workspace_bytes: int | None = None,
+    backend: str = "auto",
+    validate: bool = False,
+) -> LinearLogprob:
+    """Log-probs of ``targets`` under a language-model head, without a [T, V] tensor.
+
+    ``logits = softcap * tanh((hidden[token_idx] @ weight.T + bias) / softcap) / temperature``, computed in
+    chunks of tokens. All outputs are differentiable with respect to hidden, weight and bias.
+
+    Args:
+        hidden: [..., H] bf16, fp16, fp32 or fp64, the dtype of the GEMMs; T rows, as [T, H] or [B, S, H].
+        weight: [V, H] any of them; float32 master weights under bf16 hidden states are the normal case.
+        targets: [L] int64 or int32. ``hidden[token_idx[l]]`` predicts ``targets[l]``: the caller has shifted.
+            L may be several axes, those of hidden ([B, S]) or of token_idx: results come in their shape.
+        token_idx: [L] int64 or int32, of the T rows; None means all, and targets have hidden's axes.
+        temperature: one number, a 0-d tensor, or [L] float32; gets no gradient.
+        bias: [V] float; -inf takes an entry out of the distribution.
+        softcap: Gemma's tanh cap of the logits, before the temperature.
+        ignore_index: tokens with this label are left out: results 0, and exactly no gradient. On a GPU, which
+            is not waited for, they are computed and thrown away: ``token_idx`` saves their cost. None: no
+            label is special.
+        entropy: also return the entropy, nats.
+        sum_sq: also return the sum of squared probabilities.
+        weight_cast: [V, H] ``weight.detach()`` in hidden's dtype, where the caller keeps one per update; else
+            each call casts anew where the dtypes differ.
+        workspace_bytes: for logits; default 1.25 GB on CUDA, 64 MiB on a CPU. If the logits of all L tokens
+            fit, they are kept for the backward pass (3 GEMMs), else computed again (4); a frozen weight needs
+            neither (2).
+        validate: also check values (targets, token_idx, temperature) on a GPU, which synchronises; on a CPU
+            they always are.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or (validate) values disagree; the message names both.
+    """
+    given = head_inputs(
+        hidden, weight, targets, token_idx=token_idx, temperature=temperature, bias=bias, softcap=softcap,
+        weight_cast=weight_cast, ignore_index=ignore_index, workspace_bytes=workspace_bytes,
+        validate=validate,
+    )  # fmt: skip
+    wanted = check_flag("entropy", entropy), check_flag("sum_sq", sum_sq)
+    backend = resolve_backend(backend, hidden.device)
+    if left_out(given, backend):
+        assert given.present is not None
+        idx = given.present.nonzero().squeeze(1)
+        out = _logprobs(given.at(idx), weight, weight_cast, bias, *wanted, backend)
+        return LinearLogprob(*(None if x is None else spread(x, idx, given.shape) for x in out))  # type: ignore[arg-type]
+    out = _logprobs(given, weight, weight_cast, bias, *wanted, backend)
+    return LinearLogprob(*(None if x is None else given.shaped(x) for x in out))  # type: ignore[arg-type]
+
+
+def _logprobs(
+    given: HeadInputs,
+    weight: Tensor,
+    weight_cast: Tensor | None,
+    bias: Tensor | None,
+    entropy: bool,
+    sum_sq: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    hidden, targets = given.hidden, given.targets
+    if backend == "reference":
+        ref = linear_logprob_ref(
+            hidden, weight, targets, token_idx=given.token_idx, temperature=given.temperature, bias=bias,
+            softcap=given.softcap,
+        )  # fmt: skip
+        return ref.logprobs, ref.entropy if entropy else None, ref.sum_sq if sum_sq else None
+    if weight_cast is None and weight.dtype is not hidden.dtype:
+        weight_cast = weight.detach().to(hidden.dtype)
+    out = _linear_logprob(
+        hidden, weight, weight_cast, targets, given.token_idx, given.temperatures, bias,
+        given.one_temperature, given.softcap, entropy, sum_sq,
+        _choose_plan(hidden, weight, bias, targets, given.workspace_bytes, backend),
+        given.workspace_bytes, backend,
+    )  # fmt: skip
+    return out[0], out[3] if entropy else None, out[4] if sum_sq else None
+
+
+def _choose_plan(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, workspace_bytes: int, backend: str
+) -> str:
+    head_trains = weight.requires_grad or (bias is not None and bias.requires_grad)
+    if not torch.is_grad_enabled() or not (head_trains or hidden.requires_grad):
+        return "values"
+    if not head_trains:
+        return "frozen"
+    cache_bytes = targets.shape[0] * weight.shape[0] * logits_dtype(hidden, backend).itemsize
+    return "cached" if cache_bytes <= workspace_bytes else "recompute"
+
+
+@torch.library.custom_op("lamer_kernels::linear_logprob", mutates_args=())
+@without_autocast
+def _linear_logprob(
+    hidden: Tensor,
+    weight: Tensor,
+    weight_cast: Tensor | None,
+    targets: Tensor,
+    token_idx: Tensor | None,
+    temperatures: Tensor | None,
+    bias: Tensor | None,
+    temperature: float,
+    softcap: float | None,
+    entropy: bool,
+    sum_sq: bool,
+    plan: str,
+    workspace_bytes: int,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """logprobs, lse, lse_rest, entropy, sum_sq [L], logits [L, V] (plan cached), units [n, L, H] (frozen)."""
+    head = make_head(
+        weight if weight_cast is None else weight_cast,
+        bias,
+        softcap,
+        temperature if temperatures is None else temperatures,
+        hidden.dtype,
+    )
+    x = hidden.detach() if token_idx is None else hidden.detach()[token_idx]
+    done = plans.forward(
+        x,
+        targets,
+        head,
+        entropy=entropy,
+        sum_sq=sum_sq,
+        plan=plan,
+        workspace_bytes=workspace_bytes,
+        backend=backend,
+    )
+    stats = [x.new_empty(0) if s is None else s for s in done.stats]
+    return (*stats, done.logits, done.units)  # type: ignore[return-value]
+
+
+@_linear_logprob.register_fake
+def _(  # type: ignore[no-untyped-def]
+    hidden, weight, weight_cast, targets, token_idx, temperatures, bias,
+    temperature, softcap, entropy, sum_sq, plan, workspace_bytes, backend,
+):  # fmt: skip
+    num_tokens, acc = targets.shape[0], torch.float64 if hidden.dtype is torch.float64 else torch.float32
+    token = hidden.new_empty(num_tokens, dtype=acc)
+    none = hidden.new_empty(0)
+    num_units = 1 + entropy + sum_sq if plan == "frozen" else 0
+    logits_shape = (num_tokens, weight.shape[0]) if plan == "cached" else (0,)
+    return (
+        token,
+        torch.empty_like(token),
+        torch.empty_like(token),
+        torch.empty_like(token) if entropy else none,
+        torch.empty_like(token) if sum_sq else none.clone(),
+        hidden.new_empty(logits_shape, dtype=logits_dtype(hidden, backend)),
+        hidden.new_empty(num_units, num_tokens, hidden.shape[1]),
+    )
+
+
+def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    hidden, weight, weight_cast, targets, token_idx, temperatures, bias, *rest = inputs
+    ctx.save_for_backward(hidden, weight, weight_cast, targets, token_idx, temperatures, bias, *output)
+    ctx.temperature, ctx.softcap, ctx.entropy, ctx.sum_sq, _, ctx.workspace_bytes, ctx.backend = rest
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, grad_logprobs, grad_lse, grad_lse_rest, grad_entropy, grad_sum_sq, *_):  # type: ignore[no-untyped-def]
+    needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[6])
+    grads = _linear_logprob_backward(
+        grad_logprobs,
+        grad_entropy if ctx.entropy else None,
+        grad_sum_sq if ctx.sum_sq else None,
+        *ctx.saved_tensors,
+        ctx.temperature,
+        ctx.softcap,
+        ctx.entropy,
+        ctx.sum_sq,
+        *needs,
+        ctx.workspace_bytes,
+        ctx.backend,
+    )
+    dhidden, dweight, dbias = (g if need else None for g, need in zip(grads, needs, strict=True))
+    return (dhidden, dweight, None, None, None, None, dbias, *[None] * 7)
+
+
+_linear_logprob.register_autograd(_backward, setup_context=_setup_context)
+
+
+@torch.library.custom_op("lamer_kernels::linear_logprob_backward", mutates_args=())
+@without_autocast
+def _linear_logprob_backward(
+    grad_logprobs: Tensor | None,
+    grad_entropy: Tensor | None,
+    grad_sum_sq: Tensor | None,
+    hidden: Tensor,
+    weight: Tensor,
+    weight_cast: Tensor | None,
+    targets: Tensor,
+    token_idx: Tensor | None,
+    temperatures: Tensor | None,
+    bias: Tensor | None,
+    logprobs: Tensor,
+    lse: Tensor,
+    lse_rest: Tensor,
+    entropies: Tensor,
+    sums_sq: Tensor,
+    logits: Tensor,
+    units: Tensor,
+    temperature: float,
+    softcap: float | None,
+    entropy: bool,
+    sum_sq: bool,
+    need_hidden: bool,
+    need_weight: bool,
+    need_bias: bool,
+    workspace_bytes: int,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    head = make_head(
+        weight if weight_cast is None else weight_cast,
+        bias,
+        softcap,
+        temperature if temperatures is None else temperatures,
+        hidden.dtype,
+    )
+    saved = plans.Forward(
+        RowStats(logprobs, lse, lse_rest, entropies if entropy else None, sums_sq if sum_sq else None),
+        logits,
+        units,
+    )
+    grads = plans.backward(
+        (grad_logprobs, grad_entropy, grad_sum_sq),
+        hidden if token_idx is None else hidden[token_idx],
+        targets,
+        head,
+        saved,
+        needs=(need_hidden, weight if need_weight else None, need_bias),
+        workspace_bytes=workspace_bytes,
+        backend=backend,
+    )
+    none = hidden.new_empty
+    return (
+        none(0) if grads.x is None else scatter_rows(grads.x, token_idx, hidden.shape[0]),
+        none(0) if grads.weight is None else finish_dweight(grads.weight, weight.dtype),
+        none(0) if grads.bias is None or bias is None else grads.bias.to(bias.dtype),
+    )
+
+
+@_linear_logprob_backward.register_fake
+def _(  # type: ignore[no-untyped-def]
+    grad_logprobs, grad_entropy, grad_sum_sq, hidden, weight, weight_cast, targets, token_idx, temperatures,
+    bias, logprobs, lse, lse_rest, entropies, sums_sq, logits, units, temperature, softcap, entropy, sum_sq,
+    need_hidden, need_weight, need_bias, workspace_bytes, backend,
+):  # fmt: skip
+    return (
+        hidden.new_empty(hidden.shape) if need_hidden else hidden.new_empty(0),
+        weight.new_empty(weight.shape) if need_weight else hidden.new_empty(0),
+        bias.new_empty(bias.shape) if need_bias else hidden.new_empty(0),
+    )

@@ -1,0 +1,331 @@
+"""linear_policy_loss: the custom op, and the public function with its checks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..._core.checks import check_choice, check_tensor
+from ..._core.dispatch import resolve_backend, without_autocast
+from ..checks import HeadInputs, head_inputs, left_out, spread
+from ..projection import (
+    accumulation_dtype,
+    finish_dweight,
+    make_head,
+    new_dweight,
+    scatter_rows,
+)
+from .checks import checked_config, checked_tokens
+from .forward import Wanted, forward
+from .gradients import attach_gradients, stored_dtype
+from .op import PolicyLoss
+from .reference import PolicyLossRef, linear_policy_loss_ref
+from .terms import LossConfig, TokenData
+
+COMPACT = ("host", "data", "none")
+
+
+def linear_policy_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    old_logprobs: Tensor | None,
+    advantages: Tensor,
+    *,
+    token_idx: Tensor | None = None,
+    token_weights: Tensor | None = None,
+    cu_segments: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    ignore_index: int | None = -100,
+    loss: str = "clip",
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    dual_clip: float | None = None,
+    log_ratio_clip: float | None = None,
+    ref_logprobs: Tensor | None = None,
+    kl: str = "k3",
+    kl_coef: float = 0.0,
+    kl_clip: tuple[float, float] | None = None,
+    entropy_coef: float = 0.0,
+    importance_weights: Tensor | None = None,
+    dweight_out: Tensor | None = None,
+    weight_cast: Tensor | None = None,
+    compact: str = "host",
+    workspace_bytes: int | None = None,
+    backend: str = "auto",
+    validate: bool = False,
+) -> PolicyLoss:
+    """``sum_l token_weights[l] * loss_l`` of a language-model head and its gradients, without a [T, V]
+    tensor.
+
+    With r = exp(logprob - old_logprob), A the advantage, b(r) = clamp(r, 1 - clip_low, 1 + clip_high)::
+
+        clip       -min(r A, b(r) A); with dual_clip c also at most -c A where A < 0
+        gspo       the same with r = exp(mean over the token's segment of logprob - old_logprob)
+        cispo      -stop_gradient(b(r)) A logprob
+        reinforce  -A logprob
+        all        x importance_weights, + kl_coef * KL, - entropy_coef * entropy
+        KL         k1: logprob - ref;  k2: (logprob - ref)^2 / 2;  k3: exp(ref - logprob) - 1 - (ref -
+            logprob)
+
+    ppo and dapo are clip with ``token_weights("token_mean")`` (dapo: clip_high > clip_low), grpo is clip with
+    ``"sequence_mean"``, dr_grpo clip with ``"constant"``. Gradients are computed here, in the forward pass,
+    where gradients are enabled; ``loss.backward()`` only scales them.
+
+    Args:
+        hidden, weight, targets, token_idx, temperature, bias, softcap, ignore_index, weight_cast: as in
+            linear_logprob. Token data have the shape of targets, and so have the statistics.
+        old_logprobs: [L] fp32, nats. None: those of this very pass, so that r = 1.
+        advantages: [L] fp32.
+        token_weights: [L] fp32, the aggregation; None is 1 each. Weight 0 takes a token out, whatever its
+            ratio.
+        cu_segments: [U+1] int64, for gspo: segments of L over which the ratio is averaged, such as turns.
+        dual_clip: > 1, or None.
+        log_ratio_clip: bound of the log ratio before exp (verl: 20), which has no gradient where it acts; for
+            gspo that of the segment's mean.
+        kl_clip: (bound of ref - logprob, bound of the estimate), such as verl's (20, 10); no gradient where
+            one acts, math.inf is no bound.
+        ref_logprobs: [L] fp32; without kl_coef they only fill the KL statistic.
+        importance_weights: [L] fp32, such as truncated ratios against the sampler's log-probs.
+        dweight_out: [V, H] fp32 (fp64): d loss / d weight is added here, and ``weight`` gets no gradient
+            through autograd. For accumulation over micro-batches in float32; the upstream gradient is taken
+            to be 1.
+        compact: "host" leaves out tokens that have no coefficient as far as the host knows: weight 0, or
+            advantage 0 without KL and entropy terms, read from CPU tensors (advantages and token_weights may
+            stay on the CPU when the rest is on a GPU). "data" also takes rows without gradient out of the
+            backward GEMMs, at one synchronisation per chunk. "none" computes all. What is left out adds
+            exactly 0 to loss and gradients.
+        workspace_bytes: for logits; default 1.25 GB on CUDA, 64 MiB on a CPU.
+        validate: also check values (targets, token_idx, temperature, cu_segments) on a GPU, which
+            synchronises; on a CPU they always are.
+
+    Returns:
+        PolicyLoss: the scalar and per-token statistics [L], float32 (float64 for float64 inputs).
+
+    Raises:
+        ValueError: an unsupported combination, or shapes, dtypes or devices that disagree; the message names
+            both.
+    """
+    given = head_inputs(
+        hidden, weight, targets, token_idx=token_idx, temperature=temperature, bias=bias, softcap=softcap,
+        weight_cast=weight_cast, ignore_index=ignore_index, workspace_bytes=workspace_bytes,
+        validate=validate,
+    )  # fmt: skip
+    check_choice("compact", compact, COMPACT)
+    tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
+    config = checked_config(
+        LossConfig(loss, clip_low, clip_high, dual_clip, log_ratio_clip, kl, kl_coef, kl_clip, entropy_coef),
+        tokens,
+    )
+    tokens = checked_tokens(tokens, hidden, given.shape, validate)
+    acc = accumulation_dtype(hidden.dtype)
+    if dweight_out is not None:
+        check_tensor("dweight_out", dweight_out, shape=tuple(weight.shape), dtypes=(acc,), like=hidden)
+        if dweight_out.requires_grad:
+            raise ValueError("dweight_out is added to in place, got a tensor that requires a gradient")
+    backend = resolve_backend(backend, hidden.device)
+
+    idx = None
+    if left_out(given, backend):
+        assert given.present is not None
+        idx = given.present.nonzero().squeeze(1)
+        tokens = tokens.to(hidden.new_empty(0, dtype=acc)).select(given.present, idx)
+        given, shape = given.at(idx), given.shape
+    tokens = replace(tokens, present=given.present)
+    if backend == "reference":
+        out = _reference(given, weight, bias, tokens.to(hidden.new_empty(0, dtype=acc)), config, dweight_out)
+    else:
+        out = _fused(given, weight, weight_cast, bias, tokens, config, dweight_out, compact, backend)
+    if idx is not None:
+        return PolicyLoss(out.loss, *(spread(x, idx, shape) for x in out[1:] if x is not None))
+    return PolicyLoss(out.loss, *(given.shaped(x) for x in out[1:] if x is not None))
+
+
+def _fused(
+    given: HeadInputs,
+    weight: Tensor,
+    weight_cast: Tensor | None,
+    bias: Tensor | None,
+    tokens: TokenData,
+    config: LossConfig,
+    dweight_out: Tensor | None,
+    compact: str,
+    backend: str,
+) -> PolicyLoss:
+    leaves, with_grad = [given.hidden, weight, bias], torch.is_grad_enabled()
+    needs = [with_grad and x is not None and x.requires_grad for x in leaves]
+    needs[1] &= dweight_out is None
+    total, *rest = _linear_policy_loss(
+        given.hidden.detach(),
+        weight.detach(),
+        weight_cast,
+        None if bias is None else bias.detach(),
+        dweight_out if with_grad else None,
+        given.targets,
+        given.token_idx,
+        given.temperatures,
+        given.one_temperature,
+        given.softcap,
+        tokens.flat(),
+        *config.flat(),
+        needs,
+        compact,
+        given.workspace_bytes,
+        backend,
+    )
+    statistics, gradients = rest[:6], rest[6:]
+    pairs = [(x, g) for x, g, need in zip(leaves, gradients, needs, strict=True) if x is not None and need]
+    if pairs:
+        total = attach_gradients(total, [x for x, _ in pairs], [g for _, g in pairs])
+    return PolicyLoss(total, *statistics)
+
+
+@torch.library.custom_op("lamer_kernels::linear_policy_loss", mutates_args=("dweight_out",))
+@without_autocast
+def _linear_policy_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    weight_cast: Tensor | None,
+    bias: Tensor | None,
+    dweight_out: Tensor | None,
+    targets: Tensor,
+    token_idx: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    softcap: float | None,
+    token_data: Sequence[Tensor | None],
+    loss: str,
+    kl: str,
+    numbers: Sequence[float],
+    needs: Sequence[bool],
+    compact: str,
+    workspace_bytes: int,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """loss [], logprobs, ratio, clipped, kl, entropy, kept [L], dhidden [T, H], dweight [V, H], dbias [V].
+
+    token_data: TokenData.flat(); loss, kl, numbers: LossConfig.flat(); needs: of hidden, weight, bias.
+    """
+    acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
+    config, tokens = LossConfig.of_flat(loss, kl, numbers), TokenData(*token_data)  # type: ignore[arg-type]
+    need_hidden, need_weight, need_bias = needs
+    kept = tokens.kept(config) if compact != "none" else None
+    idx = None  # of the tokens that are computed, in their order
+    if kept is not None:
+        idx = kept.nonzero().squeeze(1).to(hidden.device, non_blocking=True)
+        tokens = tokens.to(hidden.new_empty(0, dtype=acc)).select(kept, idx)
+    tokens = tokens.to(hidden.new_empty(0, dtype=acc))
+    if config.loss == "gspo" and tokens.present is not None:
+        tokens, order = tokens.present_first(tokens.present)
+        idx = order if idx is None else idx[order]
+    tokens = tokens.weighed()
+    if idx is not None:
+        targets = targets[idx]
+        token_idx = idx if token_idx is None else token_idx[idx]
+        temperatures = None if temperatures is None else temperatures[idx]
+    temperature_or_rows = temperature if temperatures is None else temperatures
+    head = make_head(
+        weight if weight_cast is None else weight_cast, bias, softcap, temperature_or_rows, hidden.dtype
+    )
+    x = hidden if token_idx is None else hidden[token_idx]
+    dx = x.new_empty(x.shape) if need_hidden else None
+    dweight = None if dweight_out is None else [dweight_out]
+    if need_weight:
+        dweight = new_dweight(weight, acc)
+    scale = None
+    if hidden.dtype is torch.float16:
+        tokens, scale = tokens.scaled(config)
+        if dweight_out is not None:
+            dweight_out *= scale
+    dbias = torch.zeros(weight.shape[0], dtype=acc, device=weight.device) if need_bias else None
+    done = forward(
+        x,
+        targets,
+        head,
+        tokens,
+        config,
+        Wanted(dx, dweight, dbias),
+        skip_idle_rows=compact == "data",
+        workspace_bytes=workspace_bytes,
+        backend=backend,
+    )
+    terms = done.terms
+    total = terms.loss.sum(dtype=torch.float64)
+    if scale is not None:
+        total /= scale
+        dx = None if dx is None else dx.to(acc)
+        for gradient in (dx, dbias, *(dweight or ())):
+            if gradient is not None:
+                gradient /= scale
+    statistics = [done.logprobs, terms.ratio, terms.clipped, terms.kl, done.entropy]
+    if idx is not None:
+        statistics = [s.new_zeros(num_tokens).index_copy_(0, idx, s) for s in statistics]
+    if kept is not None:
+        kept = kept.to(hidden.device, non_blocking=True)
+    none = hidden.new_empty
+    return (
+        total.to(acc),
+        *statistics,
+        torch.ones(num_tokens, dtype=torch.bool, device=hidden.device) if kept is None else kept,
+        none(0) if dx is None else scatter_rows(dx, token_idx, hidden.shape[0]),
+        finish_dweight(dweight, stored_dtype(weight.dtype)) if need_weight and dweight else none(0),
+        none(0) if dbias is None or bias is None else dbias.to(stored_dtype(bias.dtype)),
+    )  # type: ignore[return-value]
+
+
+@_linear_policy_loss.register_fake
+def _(hidden, weight, weight_cast, bias, dweight_out, targets, *rest):  # type: ignore[no-untyped-def]
+    needs = rest[-4]
+    acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
+    numbers = [hidden.new_empty(num_tokens, dtype=acc) for _ in range(4)]
+    flags = [hidden.new_empty(num_tokens, dtype=torch.bool) for _ in range(2)]
+    return (
+        hidden.new_empty((), dtype=acc),
+        numbers[0],
+        numbers[1],
+        flags[0],
+        numbers[2],
+        numbers[3],
+        flags[1],
+        *(
+            x.new_empty(x.shape, dtype=stored_dtype(x.dtype)) if need else hidden.new_empty(0)
+            for x, need in zip((hidden, weight, bias), needs, strict=True)
+        ),
+    )
+
+
+def _reference(
+    given: HeadInputs,
+    weight: Tensor,
+    bias: Tensor | None,
+    tokens: TokenData,
+    config: LossConfig,
+    dweight_out: Tensor | None,
+) -> PolicyLoss:
+    own_weight = weight if dweight_out is None else weight.detach().requires_grad_(torch.is_grad_enabled())
+
+    def run(given: HeadInputs, tokens: TokenData) -> PolicyLossRef:
+        return linear_policy_loss_ref(
+            given.hidden, own_weight, given.targets, token_idx=given.token_idx,
+            temperature=given.temperature, bias=bias, softcap=given.softcap, **tokens.named(), **vars(config),
+        )  # fmt: skip
+
+    tokens = tokens.weighed()
+    # autograd would make NaN of 0 x NaN: a token without a coefficient is only looked at
+    kept = tokens.kept(config, look=True)
+    if kept is None:
+        seen = ref = run(given, tokens)
+    else:
+        with torch.no_grad():
+            seen = run(given, tokens)
+        idx = kept.nonzero().squeeze(1).to(given.hidden.device)
+        ref = run(given.at(idx), tokens.select(kept, idx))
+    if dweight_out is not None and torch.is_grad_enabled():
+        (dweight,) = torch.autograd.grad(ref.loss, own_weight, retain_graph=True)
+        dweight_out += dweight
+    every = torch.ones_like(given.targets, dtype=torch.bool)
+    _, logprobs, ratio, clipped, kl, entropy = (None if x is None else x.detach() for x in seen)
+    return PolicyLoss(ref.loss, logprobs, ratio, clipped, kl, entropy, every)  # type: ignore[arg-type]

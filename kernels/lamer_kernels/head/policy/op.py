@@ -1,0 +1,94 @@
+"""policy_loss: the losses for those who already have log-probs."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..._core.checks import check_tensor
+from ..._core.dispatch import resolve_backend
+from ..checks import ACC_DTYPES
+from .checks import checked_config, checked_tokens
+from .gradients import attach_gradients
+from .reference import policy_loss_ref
+from .terms import LossConfig, TokenData, policy_terms
+
+
+class PolicyLoss(NamedTuple):
+    """``loss`` is the scalar to differentiate; the rest are statistics per loss token."""
+
+    loss: Tensor
+    logprobs: Tensor
+    ratio: Tensor
+    """exp(logprobs - old_logprobs), for gspo that of the segment."""
+    clipped: Tensor
+    """bool: the clip acts on this token."""
+    kl: Tensor
+    """The estimate against ref_logprobs, 0 without them."""
+    entropy: Tensor | None
+    kept: Tensor
+    """bool: computed. A token dropped for having no coefficient has statistics 0."""
+
+
+def policy_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor | None,
+    advantages: Tensor,
+    *,
+    token_weights: Tensor | None = None,
+    cu_segments: Tensor | None = None,
+    loss: str = "clip",
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    dual_clip: float | None = None,
+    log_ratio_clip: float | None = None,
+    ref_logprobs: Tensor | None = None,
+    kl: str = "k3",
+    kl_coef: float = 0.0,
+    kl_clip: tuple[float, float] | None = None,
+    entropy: Tensor | None = None,
+    entropy_coef: float = 0.0,
+    importance_weights: Tensor | None = None,
+    backend: str = "auto",
+    validate: bool = False,
+) -> PolicyLoss:
+    """``sum(token_weights * loss)`` of log-probs [L] that are already there; see linear_policy_loss for the
+    losses.
+
+    Args:
+        logprobs: [L], L one or more axes, fp32 or fp64, gets a gradient; so does ``entropy`` [L], which
+            entropy_coef needs. Token data and statistics have the same shape.
+
+    Raises:
+        ValueError: an unsupported combination; shapes, dtypes or devices that disagree, both named.
+    """
+    check_tensor("logprobs", logprobs, shape=None, dtypes=ACC_DTYPES)
+    shape = tuple(logprobs.shape)
+    if entropy is not None:
+        check_tensor("entropy", entropy, shape=shape, dtypes=(logprobs.dtype,), like=logprobs)
+        entropy = entropy.reshape(-1)
+    if entropy_coef and entropy is None:
+        raise ValueError(f"entropy_coef {entropy_coef} needs entropy, got None")
+    logprobs = logprobs.reshape(-1)
+    tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
+    config = checked_config(
+        LossConfig(loss, clip_low, clip_high, dual_clip, log_ratio_clip, kl, kl_coef, kl_clip, entropy_coef),
+        tokens,
+    )
+    tokens = checked_tokens(tokens, logprobs, shape, validate).to(logprobs)
+
+    values = logprobs.detach()
+    entropies = None if entropy is None else entropy.detach()
+    if resolve_backend(backend, logprobs.device) == "reference":
+        ref = policy_loss_ref(logprobs, entropy=entropy, **tokens.named(), **vars(config))
+        total, statistics = ref.loss, (ref.ratio.detach(), ref.clipped, ref.kl.detach())
+    else:
+        terms = policy_terms(config, values, entropies, tokens)
+        total, statistics = terms.loss.sum(dtype=torch.float64).to(logprobs.dtype), terms[3:]
+        pairs = [(logprobs, terms.grad_logprobs)]
+        if entropy is not None and terms.grad_entropy is not None:
+            pairs.append((entropy, terms.grad_entropy))
+        total = attach_gradients(total, [x for x, _ in pairs], [g for _, g in pairs])
+    kept = torch.ones_like(logprobs, dtype=torch.bool)
+    columns = (values, *statistics, entropies, kept)
+    return PolicyLoss(total, *(None if x is None else x.view(shape) for x in columns))  # type: ignore[arg-type]

@@ -1,0 +1,80 @@
+"""Which implementation computes varlen_attention: by device, dtype, head size and what the GPU can do.
+
+| CUDA compute capability | 16 bit, first that imports           | else |
+|-------------------------|--------------------------------------|------|
+| 7.x and below           | xformers (float16)                   | sdpa |
+| 8.x                     | flash_attn, torch                    | sdpa |
+| 9.0                     | flash_attn_3, flash_attn, torch      | sdpa |
+| 10.x, 11.x              | flash_attn_4, torch                  | sdpa |
+| 12.x and above          | torch                                | sdpa |
+| ROCm                    | flash_attn, torch                    | sdpa |
+
+The flash kernels take head sizes that are multiples of 8, up to 256 (flash_attn_4: 128). Under torch.compile
+torch's own comes first, the one that is a graph node on every card.
+"""
+
+import torch
+
+from ..._core.dispatch import HAS_NUMBA
+from .vendors import VENDORS, constant, load
+
+BLOCKED_DTYPES = (torch.float32, torch.bfloat16)
+HALF_DTYPES = (torch.float16, torch.bfloat16)
+NAMES = ("blocked", "sdpa", *VENDORS)
+
+
+@constant
+def choose(
+    device: torch.device, dtype: torch.dtype, head_dim: int, *, deterministic: bool, compiling: bool = False
+) -> str:
+    """A name of ``NAMES``; imports optional packages, and passes over those that do not import."""
+    if device.type == "cpu" and HAS_NUMBA and dtype in BLOCKED_DTYPES:
+        return "blocked"
+    if device.type != "cuda" or dtype not in HALF_DTYPES:
+        return "sdpa"
+    names = _candidates(device, dtype, head_dim)
+    if compiling:
+        names = [name for name in names if name == "torch"]
+    for name in names:
+        function = load(name)
+        if function is not None and (not deterministic or function.deterministic):
+            return name
+    return "sdpa"
+
+
+def _candidates(device: torch.device, dtype: torch.dtype, head_dim: int) -> list[str]:
+    flash = head_dim % 8 == 0 and head_dim <= 256
+    if torch.version.hip is not None:
+        return ["flash_attn", "torch"] if flash else []
+    major, _ = torch.cuda.get_device_capability(device)
+    if major < 8:
+        return ["xformers"] if dtype == torch.float16 else []
+    if not flash:
+        return []
+    if major == 8:
+        return ["flash_attn", "torch"]
+    if major == 9:
+        return ["flash_attn_3", "flash_attn", "torch"]
+    return ["flash_attn_4", "torch"] if major < 12 and head_dim <= 128 else ["torch"]
+
+
+@constant
+def check_can(name: str, device: torch.device, dtype: torch.dtype, *, deterministic: bool) -> None:
+    """An implementation asked for by name runs or raises ``ValueError``."""
+    got = f"{str(dtype).removeprefix('torch.')} on {device}"
+    if name == "blocked" and not (device.type == "cpu" and HAS_NUMBA and dtype in BLOCKED_DTYPES):
+        raise ValueError(
+            f"implementation 'blocked' needs numba and float32 or bfloat16 CPU tensors, got {got}"
+        )
+    if name not in VENDORS:
+        return
+    if device.type != "cuda" or dtype not in HALF_DTYPES:
+        raise ValueError(f"implementation {name!r} needs float16 or bfloat16 CUDA tensors, got {got}")
+    function = load(name)
+    if function is None:
+        raise ValueError(f"implementation {name!r} needs {VENDORS[name]}, which does not import")
+    if deterministic and not function.deterministic:
+        raise ValueError(
+            f"implementation {name!r} has no deterministic backward pass, and "
+            "torch.use_deterministic_algorithms is on"
+        )

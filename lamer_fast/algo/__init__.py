@@ -1,0 +1,1 @@
+"""From played trials to what an update sees: credit and packing."""

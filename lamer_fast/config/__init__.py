@@ -1,0 +1,13 @@
+"""Settings: the schema, and how a recipe and the command line become one configuration. No torch here."""
+
+from lamer_fast.config.schema import (
+    AlgoConfig,
+    Config,
+    EvalConfig,
+    LearnConfig,
+    ModelConfig,
+    RolloutConfig,
+    TrainConfig,
+)
+
+__all__ = ["AlgoConfig", "Config", "EvalConfig", "LearnConfig", "ModelConfig", "RolloutConfig", "TrainConfig"]

@@ -1,0 +1,317 @@
+"""Every setting of the trainer, its default, and what must hold between them. No torch here."""
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+from lamer_fast.envs.options import EnvOptions
+from lamer_fast.envs.registry import default_options, option_classes
+from lamer_fast.fields import Range, check_ranges
+from lamer_kernels.credit.switches import check_switches
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    path: str = "minesweeper-tiny-base"
+    """Hugging Face folder, hub id, GGUF file, or the name of a shipped base model."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type of forward and backward; `auto` is bfloat16 where the hardware multiplies it natively."""
+    activation_checkpointing: bool = False
+    """Recompute each layer in the backward pass."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    sampler: Literal["torch", "vllm"] = "torch"
+    """Who samples: the embedded sampler, or vLLM."""
+    groups: Annotated[int, Range(1)] = 16
+    """N, boards drawn per iteration."""
+    trials_per_group: Annotated[int, Range(1)] = 8
+    """G, trials on each board."""
+    episodes: Annotated[int, Range(1, 32_767)] = 3
+    """K, episodes of a trial at most; a trial ends at its first success."""
+    max_turns: Annotated[int, Range(1, 32_767)] = 7
+    """PLAY turns of an episode at most."""
+    reflect: bool = True
+    """Ask for a reflection between a failed episode and the next."""
+    context: Literal["trial", "episode", "turn"] = "trial"
+    """What a sequence is: a whole append-only trial, one episode, or one turn with a fresh prompt."""
+    memory: Literal["both", "reflection", "history", "none"] = "both"
+    """What the model sees of earlier episodes; context `trial` shows both by construction."""
+    history_turns: Annotated[int, Range(0)] = 7
+    """Context `turn`: earlier turns listed in a prompt."""
+    history_boards: Annotated[int, Range(0)] = 2
+    """Context `turn`: of those, the latest whose board is shown in full."""
+    max_reply_tokens: Annotated[int, Range(1)] = 1024
+    """Limit of a PLAY reply."""
+    max_reflection_tokens: Annotated[int, Range(1)] = 1024
+    """Limit of a reflection."""
+    max_reflection_chars: Annotated[int, Range(1)] = 2000
+    """A reflection is cut to this many characters where a later prompt quotes it."""
+    temperature: Annotated[float, Range(0.01, 100)] = 1.0
+    """Of training's sampling, which nothing else cuts; the policy that is trained is the tempered one."""
+    max_sequence_tokens: Annotated[int, Range(2)] = 4096
+    """Longest sequence of the sampler; a trial that would exceed it ends as truncated."""
+    cache_tokens: Annotated[int, Range(0)] = 0
+    """KV cache of the sampler in tokens; 0 sizes it for one iteration."""
+    prefill_tokens: Annotated[int, Range(1)] = 8192
+    """vLLM: prompt tokens computed in one engine step at most."""
+    sleep_during_updates: bool = False
+    """vLLM on a GPU: free its weights and KV memory while the policy is updated."""
+    max_in_flight: Annotated[int, Range(1)] = 1024
+    """Requests decoded together at most."""
+
+
+@dataclass(frozen=True)
+class AlgoConfig:
+    estimator: Literal["gigpo", "grpo", "rloo", "reinforce++"] = "gigpo"
+    """Advantage estimator."""
+    episode_credit: Literal["cross", "own"] = "cross"
+    """Whether returns flow from later episodes to earlier ones."""
+    return_form: Literal["paper", "released"] = "paper"
+    """Which of the two published forms of the cross-episode return."""
+    gamma_step: Annotated[float, Range(0, 1)] = 0.95
+    """Discount per turn inside an episode."""
+    gamma_traj: Annotated[float, Range(0, 1)] = 0.6
+    """Discount per episode inside a trial."""
+    reflection_score: Literal["next_return", "zero", "exclude"] = "next_return"
+    """What a reflection scores in the episode bracket."""
+    stats_unit: Literal["trial", "episode", "turn"] = "trial"
+    """What group means and deviations are taken over."""
+    baseline: Literal["mean", "leave_one_out"] | None = None
+    """Group baseline; None is the estimator's own (rloo: leave_one_out, others: mean)."""
+    scale: Literal["none", "std"] | None = None
+    """Divide by the standard deviation; None is the estimator's own (grpo and reinforce++: std)."""
+    anchor_key: Literal["board", "board+episode"] = "board"
+    """Which turns share a step group."""
+    step_weight: Annotated[float, Range(0)] = 1.0
+    """w, weight of the step bracket of gigpo."""
+    invalid_penalty: Annotated[float, Range(0)] = 0.5
+    """Taken from the score of a turn whose reply could not be parsed."""
+    old_logprobs: Literal["recompute", "sampler"] = "recompute"
+    """Whose log-probabilities are the denominator of the ratio."""
+    loss: Literal["clip", "gspo", "cispo", "reinforce"] = "clip"
+    """Surrogate of the policy loss."""
+    aggregation: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
+    """How token losses become one number, over a whole minibatch."""
+    clip_low: Annotated[float, Range(0, 1)] = 0.2
+    """Lower clip range of the ratio."""
+    clip_high: Annotated[float, Range(0)] = 0.2
+    """Upper clip range of the ratio."""
+    dual_clip: Annotated[float, Range(0)] = 3.0
+    """Bound of the ratio for negative advantages; 0 is off."""
+    kl: Literal["k1", "k2", "k3"] = "k3"
+    """Estimator of the divergence from the frozen reference."""
+    kl_coef: Annotated[float, Range(0)] = 0.0
+    """Weight of that divergence; above 0 a frozen copy of the first policy is kept."""
+    entropy_coef: Annotated[float, Range(0)] = 0.001
+    """Weight of the entropy bonus."""
+    importance_cap: Annotated[float, Range(0)] = 0.0
+    """Truncated importance sampling between sampler and trainer: cap of the weight; 0 is off."""
+
+    def credit_switches(self) -> dict[str, Any]:
+        """The keyword arguments of `lamer_kernels.meta_advantages`."""
+        same = (
+            "estimator", "episode_credit", "return_form", "gamma_step", "gamma_traj", "reflection_score",
+            "stats_unit", "baseline", "scale", "anchor_key", "invalid_penalty",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in same} | {"w": self.step_weight}
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    minibatches: Annotated[int, Range(1)] = 2
+    """Updates made from one collection per epoch."""
+    epochs: Annotated[int, Range(1)] = 1
+    """Passes over one collection."""
+    max_microbatch_tokens: Annotated[int, Range(2)] = 32_768
+    """Token budget of one forward pass."""
+    lr: Annotated[float, Range(0, 1)] = 1e-6
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up."""
+    warmup_updates: Annotated[int, Range(0)] = 0
+    """Updates of linear warm-up."""
+    weight_decay: Annotated[float, Range(0, 1)] = 0.01
+    """AdamW."""
+    beta1: Annotated[float, Range(0, 0.999_999)] = 0.9
+    """AdamW."""
+    beta2: Annotated[float, Range(0, 0.999_999_9)] = 0.999
+    """AdamW."""
+    max_grad_norm: Annotated[float, Range(1e-6)] = 1.0
+    """Gradients are clipped to this global norm."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """adamw_8bit needs bitsandbytes and a GPU."""
+    offload_optimizer: Literal["none", "rollout"] = "none"
+    """Keep optimizer state on the host during the rollout."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    every: Annotated[int, Range(0)] = 0
+    """Iterations between evaluations on `split`, the first of them before training; 0 is never."""
+    split: Literal["valid", "test"] = "valid"
+    """Boards of the evaluations during training; `test` is for the end."""
+    tasks: Annotated[int, Range(1, 1_000_000)] = 256
+    """Distinct boards of such an evaluation."""
+    episodes: Annotated[int, Range(1, 32_767)] | None = None
+    """K of an evaluation; None is rollout.episodes."""
+    memory: Literal["both", "reflection", "history", "none"] | None = None
+    """What the model sees of earlier episodes, and so whether it reflects; None is as in training."""
+    temperature: Annotated[float, Range(0, 100)] = 1.0
+    """Of an evaluation's sampling; 0 takes the likeliest token."""
+    top_p: Annotated[float, Range(0.001, 1)] = 1.0
+    """Draw from the fewest tokens that hold this share of the probability; 1 is off."""
+    top_k: Annotated[int, Range(0)] = 0
+    """Draw from this many likeliest tokens; 0 is off."""
+    min_tokens: Annotated[int, Range(0)] = 0
+    """Tokens of a reply before which it cannot stop."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    iterations: Annotated[int, Range(1)] = 300
+    """Collections of trials, each followed by its updates."""
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    """Of boards, sampling and shuffling."""
+    num_threads: Annotated[int, Range(0, 1024)] = 0
+    """CPU threads of the model; 0 leaves torch's own choice."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` is cuda when there is one."""
+    deterministic: bool = False
+    """On a GPU: the same run gives the same bits, at some cost in speed. A CPU does that anyway."""
+    save_every: Annotated[int, Range(1)] = 10
+    """Iterations between checkpoints; the last iteration always saves."""
+    keep_checkpoints: Annotated[int, Range(1)] = 2
+    """Latest checkpoints kept, besides the best."""
+    max_skipped_updates: Annotated[int, Range(1)] = 10
+    """Non-finite updates in a row that stop the run."""
+    watchdog_s: Annotated[float, Range(1, 1e6)] = 1800.0
+    """A phase longer than this prints a stack dump and stops the run."""
+    trials_logged: Annotated[int, Range(0)] = 32
+    """Trials of an iteration written to trials/*.jsonl.gz."""
+    wandb: bool = False
+    """Log to Weights & Biases as well, if installed."""
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str = "run"
+    """Run name: the folder runs/NAME."""
+    env: EnvOptions = field(default_factory=lambda: default_options("minesweeper"))
+    model: ModelConfig = field(default_factory=ModelConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    algo: AlgoConfig = field(default_factory=AlgoConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    VARIANTS: ClassVar = {"env": option_classes}
+    """Section -> the dataclasses by name that may stand in it beside the one above."""
+
+    def evaluation(self) -> "Config":
+        """What an evaluation plays: its own episodes and memory, where `eval` gives them, in the rollout."""
+        own: dict[str, Any] = {"episodes": self.eval.episodes or self.rollout.episodes}
+        if self.eval.memory is not None:
+            own |= {"memory": self.eval.memory, "reflect": self.eval.memory in ("both", "reflection")}
+        return replace(self, rollout=replace(self.rollout, **own))
+
+    def validate(self) -> None:
+        """Raises ValueError naming the value out of range, or the two values that contradict each other."""
+        self.validate_evaluation()
+        self._validate_rollout()
+        self._validate_algo()
+        self._validate_learn()
+
+    def validate_evaluation(self) -> None:
+        """As `validate`, of what an evaluation uses alone."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ValueError(
+                f"name = {self.name!r}, must be letters, digits, '.', '_', '-' (a folder name, no path)"
+            )
+        check_ranges(self)
+        self.env.validate()
+        try:
+            self.evaluation()._validate_rollout()
+        except ValueError as error:
+            own = {key: getattr(self.eval, key) for key in ("episodes", "memory")}
+            given = " and ".join(f"eval.{key} = {value!r}" for key, value in own.items() if value is not None)
+            raise ValueError(f"{given}: {error}" if given else str(error)) from None
+        if 0 < self.eval.temperature < 0.01:
+            raise ValueError(f"eval.temperature = {self.eval.temperature}, must be 0 or at least 0.01")
+        for key in ("rollout.max_reply_tokens", "rollout.max_reflection_tokens"):
+            if self.eval.min_tokens > _get(self, key):  # type: ignore[operator]
+                _contradict(self, "eval.min_tokens", key, "no reply could be so long")
+
+    def _validate_rollout(self) -> None:
+        r = self.rollout
+        if r.episodes > 1:
+            if r.context == "trial" and r.memory != "both":
+                _contradict(
+                    self, "rollout.context", "rollout.memory", "a whole trial in one sequence shows 'both'"
+                )
+            if r.context != "trial" and r.reflect != (r.memory in ("reflection", "both")):
+                _contradict(
+                    self, "rollout.reflect", "rollout.memory", "reflections are written iff they are shown"
+                )
+        for key in ("rollout.max_reply_tokens", "rollout.max_reflection_tokens"):
+            if _get(self, key) >= r.max_sequence_tokens:  # type: ignore[operator]
+                _contradict(self, key, "rollout.max_sequence_tokens", "no room is left for the prompt")
+        if 0 < r.cache_tokens < r.max_sequence_tokens:
+            _contradict(
+                self, "rollout.cache_tokens", "rollout.max_sequence_tokens", "one sequence must fit the cache"
+            )
+
+        if r.sleep_during_updates and (r.sampler != "vllm" or self.train.device == "cpu"):
+            other = "train.device" if r.sampler == "vllm" else "rollout.sampler"
+            _contradict(self, "rollout.sleep_during_updates", other, "only vLLM on a GPU can sleep")
+
+    def _validate_algo(self) -> None:
+        a, r = self.algo, self.rollout
+        if r.trials_per_group < 2 and a.estimator != "reinforce++":
+            _contradict(
+                self, "rollout.trials_per_group", "algo.estimator", "a group needs two trials for a baseline"
+            )
+        check_switches(**a.credit_switches())
+        if 0.0 < a.dual_clip <= 1.0:
+            raise ValueError(f"algo.dual_clip = {a.dual_clip}, must be 0 (off) or above 1")
+        if a.importance_cap > 0 and a.old_logprobs == "sampler":
+            _contradict(
+                self,
+                "algo.importance_cap",
+                "algo.old_logprobs",
+                "the weights would all be 1; take 'recompute'",
+            )
+
+    def _validate_learn(self) -> None:
+        le, r = self.learn, self.rollout
+        trials = r.groups * r.trials_per_group
+        if le.minibatches > trials:
+            raise ValueError(
+                f"learn.minibatches = {le.minibatches} is more than the {trials} trials of an iteration"
+            )
+        if le.max_microbatch_tokens < r.max_sequence_tokens:
+            _contradict(
+                self,
+                "learn.max_microbatch_tokens",
+                "rollout.max_sequence_tokens",
+                "sequences are never split",
+            )
+        updates = self.train.iterations * le.epochs * le.minibatches
+        if le.warmup_updates > updates:
+            raise ValueError(
+                f"learn.warmup_updates = {le.warmup_updates} is more than the {updates} updates of the run"
+            )
+        if self.train.device == "cpu":
+            for key in ("learn.optimizer", "learn.offload_optimizer"):
+                if _get(self, key) in ("adamw_8bit", "rollout"):
+                    _contradict(self, key, "train.device", "it saves memory of a GPU")
+
+
+def _get(config: Config, key: str) -> object:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def _contradict(config: Config, key: str, other: str, why: str) -> None:
+    raise ValueError(f"{key} = {_get(config, key)!r} contradicts {other} = {_get(config, other)!r}: {why}")

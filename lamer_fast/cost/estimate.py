@@ -1,0 +1,101 @@
+"""What a configuration will take, before it starts: tokens, memory and time. Upper bounds, not forecasts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lamer_fast.agent.agent import Agent
+from lamer_fast.config import Config
+from lamer_fast.cost.memory import Memory, memory_of
+from lamer_fast.cost.tokens import NUM_PROBES, TokenBounds, check_prompts, token_bounds
+from lamer_fast.device import GIB, pick_device
+from lamer_fast.envs.registry import check_at_start, make_env
+from lamer_fast.learn.policy import compute_dtype, read_model
+from lamer_fast.samplers.vllm.memory import engine_memory
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Time in seconds per iteration."""
+
+    memory: Memory
+    seconds: dict[str, float]
+    bounds: TokenBounds
+    num_parameters: int
+    notes: list[str]
+
+    def __str__(self) -> str:
+        b = self.bounds
+        lines = [
+            f"model        {self.num_parameters:,} parameters on {self.memory.device}",
+            f"tokens       first prompt {b.first_prompt}, sequence at most {b.sequence}, "
+            f"sampled per trial at most {b.sampled}",
+        ]
+        lines += [f"memory       {row}" for row in self.memory.rows()]
+        lines += [f"time         {name:<34} {s:9.1f} s at most" for name, s in self.seconds.items()]
+        return "\n".join(lines + [f"note         {note}" for note in self.notes])
+
+
+def estimate(config: Config) -> Plan:
+    """Loads the tokenizer and the model's shape (no weights), and measures the device for a moment."""
+    check_at_start(config.env)
+    device = pick_device(config.train.device)
+    files = read_model(config)
+    env = make_env(config.env, NUM_PROBES, split="train")
+    agent = Agent(files.renderer(), env, config)
+    bounds = token_bounds(config, agent, env)
+    dtype = compute_dtype(config.model, device)
+    memory = memory_of(config, files, bounds, dtype, device, training=True)
+    notes, num_parameters = check_prompts(config, agent, env), files.num_parameters
+    if config.rollout.sampler == "vllm" and device.type == "cuda":
+        engine = engine_memory(files.config, num_parameters, dtype, config.rollout).total
+        notes.append(
+            f"vLLM starts with gpu_memory_utilization = {engine / memory.available:.3f}: {engine / GIB:.1f} "
+            f"of {memory.available / GIB:.1f} GiB"
+        )
+    seconds = _seconds(config, num_parameters, bounds, dtype, device)
+    return Plan(memory, seconds, bounds, num_parameters, notes)
+
+
+def _seconds(
+    config: Config, n: int, bounds: TokenBounds, dtype: torch.dtype, device: torch.device
+) -> dict[str, float]:
+    r = config.rollout
+    flop_rate, byte_rate = _measure(dtype, device)
+    trials = r.groups * r.trials_per_group
+    computed = trials * (bounds.sampled + bounds.prefilled)
+    reads = (
+        bounds.sampled * n * dtype.itemsize * max(1, trials // r.max_in_flight)
+    )  # weights once per decoded token
+    passes = 6 * config.learn.epochs + 2 * (config.algo.old_logprobs == "recompute")
+    passes += 2 * (config.algo.kl_coef > 0) + 2 * config.model.activation_checkpointing * config.learn.epochs
+    stored = trials * bounds.sequences * min(bounds.sequence, r.max_sequence_tokens)
+    return {
+        "collect": max(2 * n * computed / flop_rate, reads / byte_rate),
+        "update": passes * n * stored / flop_rate,
+        "sync": 0.0 if r.sampler == "torch" else 2 * n * dtype.itemsize / byte_rate,
+    }
+
+
+def _measure(dtype: torch.dtype, device: torch.device) -> tuple[float, float]:
+    """(floating point operations, bytes copied) per second, of one product and one copy."""
+    size = 4096 if device.type == "cuda" else 768
+    a = torch.ones(size, size, dtype=dtype, device=device)
+    b = torch.empty_like(a)
+
+    def seconds(call: Any) -> float:
+        best = float("inf")
+        for _ in range(4):  # the first is a warm-up
+            started = time.perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    flop_rate = 2 * size**3 / seconds(lambda: torch.mm(a, a, out=b))
+    return flop_rate, 2 * a.numel() * a.element_size() / seconds(lambda: b.copy_(a))

@@ -1,0 +1,1 @@
+"""Language models: their files and their arithmetic."""

@@ -1,0 +1,178 @@
+"""What a model's files say before its weights are read, and what of it no run can use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import safe_open
+
+from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.agent.template import USERS
+from lamer_fast.config import RolloutConfig
+from lamer_fast.samplers.local.decoder import ARCHITECTURES, check_supported
+
+T = TypeVar("T")
+NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+UNSCALED = ("default", "llama3")  # rotary positions whose max_position_embeddings counts all of them
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    name: str  # as model.path has it
+    config: Any  # transformers' configuration of the model
+    tokenizer: Any
+    eos_ids: tuple[int, ...]  # what generation_config.json, or else config.json, ends a text with
+    shape: Any  # the model on the meta device, without weights
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.shape.parameters())
+
+    def renderer(self) -> ChatRenderer:
+        """Raises ValueError when the chat template cannot be continued turn by turn."""
+        return ChatRenderer(self.tokenizer, self.eos_ids)
+
+    def check(self, rollout: RolloutConfig) -> None:
+        """Raises ValueError when sequences may grow longer than the model has positions, or the sampler or
+        the plan of a run does not know its architecture."""
+        if rollout.sampler == "torch":
+            check_supported(self.config)
+        config = self.config.get_text_config()
+        absent = [name for name in NEEDED if getattr(config, name, None) is None]
+        if absent or config is not self.config:
+            why = f"its configuration has no {absent[0]}" if absent else "it has more than a decoder of text"
+            raise ValueError(f"model type {self.config.model_type!r} is not supported: {why}")
+        positions, longest = getattr(config, "max_position_embeddings", None), rollout.max_sequence_tokens
+        scaling = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+        if positions is not None and scaling in UNSCALED and longest > positions:
+            raise ValueError(
+                f"rollout.max_sequence_tokens = {longest}, but model.path = {self.name!r} has {positions} "
+                f"positions (max_position_embeddings); take at most {positions}"
+            )
+
+
+def read_model_files(name: str, path: str, extra: dict[str, str]) -> ModelFiles:
+    """Configuration, tokenizer and the heads of the files of weights, compared with each other.
+
+    Args:
+        name: model.path.
+        path: a folder or hub id.
+        extra: further arguments of from_pretrained.
+
+    Raises:
+        ValueError: a file is missing or damaged, the model is quantised or smaller than its tokenizer.
+    """
+    import transformers
+
+    def load(kind: Any) -> Any:
+        return kind.from_pretrained(path, trust_remote_code=False, **extra)
+
+    def shape() -> Any:
+        with torch.device("meta"):
+            return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+    config = reading(name, "its configuration", lambda: load(transformers.AutoConfig))
+    tokenizer = reading(name, "its tokenizer", lambda: load(transformers.AutoTokenizer))
+    eos_ids = reading(name, "generation_config.json", lambda: _eos_ids(path, config, bool(extra)))
+    quantisation = getattr(config, "quantization_config", None)
+    if quantisation is not None and not extra:
+        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
+        raise ValueError(
+            f"model.path = {name!r} is quantised ({method}); training needs weights in float32, bfloat16 or "
+            "float16"
+        )
+    ids = tokenizer(USERS[0], add_special_tokens=False)["input_ids"]
+    if not set(ids) - {tokenizer.unk_token_id}:
+        raise ValueError(f"model.path = {name!r}: the tokenizer knows no letters, {USERS[0]!r} is {ids}")
+    rows, num_ids = config.get_text_config().vocab_size, num_tokenizer_ids(tokenizer)
+    if num_ids > rows:
+        raise ValueError(
+            f"model.path = {name!r}: the tokenizer has {num_ids} ids, the model {rows} rows of embeddings; "
+            "take the model's own tokenizer, or resize the model to it (resize_token_embeddings)"
+        )
+    meta = reading(name, "its configuration", shape)
+    if not extra and config.model_type in ARCHITECTURES and Path(path).is_dir():
+        reading(name, "its weights", lambda: _check_weights(Path(path), meta))
+    return ModelFiles(name, config, tokenizer, tuple(i for i in eos_ids if i < num_ids), meta)
+
+
+def num_tokenizer_ids(tokenizer: Any) -> int:
+    """One more than the largest id; ids in between may be unused."""
+    return int(max(tokenizer.get_vocab().values())) + 1
+
+
+def reading(name: str, what: str, load: Callable[[], T]) -> T:
+    """`load()`, quietly. ValueError with one line for whatever a library says of a file that is missing, cut
+    or of another kind."""
+    try:
+        with _quiet():
+            return load()
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"model.path = {name!r} cannot be loaded, {what}: {text}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what transformers tells its users beside the error."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _eos_ids(path: str, config: Any, is_file: bool) -> list[int]:
+    import transformers
+
+    file = Path(path) / "generation_config.json"
+    values = config.get_text_config()
+    if not is_file and file.is_file():  # the folder of a GGUF file is not its own
+        values = transformers.GenerationConfig(**json.loads(file.read_bytes()))
+    elif not Path(path).is_dir():
+        with suppress(OSError):  # the hub has none
+            values = transformers.GenerationConfig.from_pretrained(path)
+    eos = getattr(values, "eos_token_id", None)
+    ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
+    if not all(type(i) is int and i >= 0 for i in ids):
+        raise ValueError(f"eos_token_id = {eos!r}, must be an id or a list of ids")
+    return ids
+
+
+def _check_weights(folder: Path, model: Any) -> None:
+    """Names and shapes in the heads of the folder's safetensors files, which are all that is read of them."""
+    index = folder / "model.safetensors.index.json"
+    shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values())) if index.is_file() else []
+    files = [folder / shard for shard in shards] or [folder / "model.safetensors"]
+    if not shards and not files[0].is_file():
+        return  # of another format: transformers says what it finds
+    found: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        found |= _shapes(file)
+    weights = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    if not weights.keys() & found.keys():  # of the trunk alone
+        found = {f"{model.base_model_prefix}.{name}": shape for name, shape in found.items()}
+    absent = sorted(weights.keys() - found.keys())
+    if absent:
+        count = f"{len(absent)} of the {len(weights)} that config.json asks for are missing"
+        raise ValueError(f"{count}, {absent[0]} among them")
+    for name, shape in weights.items():
+        if found[name] != shape:
+            raise ValueError(f"{name} has shape {found[name]}, by config.json it is {shape}")
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with safe_open(file, "pt") as head:
+            return {name: tuple(head.get_slice(name).get_shape()) for name in head.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise ValueError(f"{file.name}: {error}") from error

@@ -1,0 +1,151 @@
+"""What people see while a run trains: a live table in a terminal, lines with the time of day elsewhere."""
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lamer_fast.run.display_table import evaluation, evaluations, table, training
+from lamer_fast.text import duration, one_line
+
+NUM_ROWS = 14  # iterations kept on the screen
+NUM_EVALUATIONS = 8
+WARM_UP = 2  # iterations of a process that tell nothing about the next: they compile and fill caches
+MEASURED = 50  # iterations that the time left is computed from
+
+
+def live_terminal() -> bool:
+    """A terminal that can draw over what it has drawn, and whose user has not asked for plain text."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") in ("dumb", "unknown")
+    return sys.stdout.isatty() and not plain
+
+
+class Display:
+    """`phase()` names what runs now, `update()` shows one iteration's record; a context manager.
+
+    Args:
+        earlier: records of a run that goes on: shown, but the time left is not computed from them.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        iterations: int,
+        *,
+        live: bool | None = None,
+        earlier: Iterable[Mapping[str, Any]] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name, self.iterations, self.clock = one_line(name, 60), iterations, clock
+        self.records: deque[Mapping[str, Any]] = deque(maxlen=NUM_ROWS)
+        self.evaluated: deque[Mapping[str, Any]] = deque(maxlen=NUM_EVALUATIONS)
+        self.now, self.started = "starting", clock()
+        self.done = 0  # iterations of the run
+        self.updates = 0  # iterations of this process
+        self.ends: deque[float] = deque(maxlen=MEASURED + 1)  # when they ended, from the last of the warm-up
+        for record in earlier:
+            self._keep(record)
+        self.live: Any = None
+        if live_terminal() if live is None else live:
+            from rich.live import Live
+
+            self.live = Live(get_renderable=lambda: self, refresh_per_second=2)
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.live:
+            self.live.stop()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self.now = name
+        yield
+
+    def update(self, record: Mapping[str, Any]) -> None:
+        self._keep(record)
+        self.updates += 1
+        if self.updates >= WARM_UP:
+            self.ends.append(self.clock())
+        if self.live is None:
+            self._print(record)
+
+    def _keep(self, record: Mapping[str, Any]) -> None:
+        self.done = record["iteration"] + 1
+        self.records.append(record)
+        self.evaluated.extend(evaluations(record))
+
+    def _print(self, record: Mapping[str, Any]) -> None:
+        left = self.time_left()
+        words = [column.words() for column in training(record)]
+        words += [] if left is None else [f"left {duration(left)}"]
+        print(time_of_day(), *words, sep="  ", flush=True)
+        for found in evaluations(record):
+            words = [column.words() for column in evaluation(found) if column.name]
+            print(time_of_day(), "held-out boards", *words, sep="  ", flush=True)
+
+    def time_left(self) -> float | None:
+        """Seconds, by the iterations after the warm-up; None until two of them have been made."""
+        measured = len(self.ends) - 1
+        if measured < 2:
+            return None
+        return (self.ends[-1] - self.ends[0]) / measured * max(0, self.iterations - self.done)
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.text import Text
+
+        text = "\n".join(self.lines(options.max_width, console.height))
+        yield Text(text, no_wrap=True, overflow="crop")
+
+    def lines(self, width: int, height: int) -> list[str]:
+        """The newest iterations and evaluations that fit the height, with the columns that fit the width."""
+        spent, left = duration(self.clock() - self.started), self.time_left()
+        parts = [self.name, f"{self.done} of {self.iterations} iterations", self.now, f"{spent} spent"]
+        head = wrapped(parts + ([] if left is None else [f"{duration(left)} left"]), width)
+        room = height - len(head) - 3  # two lines of headings, one for the cursor
+        num_evaluations = min(len(self.evaluated), max(1, room // 2 - 4))
+        below = []
+        if self.evaluated:
+            below = ["", "held-out boards, 95 % intervals"]
+            below += table(list(self.evaluated)[-num_evaluations:], evaluation, width)
+        num_rows = max(1, room - len(below))
+        return head + table(list(self.records)[-num_rows:], training, width) + below
+
+
+class Progress:
+    """`done` of `total`, on a terminal's last line; elsewhere a line now and then. Call it often."""
+
+    def __init__(self, what: str, every_s: float = 30.0) -> None:
+        self.what, self.every_s, self.live, self.last = what, every_s, live_terminal(), time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.live:
+            print(f"\r{done}/{total} {self.what}", end="\n" if done == total else "", flush=True)
+        elif time.monotonic() - self.last >= self.every_s:
+            self.last = time.monotonic()
+            print(time_of_day(), f"{done}/{total} {self.what}", sep="  ", flush=True)
+
+
+def time_of_day() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def wrapped(parts: Iterable[str], width: int) -> list[str]:
+    """The parts in as few lines as hold them whole, a longer one cut."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 3 + len(part) <= width:
+            lines[-1] += f"   {part}"
+        else:
+            lines.append(part[:width])
+    return lines

@@ -1,0 +1,325 @@
+"""The training loop, and a run around it: folder, checkpoints, display, interruption."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.algo.credit import assign_credit, lone_turns
+from lamer_fast.algo.packing import epochs, pack
+from lamer_fast.config import Config
+from lamer_fast.cost.estimate import estimate
+from lamer_fast.cost.limits import Limits
+from lamer_fast.cost.tokens import say_notes
+from lamer_fast.device import GIB, pick_device, prepare_process
+from lamer_fast.envs.contract import EnvError
+from lamer_fast.fields import to_flat
+from lamer_fast.files import CannotWrite, free_bytes, read_jsonl, replace_folder
+from lamer_fast.learn.packed_batch import Minibatch
+from lamer_fast.learn.policy import compute_dtype
+from lamer_fast.learn.probe import check_transfer
+from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
+from lamer_fast.rollout.boards import draw_boards
+from lamer_fast.rollout.collect import collect_trials
+from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_fast.run import checkpoint, outcome, records
+from lamer_fast.run.clock import Clock
+from lamer_fast.run.display import Display
+from lamer_fast.run.folder import RunFolder
+from lamer_fast.run.output import without_reader
+from lamer_fast.run.state import TrainState, build_state
+from lamer_fast.run.stop import INTERRUPTED, StopRequest
+
+
+def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequest) -> None:
+    """Iterates until the configured end, a stop request, or too many skipped updates in a row.
+
+    Raises:
+        EnvError: the environment broke the protocol, or failed on every board; earlier updates are saved.
+    """
+    config = state.config
+    record: dict[str, Any] | None = None
+    for iteration in range(state.iteration, config.train.iterations):
+        clock, stats = Clock(config.train.watchdog_s), LearnStats()
+        transcripts: list[dict[str, Any]] = []
+        evaluations: dict[str, Any] = {}
+        if config.eval.every and iteration == 0:
+            with clock.phase("eval"), display.phase("eval"):
+                evaluations["eval_before"] = run_eval(state)
+        try:
+            with clock.phase("sample"), display.phase("sample"):
+                trials = collect(state, iteration, transcripts, clock)
+        except EnvError as error:
+            folder.write_trials(iteration, transcripts)
+            if record is not None and iteration % config.train.save_every:
+                save(state, folder, record)
+            raise EnvError(f"iteration {iteration}: {error}") from error
+        if trials.errors:
+            print(f"note: iteration {iteration}: {trials.lost()}", flush=True)
+        with clock.phase("learn"), display.phase("learn"):
+            advantages = assign_credit(trials, config.algo)
+            minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
+            score_before_updates(state, minibatches)
+            for minibatch in epochs(minibatches, config.learn.epochs):
+                update_policy(state, minibatch, config.algo, stats)
+                if state.skipped_in_row >= config.train.max_skipped_updates:
+                    break
+        with clock.phase("sync"), display.phase("sync"):
+            transfer(state, version=iteration + 1)
+        state.iteration = iteration + 1
+        if config.eval.every and state.iteration % config.eval.every == 0:
+            with clock.phase("eval"), display.phase("eval"):
+                evaluations["eval"] = run_eval(state)
+        record = report(iteration, trials, advantages, minibatches, stats, state, clock) | evaluations
+        folder.write_metrics(record)
+        folder.write_trials(iteration, transcripts)
+        display.update(record)
+
+        broken = state.skipped_in_row >= config.train.max_skipped_updates
+        last = state.iteration == config.train.iterations or stop.asked or broken
+        if last or state.iteration % config.train.save_every == 0:
+            with clock.phase("save"), display.phase("save"):
+                save(state, folder, record)
+        if broken:
+            raise RuntimeError(
+                f"{state.skipped_in_row} updates in a row had a loss or gradient that was not finite; their "
+                f"batches are in {state.dump_dir}, the last checkpoint in {folder.checkpoints}"
+            )
+        if stop.asked:
+            return
+
+
+def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]], clock: Clock) -> TrialBatch:
+    """One collection of trials; optimizer state leaves the device meanwhile if so configured."""
+    config = state.config
+    offload = config.learn.offload_optimizer == "rollout"
+    if offload:
+        state.optimizer.to_host()
+    trials = collect_trials(
+        state.sampler,
+        clock.timed("env", state.env),
+        state.agent,
+        draw_boards(config, iteration),
+        config.rollout,
+        seed=rollout_seed(config.train.seed, iteration),
+        record=transcripts,
+        num_recorded=config.train.trials_logged,
+    )
+    if config.rollout.sleep_during_updates:
+        state.sampler.sleep()  # type: ignore[attr-defined]  # validated: vLLM, which `transfer` wakes
+    if offload:
+        state.optimizer.to_device()
+    return trials
+
+
+def transfer(state: TrainState, version: int) -> None:
+    """The policy's weights to the sampler. One that keeps a copy proves on a probe that it runs them."""
+    state.sampler.load_weights(state.policy.named_weights(), version=version)
+    if not state.sampler.shares_weights:
+        prompt = state.agent.renderer.start(state.env.task_prompt())
+        check_transfer(state.sampler, state.policy, prompt, state.config.rollout.temperature)
+
+
+def rollout_seed(seed: int, iteration: int) -> int:
+    """Key of everything that is sampled in an iteration."""
+    return int(np.random.SeedSequence([seed, iteration]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def score_before_updates(state: TrainState, minibatches: list[Minibatch]) -> None:
+    if state.reference is not None:
+        score_reference(state.reference, minibatches)
+    if state.config.algo.old_logprobs == "recompute":
+        score(state.policy, minibatches, state.config.algo)
+
+
+def report(
+    iteration: int,
+    trials: TrialBatch,
+    advantages: NDArray[np.float32],
+    minibatches: list[Minibatch],
+    stats: LearnStats,
+    state: TrainState,
+    clock: Clock,
+) -> dict[str, Any]:
+    """The record of metrics.jsonl, evaluations apart."""
+    config = state.config
+    sampled = int(trials.loss_mask.sum())
+    lone = lone_turns(trials, config.algo)
+    record: dict[str, Any] = {
+        "iteration": iteration,
+        "success_at": trials.success_at().tolist(),
+        "return": float(trials.rewards.sum()) / max(1, trials.num_trials),
+        "advantage_abs": float(np.abs(advantages).mean()) if len(advantages) else 0.0,
+        "loss": stats.mean("loss"),
+        "entropy": stats.mean("entropy"),
+        "clipped": stats.mean("clipped"),
+        "kl": stats.mean("kl"),
+        "mismatch": asdict(mismatch(minibatches, stats, config.algo)),
+        "grad_norm": stats.mean("grad_norm"),
+        "lr": stats.lr,
+        "tokens": {
+            "prompt": len(trials.tokens) - sampled,
+            "sampled": sampled,
+            "trained": stats.trained_tokens,
+        },
+        "counters": {
+            "turns": trials.num_turns,
+            "invalid": int((~trials.valid).sum()),
+            "truncated": int(trials.truncated.sum()),
+            "failed_trials": len(trials.errors),
+            "groups_dropped": len(np.unique(trials.group[lone])),
+            "updates": stats.updates,
+            "updates_empty": stats.empty,
+            "updates_skipped": stats.skipped,
+        },
+    }
+    record["seconds"] = clock.seconds | {"sample": clock.seconds["sample"] - clock.seconds.get("env", 0.0)}
+    if state.limits is not None:
+        record["seconds"] |= state.limits.least_seconds(trials, config.learn.epochs)
+    return record
+
+
+def run_eval(state: TrainState) -> dict[str, Any]:
+    """success@1..K with 95 % intervals, of trials and of independent attempts, on held-out boards.
+
+    `iteration` counts the iterations that the policy was trained for: 0 is the policy before training.
+    """
+    from lamer_fast.eval.success import evaluate
+
+    config = state.config
+    evaluation = evaluate(
+        state.sampler,
+        state.agent.renderer,
+        config,
+        split=config.eval.split,
+        tasks=config.eval.tasks,
+        seed=config.train.seed,
+    )
+    trial, independent = evaluation.trial, evaluation.independent
+    return {
+        "iteration": state.iteration,
+        "tasks": evaluation.num_tasks,
+        "panel": evaluation.panel,
+        "success_at": [e.mean for e in trial],
+        "success_low": [e.low for e in trial],
+        "success_high": [e.high for e in trial],
+        "independent": [e.mean for e in independent],
+        "independent_low": [e.low for e in independent],
+        "independent_high": [e.high for e in independent],
+    }
+
+
+def save(state: TrainState, folder: RunFolder, record: dict[str, Any]) -> None:
+    """Checkpoint; the best is judged by the evaluation of this iteration, or by its training trials."""
+    folder.sync()
+    score_ = record.get("eval", record)["success_at"][-1]
+    checkpoint.save(state, folder.checkpoints, score_)
+
+
+def run(
+    config: Config,
+    *,
+    runs: Path = Path("runs"),
+    overwrite: bool = False,
+    from_checkpoint: int | None = None,
+) -> int:
+    """Trains or resumes runs/NAME, from its latest checkpoint or that of iteration `from_checkpoint`.
+
+    Returns:
+        The exit status: 0 when it ended as asked, also by a signal; 130 when it was interrupted at once, 1
+        when the disk refused a write (earlier checkpoints are whole).
+
+    Raises:
+        ValueError, CannotWrite: it may not or cannot begin; nothing was removed or written.
+    """
+    if overwrite and from_checkpoint is not None:
+        raise ValueError(
+            f"--overwrite discards the checkpoints, --from-checkpoint {from_checkpoint} needs one"
+        )
+    prepare_process(config)
+    with without_reader():
+        folder = RunFolder(config, runs, overwrite=overwrite)
+        state = build_state(config)
+        state.limits = Limits.of(state.policy.model)
+        say_notes(config, state.agent, state.env)
+        with folder:
+            if not overwrite:
+                checkpoint.load(state, folder.checkpoints, from_checkpoint)
+            records.counted_metrics(folder.metrics, state.iteration)
+            saved = [] if overwrite else checkpoint.finished(folder.checkpoints)
+            folder.check_space(*disk_needs(state, saved))
+            if state.iteration >= config.train.iterations:
+                records.cut(folder.path, state.iteration)
+                checkpoint.discard_after(folder.checkpoints, state.iteration)
+                save_model(state, folder.path / "model")
+                print(outcome.finished(config, state.iteration, folder.path))
+                return 0
+            transfer(state, version=state.iteration)
+            state.dump_dir = folder.path / "skipped"
+            folder.start(state.iteration)
+            checkpoint.discard_after(folder.checkpoints, state.iteration)
+            return iterate(state, folder)
+
+
+def iterate(state: TrainState, folder: RunFolder) -> int:
+    """The iterations that are left, in a folder that was started; exit status as that of `run`."""
+    if state.iteration:
+        print(f"{folder.path} goes on after iteration {state.iteration}", flush=True)
+    try:
+        earlier = read_jsonl(folder.metrics)
+        display = Display(state.config.name, state.config.train.iterations, earlier=earlier)
+        with StopRequest() as stop, display:
+            train(state, folder, display, stop)
+            save_model(state, folder.path / "model")
+    except KeyboardInterrupt:
+        print(f"interrupted, {outcome.lost(folder.checkpoints, state.iteration)}", file=sys.stderr)
+        return INTERRUPTED
+    except CannotWrite as error:
+        print(f"{error}; {outcome.lost(folder.checkpoints, state.iteration)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def disk_needs(state: TrainState, saved: Sequence[int]) -> tuple[int, str]:
+    num_parameters = sum(master.numel() for master in state.policy.masters.values())
+    return checkpoint.disk_needs(state.config, num_parameters, model_bytes(state), saved)
+
+
+def model_bytes(state: TrainState) -> int:
+    return sum(weight.nbytes for _, weight in state.policy.named_weights())
+
+
+def save_model(state: TrainState, target: Path) -> None:
+    """A Hugging Face folder that transformers and vLLM load, in the compute dtype."""
+
+    def write(path: Path) -> None:
+        state.policy.model.save_pretrained(path)
+        state.policy.tokenizer.save_pretrained(path)
+
+    replace_folder(target, write, model_bytes(state))
+
+
+def dry_run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = False) -> int:
+    """Prints the resolved configuration and what the run will take.
+
+    Raises:
+        ValueError, CannotWrite: the run would not fit, or could not begin in its folder.
+    """
+    print(json.dumps(to_flat(config), indent=1))
+    plan = estimate(config)
+    print(plan)
+    plan.memory.check(config)
+    folder = RunFolder(config, runs, overwrite=overwrite)
+    saved = [] if overwrite else checkpoint.finished(folder.checkpoints)
+    weights = plan.num_parameters * compute_dtype(config.model, pick_device(config.train.device)).itemsize
+    needs, what = checkpoint.disk_needs(config, plan.num_parameters, weights, saved)
+    print(f"disk         {what:<34} {needs / GIB:9.3f} GiB of {free_bytes(folder.path) / GIB:.1f}")
+    folder.check_space(needs, what)
+    return 0

@@ -1,0 +1,147 @@
+"""TrainState: what a run consists of while it runs."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from lamer_fast.agent.agent import Agent
+from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.config import Config
+from lamer_fast.cost.limits import Limits
+from lamer_fast.cost.memory import memory_of
+from lamer_fast.cost.tokens import NUM_PROBES, say_notes, token_bounds
+from lamer_fast.device import pick_device
+from lamer_fast.envs.protocol import TextBatchEnv
+from lamer_fast.envs.registry import check_at_start, make_env
+from lamer_fast.files import writing
+from lamer_fast.learn.optimizer import Optimizer
+from lamer_fast.learn.packed_batch import Minibatch
+from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_model
+from lamer_fast.model.files import ModelFiles
+from lamer_fast.samplers.protocol import Sampler
+
+
+@dataclass
+class TrainState:
+    config: Config
+    policy: Policy
+    optimizer: Optimizer
+    sampler: Sampler
+    env: Any  # TextBatchEnv
+    agent: Agent
+    reference: Policy | None = None  # frozen first policy, only when kl_coef > 0
+    iteration: int = 0  # iterations finished
+    skipped_in_row: int = 0  # non-finite updates since the last good one
+    skipped: int = 0  # of the whole run
+    best: dict[str, float] = field(default_factory=dict)  # {"iteration", "score"} of the best checkpoint
+    dump_dir: Path | None = None  # where batches of skipped updates go
+    limits: Limits | None = None  # of the device, for the record of an iteration
+
+    def note_skipped(self, minibatch: Minibatch) -> None:
+        """Counts a non-finite update and keeps its batch for inspection."""
+        self.skipped_in_row += 1
+        self.skipped += 1
+        if self.dump_dir is None:
+            return
+        tensors = {
+            f"{i}/{name}": value.detach().cpu().clone()
+            for i, batch in enumerate(minibatch)
+            for name, value in vars(batch).items()
+            if isinstance(value, torch.Tensor)
+        }
+        path = self.dump_dir / f"{self.iteration:06d}-{self.skipped:04d}.safetensors"
+        with writing(path):
+            self.dump_dir.mkdir(exist_ok=True)
+            save_file(tensors, path)
+
+
+def build_state(config: Config, policy: Policy | None = None) -> TrainState:
+    """Everything a run needs, at iteration 0.
+
+    Args:
+        policy: instead of the one that model.path names.
+
+    Raises:
+        ValueError: the model cannot be loaded or bridged, the device is not there or too small, the board is
+            impossible, the environment breaks the protocol. No weight has been read before all is known but
+            what the weights are.
+    """
+    check_at_start(config.env)
+    if policy is None:
+        device, files = pick_device(config.train.device), read_model(config)
+        renderer = files.renderer()
+        check_memory(config, files, renderer, device, training=True)
+        policy = load_policy(config.model, device, files)
+    else:
+        renderer = ChatRenderer(policy.tokenizer)
+    reference = None
+    if config.algo.kl_coef > 0:
+        reference = Policy(
+            copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
+        )
+    num_trials = config.rollout.groups * config.rollout.trials_per_group
+    env = make_env(config.env, num_trials, split="train")
+    agent = Agent(renderer, env, config)
+    updates = config.train.iterations * config.learn.epochs * config.learn.minibatches
+    return TrainState(
+        config=config,
+        policy=policy,
+        optimizer=Optimizer(policy, config.learn, updates),
+        sampler=make_sampler(config, policy),
+        env=env,
+        agent=agent,
+        reference=reference,
+    )
+
+
+@dataclass(frozen=True)
+class Player:
+    """What an evaluation needs: the weights alone, in the compute type, behind a sampler."""
+
+    sampler: Sampler
+    renderer: ChatRenderer
+
+
+def build_player(config: Config) -> Player:
+    """Says what the user should know of it. Raises as `build_state` does."""
+    config = config.evaluation()
+    check_at_start(config.env)
+    device, files = pick_device(config.train.device), read_model(config)
+    renderer = files.renderer()
+    env = check_memory(config, files, renderer, device, training=False)
+    say_notes(config, Agent(renderer, env, config), env)
+    policy = load_policy(config.model, device, files, frozen=True)
+    return Player(make_sampler(config, policy), renderer)
+
+
+def check_memory(
+    config: Config, files: ModelFiles, renderer: ChatRenderer, device: torch.device, *, training: bool
+) -> TextBatchEnv:
+    """ValueError before anything is built that cannot fit; returns the few boards that it looked at."""
+    env = make_env(config.env, NUM_PROBES, split="train")
+    bounds = token_bounds(config, Agent(renderer, env, config), env)
+    dtype = compute_dtype(config.model, device)
+    memory_of(config, files, bounds, dtype, device, training=training).check(config)
+    return env
+
+
+def make_sampler(config: Config, policy: Policy) -> Sampler:
+    if config.rollout.sampler == "vllm":
+        from lamer_fast.samplers.vllm.sampler import VllmSampler
+
+        return VllmSampler(config, policy)
+    from lamer_fast.samplers.local.sampler import TorchSampler
+
+    return TorchSampler(
+        policy.model,
+        max_sequence_tokens=config.rollout.max_sequence_tokens,
+        cache_tokens=config.rollout.cache_tokens,
+        max_in_flight=config.rollout.max_in_flight,
+        num_ids=policy.num_ids,
+    )

@@ -1,0 +1,1 @@
+"""The embedded sampler: the trainer's own weights."""

@@ -1,0 +1,318 @@
+"""TorchSampler: samples from a Hugging Face model's own tensors, no engine beside the trainer.
+
+Every trial has a slot: the ids it has seen, and their keys and values, kept over turns and episodes. A
+request computes only what its prompt adds to the slot. One `poll` is one pass: a token for every row that is
+decoding and a chunk of new tokens for those that are not.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lamer_fast.samplers.local.backend import Rows
+from lamer_fast.samplers.local.decoder import Decoder
+from lamer_fast.samplers.protocol import Completion, Request, Sampling
+from lamer_fast.samplers.sampling import sample, uniforms
+
+FIRST_SLOTS = 8
+
+
+class TorchSampler:
+    """Implements `Sampler` over a Hugging Face causal language model.
+
+    Args:
+        model: full-attention decoder (Qwen2, Qwen3, Llama, SmolLM2); its dtype is the compute dtype.
+        max_sequence_tokens: length of a slot; prompt and reply together may not exceed it.
+        cache_tokens: KV cache in tokens, rounded down to whole slots; 0 makes a slot for every trial.
+        max_in_flight: the most rows of one pass.
+        max_prefill_tokens: the most new prompt tokens of one pass.
+        num_ids: ids of the tokenizer. Rows of the head beyond it are padding, which is never sampled and has
+            no share in a log-probability. None: all rows are ids.
+    """
+
+    shares_weights = True
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        max_sequence_tokens: int,
+        cache_tokens: int = 0,
+        max_in_flight: int = 1024,
+        max_prefill_tokens: int = 4096,
+        num_ids: int | None = None,
+    ) -> None:
+        if 0 < cache_tokens < max_sequence_tokens:
+            raise ValueError(
+                f"cache_tokens {cache_tokens} is less than max_sequence_tokens {max_sequence_tokens}"
+            )
+        self.max_sequence_tokens = max_sequence_tokens
+        self.max_in_flight, self.max_prefill_tokens = max_in_flight, max_prefill_tokens
+        self.policy_version = 0
+        self.num_prefill_tokens = 0  # computed so far, for reports
+        self.num_decode_tokens = 0
+        self._decoder = Decoder(model, max_sequence_tokens, num_ids)
+        self._max_slots = cache_tokens // max_sequence_tokens if cache_tokens else None
+        num_slots = FIRST_SLOTS if self._max_slots is None else min(FIRST_SLOTS, self._max_slots)
+        self._cache = self._decoder.new_cache(num_slots)
+        self._slots = _SlotTable(num_slots, max_sequence_tokens)
+        self._slot_of: dict[int, int] = {}  # trial -> slot, least recently used first
+        self._free = list(range(num_slots))[::-1]
+        self._waiting: deque[Request] = deque()
+        self._active: dict[int, int] = {}  # slot -> request id, in order of admission
+        self._samplings: list[Sampling] = []  # all that were asked for; slots name theirs by index
+
+    def submit(self, request: Request) -> None:
+        length, limit = len(request.token_ids), self.max_sequence_tokens
+        if length == 0 or request.max_tokens < 1:
+            raise ValueError(
+                f"a request needs a prompt and max_tokens >= 1, got {length} and {request.max_tokens}"
+            )
+        if length + request.max_tokens > limit:
+            raise ValueError(
+                f"prompt of {length} + max_tokens {request.max_tokens} exceed max_sequence_tokens {limit}"
+            )
+        self._waiting.append(request)
+
+    def poll(self) -> list[Completion]:
+        """One pass: a token for every decoding row, a chunk of new tokens for the others. May be empty."""
+        self._admit()
+        if not self._active:
+            return []
+        slots, counts = self._plan(np.fromiter(self._active, np.int64, len(self._active)))
+        table = self._slots
+        with torch.inference_mode():
+            for part in (slice(None),) if self._decoder.backend.ragged else _by_width(counts):
+                self._advance(slots[part], counts[part])
+        return [self._complete(int(slot)) for slot in slots[table.finished[slots]]]
+
+    def release(self, trial: int) -> None:
+        slot = self._slot_of.get(trial)
+        if slot is None:
+            return
+        if slot in self._active:
+            raise ValueError(
+                f"trial {trial} cannot be released while request {self._active[slot]} is in flight"
+            )
+        del self._slot_of[trial]
+        self._slots.clear(slot)
+        self._free.append(slot)
+
+    def cancel(self, request_id: int) -> None:
+        for request in self._waiting:
+            if request.id == request_id:
+                self._waiting.remove(request)
+                return
+        for slot, active_id in self._active.items():
+            if active_id == request_id:
+                del self._active[slot]
+                return
+
+    def score(self, token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """Log-probability of each token given those before it, [n] per sequence; the first entry is 0."""
+        out: list[NDArray[np.float32]] = [np.zeros(len(ids), np.float32) for ids in token_ids]
+        longest = max((len(ids) for ids in token_ids), default=0)
+        if longest > self.max_sequence_tokens:
+            raise ValueError(
+                f"sequence of {longest} tokens, max_sequence_tokens is {self.max_sequence_tokens}"
+            )
+        todo = [i for i in range(len(token_ids)) if len(token_ids[i]) > 1]
+        while todo:
+            batch = [todo.pop()]
+            while todo and sum(len(token_ids[i]) for i in (*batch, todo[-1])) <= self.max_prefill_tokens:
+                batch.append(todo.pop())
+            counts = np.array([len(token_ids[i]) for i in batch])
+            ids = np.concatenate([token_ids[i] for i in batch]).astype(np.int64)
+            cache = self._decoder.new_cache(len(batch))
+            rows = Rows(np.arange(len(batch)), np.zeros(len(batch), np.int64), counts, ids)
+            with torch.inference_mode():
+                hidden = self._decoder.forward(rows, cache)
+                logprobs = torch.log_softmax(self._decoder.logits(hidden[:-1]), dim=-1)
+                targets = torch.from_numpy(ids[1:, None]).to(logprobs.device)
+                chosen = logprobs.gather(1, targets)[:, 0].cpu().numpy()
+            ends = np.cumsum(counts)
+            for i, end in zip(batch, ends, strict=True):
+                out[i][1:] = chosen[end - len(token_ids[i]) : end - 1]
+        return out
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """The weights are the trainer's own: nothing is read from `named_tensors`. Empties the cache."""
+        if self._active or self._waiting:
+            raise ValueError(f"{len(self._active) + len(self._waiting)} requests are in flight, must be 0")
+        self._decoder.refresh()
+        self.policy_version = version
+        for trial in list(self._slot_of):
+            self.release(trial)
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._active) < self.max_in_flight:
+            slot = self._slot_for(self._waiting[0].trial)
+            if slot is None:
+                return
+            request = self._waiting.popleft()
+            if request.sampling not in self._samplings:
+                self._samplings.append(request.sampling)
+            self._slots.begin(slot, request, self._samplings.index(request.sampling))
+            self._active[slot] = request.id
+
+    def _slot_for(self, trial: int) -> int | None:
+        """The trial's slot, a free one, or that of the trial idle for longest; None while all are busy."""
+        slot = self._slot_of.get(trial)
+        if slot in self._active:
+            raise ValueError(f"trial {trial} has request {self._active[slot]} in flight already")
+        self._slot_of.pop(trial, None)
+        if slot is None:
+            if not self._free:
+                self._make_room()
+            if not self._free:
+                return None
+            slot = self._free.pop()
+        self._slot_of[trial] = slot  # last = most recently used
+        return slot
+
+    def _make_room(self) -> None:
+        num_slots = self._cache.num_slots
+        if self._max_slots is None or num_slots < self._max_slots:
+            more = 2 * num_slots if self._max_slots is None else min(2 * num_slots, self._max_slots)
+            self._cache = self._decoder.new_cache(more, self._cache)
+            self._slots.grow(more)
+            self._free = list(range(num_slots, more))[::-1]
+            return
+        for trial, slot in self._slot_of.items():
+            if slot not in self._active:
+                self.release(trial)
+                return
+
+    def _plan(self, active: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(slots, new tokens of each) of one pass; first come, first served for prompt tokens."""
+        pending = self._slots.length[active] - self._slots.computed[active]
+        prefill = np.where(pending > 1, pending, 0)
+        before = np.cumsum(prefill) - prefill
+        chunk = np.clip(self.max_prefill_tokens - before, 0, prefill)
+        counts = np.where(pending > 1, chunk, 1)
+        inside = counts > 0
+        self.num_prefill_tokens += int(chunk.sum())
+        self.num_decode_tokens += int((pending == 1).sum())
+        return active[inside], counts[inside]
+
+    def _advance(self, slots: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+        if len(slots) == 0:
+            return
+        table = self._slots
+        starts = table.computed[slots]
+        ends = np.cumsum(counts)
+        offsets = np.arange(ends[-1]) - np.repeat(ends - counts - starts, counts)
+        token_ids = table.token_ids[np.repeat(slots, counts), offsets].astype(np.int64)
+        hidden = self._decoder.forward(Rows(slots, starts, counts, token_ids), self._cache)
+        table.computed[slots] = starts + counts
+
+        complete = table.computed[slots] == table.length[slots]
+        if not complete.any():
+            return
+        slots, last = slots[complete], ends[complete] - 1
+        if len(last) < len(hidden):
+            hidden = hidden.index_select(0, torch.from_numpy(last).to(hidden.device))
+        logits = self._decoder.logits(hidden)
+        kinds = table.sampling[slots]
+        if (kinds == kinds[0]).all():
+            self._draw(slots, logits, self._samplings[kinds[0]])
+            return
+        for kind in np.unique(kinds):
+            rows = np.flatnonzero(kinds == kind)
+            self._draw(slots[rows], logits[torch.from_numpy(rows).to(logits.device)], self._samplings[kind])
+
+    def _draw(self, slots: NDArray[np.int64], logits: Tensor, sampling: Sampling) -> None:
+        """The next token of every slot, from its logits [slots, V]."""
+        table = self._slots
+        drawn = table.length[slots] - table.prompt_length[slots]
+        if sampling.min_tokens:
+            rows, columns = np.nonzero((drawn < sampling.min_tokens)[:, None] & (table.stop_ids[slots] >= 0))
+            stops = table.stop_ids[slots][rows, columns]
+            logits[torch.from_numpy(rows), torch.from_numpy(stops)] = -torch.inf
+        tokens, chosen = sample(logits, uniforms(table.seed[slots], drawn), sampling)
+        table.append(slots, tokens, chosen)
+
+    def _complete(self, slot: int) -> Completion:
+        table = self._slots
+        sampled = slice(int(table.prompt_length[slot]), int(table.length[slot]))
+        return Completion(
+            id=self._active.pop(slot),
+            token_ids=table.token_ids[slot, sampled].copy(),
+            logprobs=table.logprobs[slot, sampled].copy(),
+            stopped=bool(table.stopped[slot]),
+            policy_version=self.policy_version,
+        )
+
+
+def _by_width(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Decoding rows, and the others, as passes of their own: padding a row of one token would be wasteful."""
+    return np.flatnonzero(counts == 1), np.flatnonzero(counts > 1)
+
+
+def num_slots(num_trials: int, cache_tokens: int, max_sequence_tokens: int) -> int:
+    """The most slots of a sampler: what `cache_tokens` allows, or what so many trials end with."""
+    if cache_tokens:
+        return cache_tokens // max_sequence_tokens
+    slots = FIRST_SLOTS
+    while slots < num_trials:
+        slots *= 2
+    return slots
+
+
+class _SlotTable:
+    """What the slots hold, as arrays over slots: ids seen, how many of them are in the cache, the request."""
+
+    def __init__(self, num_slots: int, max_tokens: int) -> None:
+        self.token_ids = np.zeros((num_slots, max_tokens), np.int32)
+        self.logprobs = np.zeros((num_slots, max_tokens), np.float32)
+        self.computed = np.zeros(num_slots, np.int64)  # tokens in the KV cache
+        self.length = np.zeros(num_slots, np.int64)  # prompt and sampled tokens
+        self.prompt_length = np.zeros(num_slots, np.int64)
+        self.limit = np.zeros(num_slots, np.int64)  # length at which the reply is cut
+        self.seed = np.zeros(num_slots, np.uint64)
+        self.sampling = np.zeros(num_slots, np.int64)  # index of the request's
+        self.stop_ids = np.full((num_slots, 2), -1, np.int64)
+        self.stopped = np.zeros(num_slots, bool)
+        self.finished = np.zeros(num_slots, bool)
+
+    def grow(self, num_slots: int) -> None:
+        for name, old in vars(self).items():
+            new = np.zeros((num_slots, *old.shape[1:]), old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
+
+    def clear(self, slot: int) -> None:
+        self.computed[slot] = self.length[slot] = 0
+
+    def begin(self, slot: int, request: Request, sampling: int) -> None:
+        """Keep what the slot and the prompt have in common; the last prompt token is always computed anew."""
+        prompt = np.asarray(request.token_ids)
+        n = len(prompt)
+        known = min(int(self.computed[slot]), n - 1)
+        different = self.token_ids[slot, :known] != prompt[:known]
+        self.computed[slot] = int(different.argmax()) if different.any() else known
+        self.token_ids[slot, :n] = prompt
+        self.length[slot] = self.prompt_length[slot] = n
+        self.limit[slot] = n + request.max_tokens
+        self.seed[slot] = request.seed
+        self.sampling[slot] = sampling
+        more = max(0, len(request.stop_ids) - self.stop_ids.shape[1])
+        self.stop_ids = np.pad(self.stop_ids, ((0, 0), (0, more)), constant_values=-1)
+        self.stop_ids[slot] = -1
+        self.stop_ids[slot, : len(request.stop_ids)] = request.stop_ids
+        self.stopped[slot] = self.finished[slot] = False
+
+    def append(
+        self, slots: NDArray[np.int64], tokens: NDArray[np.int64], logprobs: NDArray[np.float32]
+    ) -> None:
+        at = self.length[slots]
+        self.token_ids[slots, at] = tokens
+        self.logprobs[slots, at] = logprobs
+        self.length[slots] = at + 1
+        self.stopped[slots] = (self.stop_ids[slots] == tokens[:, None]).any(axis=1)
+        self.finished[slots] = self.stopped[slots] | (at + 1 >= self.limit[slots])

@@ -1,0 +1,1 @@
+"""vLLM in the process; nothing else in the project knows it."""
