@@ -44,7 +44,10 @@ def test_the_host_keeps_what_the_loss_head_reads_there():
 
 
 def test_the_same_tokens_are_left_out_on_every_device():
-    config = LossConfig("clip", 0.2, 0.2, None, "k3", 0.0, 0.0)
+    config = LossConfig(
+        loss="clip", clip_low=0.2, clip_high=0.2, dual_clip=None, log_ratio_clip=None, kl="k3", kl_coef=0.0,
+        kl_clip=None, entropy_coef=0.0,
+    )  # fmt: skip
     kept = []
     for device in ("cpu", "meta"):
         b = packed(device)
