@@ -197,6 +197,7 @@ def load_policy(
             dtype="auto",
             attn_implementation=register_attention(),
             trust_remote_code=False,
+            use_safetensors=None if extra else True,  # no pickles, from the hub neither
             **extra,
         )
 

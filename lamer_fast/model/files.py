@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import safe_open
 
 from lamer_fast.agent.chat import ChatRenderer
@@ -77,6 +78,10 @@ def read_model_files(name: str, path: str, extra: dict[str, str]) -> ModelFiles:
         with torch.device("meta"):
             return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
+    if Path(path).is_dir() and not extra:
+        reading(name, "its files", lambda: _check_files(Path(path)))
+    elif not extra and try_to_load_from_cache(path, "config.json") is None:
+        print(f"note: asking the hub for {path}", flush=True)
     config = reading(name, "its configuration", lambda: load(transformers.AutoConfig))
     tokenizer = reading(name, "its tokenizer", lambda: load(transformers.AutoTokenizer))
     eos_ids = reading(name, "generation_config.json", lambda: _eos_ids(path, config, bool(extra)))
@@ -120,15 +125,44 @@ def reading(name: str, what: str, load: Callable[[], T]) -> T:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what transformers tells its users beside the error."""
+    """Without what transformers and the hub's client tell their users beside the error."""
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
+    before = [(library, library.get_verbosity()) for library in (logging, hub)]
+    for library, _ in before:
+        library.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        for library, verbosity in before:
+            library.set_verbosity(verbosity)
+
+
+def _check_files(folder: Path) -> None:
+    """Every JSON file that is read is an object, and the weights are there as safetensors."""
+    for file in (folder / name for name in JSON_FILES):
+        if not file.is_file():
+            continue
+        try:
+            found = json.loads(file.read_bytes())
+        except ValueError as error:  # of bytes that are no text, too
+            raise ValueError(f"{file.name} is damaged, expected a JSON object: {error}") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"{file.name} holds {json.dumps(found)[:40]}, expected a JSON object")
+    if not (folder / "config.json").is_file():
+        raise ValueError("there is no config.json")
+    if not (folder / "model.safetensors").is_file() and not (folder / INDEX).is_file():
+        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth"))
+        found = f"; {others[0]} is not read, convert it" if others else ""
+        raise ValueError(f"there is neither model.safetensors nor {INDEX}{found}")
+
+
+INDEX = "model.safetensors.index.json"
+JSON_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", INDEX,
+)  # fmt: skip
 
 
 def _eos_ids(path: str, config: Any, is_file: bool) -> list[int]:
@@ -150,11 +184,9 @@ def _eos_ids(path: str, config: Any, is_file: bool) -> list[int]:
 
 def _check_weights(folder: Path, model: Any) -> None:
     """Names and shapes in the heads of the folder's safetensors files, which are all that is read of them."""
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values())) if index.is_file() else []
     files = [folder / shard for shard in shards] or [folder / "model.safetensors"]
-    if not shards and not files[0].is_file():
-        return  # of another format: transformers says what it finds
     found: dict[str, tuple[int, ...]] = {}
     for file in files:
         found |= _shapes(file)

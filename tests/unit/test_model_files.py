@@ -70,9 +70,32 @@ BROKEN = {  # what is done to a whole folder, and what every command says
     "no template": (lambda f: (f / "chat_template.jinja").unlink(), "has no chat template"),
     "bad template": (lambda f: (f / "chat_template.jinja").write_text("{{"), "it fails on 1 messages"),
     "no tokenizer": (no_tokenizer, "the tokenizer knows no letters, 'Quark' is"),
-    "cut tokenizer": (lambda f: cut(f, "tokenizer.json"), "cannot be loaded, its tokenizer: "),
-    "cut config": (lambda f: cut(f, "config.json"), "cannot be loaded, its configuration: "),
-    "a list for a config": (lambda f: (f / "config.json").write_text("[]"), "its configuration: "),
+    "cut tokenizer": (lambda f: cut(f, "tokenizer.json"), "tokenizer.json is damaged, expected a JSON"),
+    "cut config": (lambda f: cut(f, "config.json"), "config.json is damaged, expected a JSON object: "),
+    "bytes for a config": (
+        lambda f: (f / "config.json").write_bytes(b"\xff\xfe\0"),
+        "config.json is damaged, expected a JSON object: ",
+    ),
+    "a list for a config": (
+        lambda f: (f / "config.json").write_text("[]"),
+        r"config.json holds \[\], expected a JSON object",
+    ),
+    "a number for a tokenizer": (
+        lambda f: (f / "tokenizer_config.json").write_text("3"),
+        "tokenizer_config.json holds 3, expected a JSON object",
+    ),
+    "no weights": (
+        lambda f: (f / "model.safetensors").unlink(),
+        r"there is neither model\.safetensors nor model\.safetensors\.index\.json",
+    ),
+    "a pickle": (
+        lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+        r"neither model\.safetensors nor .*; pytorch_model\.bin is not read, convert it",
+    ),
+    "garbled weights": (
+        lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 999),
+        "its weights: model.safetensors: ",
+    ),
     "another architecture": (gpt2, "model type 'gpt2' is not one of llama, qwen2, qwen3"),
     "quantised": (
         lambda f: edit(f, "config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
