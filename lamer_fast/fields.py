@@ -1,7 +1,7 @@
 """What a dataclass of settings says about itself: type, range, default and doc of each field. No torch here.
 
 A field is `bool`, `int`, `float`, `str`, `Path` or a `Literal` of words, with `| None` where nothing may be
-given and a `Range` where it is a number:
+given and a `Range` where it is a number (or its text, "[0, 1]" or "[0, inf)", where this module is unknown):
 
     lr: Annotated[float, Range(0, 1)] = 1e-6
     \"\"\"Peak learning rate.\"\"\"
@@ -33,6 +33,14 @@ class Range:
 
     def __str__(self) -> str:
         return f"at least {self.low}" if self.high is None else f"in [{self.low}, {self.high}]"
+
+    @staticmethod
+    def of(interval: "Range | str") -> "Range":
+        if isinstance(interval, Range):
+            return interval
+        low, high = (float(end) for end in interval.strip("[])").split(","))
+        whole = [int(end) if end.is_integer() else end for end in (low, high)]
+        return Range(whole[0], None if interval.endswith(")") else whole[1])
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,7 @@ def _setting(key: str, annotation: Any, default: Any) -> Setting:
         origin, arguments = get_origin(annotation), get_args(annotation)
         if origin is Annotated:
             annotation = arguments[0]
-            range_ = next((a for a in arguments[1:] if isinstance(a, Range)), range_)
+            range_ = next((Range.of(a) for a in arguments[1:] if isinstance(a, Range | str)), range_)
         elif origin in (Union, types.UnionType):
             (annotation,) = (a for a in arguments if a is not type(None))  # only `X | None` occurs
             optional = True

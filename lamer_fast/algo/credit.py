@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from lamer_fast.config import AlgoConfig
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_kernels import meta_advantages
+from lamer_kernels.credit.switches import keywords
 
 
 def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
@@ -23,7 +24,7 @@ def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
         trials.cu_trials,
         anchors=trials.anchors,
         valid=trials.valid,
-        **algo.credit_switches(),
+        **keywords(algo),
     )
     return advantages
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.registry import default_options, option_classes
 from lamer_fast.fields import Range, check_ranges
-from lamer_kernels.credit.switches import check_switches
+from lamer_kernels.credit.switches import Switches, resolve
 
 
 @dataclass(frozen=True)
@@ -63,31 +63,9 @@ class RolloutConfig:
 
 
 @dataclass(frozen=True)
-class AlgoConfig:
-    estimator: Literal["gigpo", "grpo", "rloo", "reinforce++"] = "gigpo"
-    """Advantage estimator."""
-    episode_credit: Literal["cross", "own"] = "cross"
-    """Whether returns flow from later episodes to earlier ones."""
-    return_form: Literal["paper", "released"] = "paper"
-    """Which of the two published forms of the cross-episode return."""
-    gamma_step: Annotated[float, Range(0, 1)] = 0.95
-    """Discount per turn inside an episode."""
-    gamma_traj: Annotated[float, Range(0, 1)] = 0.6
-    """Discount per episode inside a trial."""
-    reflection_score: Literal["next_return", "zero", "exclude"] = "next_return"
-    """What a reflection scores in the episode bracket."""
-    stats_unit: Literal["trial", "episode", "turn"] = "trial"
-    """What group means and deviations are taken over."""
-    baseline: Literal["mean", "leave_one_out"] | None = None
-    """Group baseline; None is the estimator's own (rloo: leave_one_out, others: mean)."""
-    scale: Literal["none", "std"] | None = None
-    """Divide by the standard deviation; None is the estimator's own (grpo and reinforce++: std)."""
-    anchor_key: Literal["board", "board+episode"] = "board"
-    """Which turns share a step group."""
-    step_weight: Annotated[float, Range(0)] = 1.0
-    """w, weight of the step bracket of gigpo."""
-    invalid_penalty: Annotated[float, Range(0)] = 0.5
-    """Taken from the score of a turn whose reply could not be parsed."""
+class AlgoConfig(Switches):
+    """Credit (`Switches`, whose settings come first), and the loss."""
+
     old_logprobs: Literal["recompute", "sampler"] = "recompute"
     """Whose log-probabilities are the denominator of the ratio."""
     loss: Literal["clip", "gspo", "cispo", "reinforce"] = "clip"
@@ -108,14 +86,6 @@ class AlgoConfig:
     """Weight of the entropy bonus."""
     importance_cap: Annotated[float, Range(0)] = 0.0
     """Truncated importance sampling between sampler and trainer: cap of the weight; 0 is off."""
-
-    def credit_switches(self) -> dict[str, Any]:
-        """The keyword arguments of `lamer_kernels.meta_advantages`."""
-        same = (
-            "estimator", "episode_credit", "return_form", "gamma_step", "gamma_traj", "reflection_score",
-            "stats_unit", "baseline", "scale", "anchor_key", "invalid_penalty",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in same} | {"w": self.step_weight}
 
 
 @dataclass(frozen=True)
@@ -272,7 +242,7 @@ class Config:
             _contradict(
                 self, "rollout.trials_per_group", "algo.estimator", "a group needs two trials for a baseline"
             )
-        check_switches(**a.credit_switches())
+        resolve(a)
         if 0.0 < a.dual_clip <= 1.0:
             raise ValueError(f"algo.dual_clip = {a.dual_clip}, must be 0 (off) or above 1")
         if a.importance_cap > 0 and a.old_logprobs == "sampler":

@@ -9,7 +9,7 @@ import torch
 
 from lamer_kernels import gigpo_advantages, group_advantages, meta_advantages
 from lamer_kernels.credit.meta.op import meta_op
-from lamer_kernels.credit.switches import check_switches
+from lamer_kernels.credit.switches import NAMES, Switches, flat, keywords, of_flat, resolve
 from tests.kernels.credit import BACKENDS, group_loop, make_trials, returns_loop, same_bits, table, tensors
 
 # lamer-method 5.2: uid, anchor, S after the penalty, G, then the columns of the released code
@@ -44,7 +44,15 @@ COMBINATIONS = list(
         ("board", "board+episode"),
     )
 )
-NAMES = ("estimator", "episode_credit", "return_form", "reflection_score", "stats_unit", "baseline", "scale")
+NAMES_OF_WORDS = (
+    "estimator",
+    "episode_credit",
+    "return_form",
+    "reflection_score",
+    "stats_unit",
+    "baseline",
+    "scale",
+)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -117,12 +125,12 @@ def test_every_combination_matches_the_loop(seed, backend):
     trials = make_trials(seed, groups=2, trials=3, max_turns=3)
     checked = 0
     for values in COMBINATIONS:
-        switches = dict(zip((*NAMES, "anchor_key"), values, strict=True))
+        switches = dict(zip((*NAMES_OF_WORDS, "anchor_key"), values, strict=True))
         gammas = {"gamma_step": 0.9, "gamma_traj": 0.7}
         if switches["estimator"] != "gigpo" and switches["episode_credit"] == "own":
             gammas = {}  # they have no effect there, and are refused
         try:
-            check_switches(**switches, **gammas)
+            resolve(Switches(**switches, **gammas))
         except ValueError:
             continue
         out = meta_advantages(**trials, **switches, **gammas, backend=backend, validate=True)
@@ -134,9 +142,20 @@ def test_every_combination_matches_the_loop(seed, backend):
 
 
 def test_switches_have_one_set_of_names_and_defaults():
-    checked = signature(check_switches).parameters
     taken = signature(meta_advantages).parameters
-    assert {name: p.default for name, p in checked.items()} == {name: taken[name].default for name in checked}
+    assert {name: taken[name].default for name in keywords(Switches())} == keywords(Switches())
+    others = ["rewards", "phase", "episode", "group", "cu_trials", "anchors", "valid", "backend", "validate"]
+    assert set(taken) == {*keywords(Switches()), *others}
+
+
+def test_switches_come_back_from_their_numbers():
+    for values in COMBINATIONS:
+        given = dict(zip((*NAMES_OF_WORDS, "anchor_key"), values, strict=True))
+        switches = Switches(**given, gamma_step=0.1, invalid_penalty=0.7, eps=0.25)
+        assert of_flat(flat(switches)) == switches and len(flat(switches)) == len(NAMES)
+    assert of_flat(flat(resolve(Switches(estimator="reinforce++")))).scale == "batch_std"
+    with pytest.raises(ValueError, match="scale must be one of"):
+        resolve(Switches(scale="batch_std"))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -210,7 +229,7 @@ def test_empty_one_row_and_second_run(backend):
         ({"anchors": None}, "estimator 'gigpo' needs anchors, got None"),
         ({"valid": None, "invalid_penalty": 1.0}, "invalid_penalty=1.0 needs valid, got None"),
         ({"estimator": "ppo"}, "estimator must be one of .* got 'ppo'"),
-        ({"estimator": "grpo", "w": 0.5}, "w=0.5 has no effect with estimator 'grpo'"),
+        ({"estimator": "grpo", "w": 0.5}, r"step_weight \(w\)=0.5 has no effect with estimator 'grpo'"),
         ({"estimator": "rloo", "anchor_key": "board+episode"}, "anchor_key='board.episode' has no effect"),
         (
             {"estimator": "rloo", "baseline": "mean"},
@@ -223,7 +242,7 @@ def test_empty_one_row_and_second_run(backend):
         ),
         ({"eps": 1e-3}, "eps=0.001 has no effect .* scale 'none'"),
         ({"gamma_step": 1.01}, r"gamma_step must lie in \[0, 1\], got 1.01"),
-        ({"w": -1.0}, "w must lie in"),
+        ({"w": -1.0}, r"step_weight \(w\) must lie in"),
         ({"stats_unit": "row"}, "stats_unit must be one of"),
         ({"valid": np.zeros(3, bool)}, "valid must have shape"),
         ({"group": np.zeros(3, np.int32)}, "group must have shape"),
@@ -254,5 +273,5 @@ def test_lives_under_torch_compile():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_opcheck(backend):
     trials = tensors(make_trials(0, dtype=np.float32))
-    switches = (False, "paper", 0.9, 0.7, "exclude", "trial", "mean", "std", True, 1.0, 0.5, 1e-6, backend)
-    torch.library.opcheck(meta_op, (*trials.values(), *switches))
+    switches = Switches(reflection_score="exclude", scale="std", anchor_key="board+episode")
+    torch.library.opcheck(meta_op, (*trials.values(), flat(resolve(switches)), backend))

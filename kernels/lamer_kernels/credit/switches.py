@@ -1,6 +1,12 @@
-"""The switches of `meta_advantages`: names, defaults, which combinations mean something. No torch here."""
+"""The switches of credit, listed here and nowhere else: names, values, defaults, docs, ranges. No torch here.
 
-from typing import Literal, NamedTuple, get_args
+A configuration inherits from `Switches`; `meta_advantages` takes them as keywords; `flat` is what the custom
+op and compiled code see: one number a switch, a word being its place among the words of its field.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from .._core.numbers import check_choice, check_number
 
@@ -13,6 +19,37 @@ Baseline = Literal["mean", "leave_one_out"]
 Scale = Literal["none", "std"]
 AnchorKey = Literal["board", "board+episode"]
 
+
+@dataclass(frozen=True)
+class Switches:
+    estimator: Estimator = "gigpo"
+    """Advantage estimator."""
+    episode_credit: EpisodeCredit = "cross"
+    """Whether returns flow from later episodes to earlier ones."""
+    return_form: ReturnForm = "paper"
+    """Which of the two published forms of the cross-episode return."""
+    gamma_step: Annotated[float, "[0, 1]"] = 0.95
+    """Discount per turn inside an episode."""
+    gamma_traj: Annotated[float, "[0, 1]"] = 0.6
+    """Discount per episode inside a trial."""
+    reflection_score: ReflectionScore = "next_return"
+    """What a reflection scores in the episode bracket."""
+    stats_unit: StatsUnit = "trial"
+    """What group means and deviations are taken over."""
+    baseline: Baseline | None = None
+    """Group baseline; None is the estimator's own (rloo: leave_one_out, others: mean)."""
+    scale: Scale | None = None
+    """Divide by the standard deviation; None is the estimator's own (grpo and reinforce++: std)."""
+    anchor_key: AnchorKey = "board"
+    """Which turns share a step group."""
+    step_weight: Annotated[float, "[0, inf)"] = 1.0
+    """w, weight of the step bracket of gigpo."""
+    invalid_penalty: Annotated[float, "[0, inf)"] = 0.5
+    """Taken from the score of a turn whose reply could not be parsed."""
+    eps: Annotated[float, "[0, inf)"] = 1e-6
+    """Added to a standard deviation before it divides."""
+
+
 # what the estimator's own paper takes: (baseline, scale)
 _OWN = {
     "gigpo": ("mean", "none"),
@@ -20,57 +57,34 @@ _OWN = {
     "rloo": ("leave_one_out", "none"),
     "reinforce++": ("mean", "std"),
 }
+NAMES = tuple(field.name for field in fields(Switches))
+_HINTS = get_type_hints(Switches, include_extras=True)
+_INTERVALS = {name: hint.__metadata__[0] for name, hint in _HINTS.items() if hasattr(hint, "__metadata__")}
 
 
-class Statistics(NamedTuple):
-    """baseline, and scale as `group_advantages` names it."""
-
-    baseline: str
-    scale: str
+def _words_of(hint: Any) -> tuple[str, ...]:
+    words = get_args(hint)
+    return words if isinstance(words[0], str) else get_args(words[0])  # of `Literal[...] | None`
 
 
-def check_switches(
-    *,
-    estimator: str = "gigpo",
-    episode_credit: str = "cross",
-    return_form: str = "paper",
-    gamma_step: float = 0.95,
-    gamma_traj: float = 0.6,
-    reflection_score: str = "next_return",
-    stats_unit: str = "trial",
-    baseline: str | None = None,
-    scale: str | None = None,
-    anchor_key: str = "board",
-    w: float = 1.0,
-    invalid_penalty: float = 0.5,
-    eps: float = 1e-6,
-) -> Statistics:
-    """Resolves `baseline` and `scale`; ``ValueError`` on an unknown value or on a switch that could not act.
+_WORDS = {name: _words_of(_HINTS[name]) for name in NAMES if name not in _INTERVALS}
+_WORDS["scale"] += ("batch_std",)  # of reinforce++: nobody gives it, `resolve` does
+_OPTIONAL = [name for name in _WORDS if getattr(Switches, name) is None]
+
+
+def resolve(switches: Switches) -> Switches:
+    """Fills in `baseline` and `scale`; ``ValueError`` on an unknown value or on a switch that could not act.
 
     A switch that has no effect under the others must stand at its default.
     """
-    for name, value, choices in (
-        ("estimator", estimator, get_args(Estimator)),
-        ("episode_credit", episode_credit, get_args(EpisodeCredit)),
-        ("return_form", return_form, get_args(ReturnForm)),
-        ("reflection_score", reflection_score, get_args(ReflectionScore)),
-        ("stats_unit", stats_unit, get_args(StatsUnit)),
-        ("baseline", baseline, (None, *get_args(Baseline))),
-        ("scale", scale, (None, *get_args(Scale))),
-        ("anchor_key", anchor_key, get_args(AnchorKey)),
-    ):
-        check_choice(name, value, choices)
-    for name, number, interval in (
-        ("gamma_step", gamma_step, "[0, 1]"),
-        ("gamma_traj", gamma_traj, "[0, 1]"),
-        ("w", w, "[0, inf)"),
-        ("invalid_penalty", invalid_penalty, "[0, inf)"),
-        ("eps", eps, "[0, inf)"),
-    ):
-        check_number(name, number, interval)
+    for name, words in _WORDS.items():
+        given = tuple(word for word in words if word != "batch_std")
+        check_choice(name, getattr(switches, name), (None, *given) if name in _OPTIONAL else given)
+    for name, interval in _INTERVALS.items():
+        check_number(_said(name), getattr(switches, name), interval)
 
-    baseline = _OWN[estimator][0] if baseline is None else baseline
-    scale = _OWN[estimator][1] if scale is None else scale
+    estimator, (baseline, scale) = switches.estimator, _OWN[switches.estimator]
+    baseline, scale = switches.baseline or baseline, switches.scale or scale
     if estimator == "rloo" and baseline != "leave_one_out":
         raise ValueError(f"estimator 'rloo' is the leave_one_out baseline, got baseline {baseline!r}")
     if estimator == "reinforce++":
@@ -78,21 +92,41 @@ def check_switches(
             raise ValueError(f"estimator 'reinforce++' divides by the batch's std, got scale {scale!r}")
         scale = "batch_std"
 
-    idle: dict[str, tuple[object, object]] = {}  # switches that do not act here: (value, default)
+    idle = ["eps"] if scale == "none" else []
     if estimator != "gigpo":
-        idle |= {"anchor_key": (anchor_key, "board"), "w": (w, 1.0)}
-        if episode_credit == "own":
-            idle |= {
-                "return_form": (return_form, "paper"),
-                "gamma_step": (gamma_step, 0.95),
-                "gamma_traj": (gamma_traj, 0.6),
-            }
-    if scale == "none":
-        idle["eps"] = (eps, 1e-6)
-    for name, (given, default) in idle.items():
+        idle += ["anchor_key", "step_weight"]
+        if switches.episode_credit == "own":
+            idle += ["return_form", "gamma_step", "gamma_traj"]
+    for name in idle:
+        given, default = getattr(switches, name), getattr(Switches, name)
         if given != default:
             raise ValueError(
-                f"{name}={given!r} has no effect with estimator {estimator!r}, episode_credit "
-                f"{episode_credit!r}, scale {scale!r}: leave it at {default!r}"
+                f"{_said(name)}={given!r} has no effect with estimator {estimator!r}, episode_credit "
+                f"{switches.episode_credit!r}, scale {scale!r}: leave it at {default!r}"
             )
-    return Statistics(baseline, scale)
+    return replace(switches, baseline=baseline, scale=scale)  # type: ignore[arg-type]
+
+
+def _said(name: str) -> str:
+    return "step_weight (w)" if name == "step_weight" else name
+
+
+def keywords(switches: Switches) -> dict[str, Any]:
+    """The switches as keyword arguments of `meta_advantages`, also those of a class that inherits them."""
+    return {("w" if name == "step_weight" else name): getattr(switches, name) for name in NAMES}
+
+
+def flat(resolved: Switches) -> list[float]:
+    """As a custom op takes them: one number a switch, in the order of the fields."""
+    values = [(name, getattr(resolved, name)) for name in NAMES]
+    return [float(_WORDS[name].index(x) if name in _WORDS else x) for name, x in values]
+
+
+def of_flat(numbers: Sequence[float]) -> Switches:
+    named = zip(NAMES, numbers, strict=True)
+    return Switches(**{name: _WORDS[name][int(x)] if name in _WORDS else x for name, x in named})  # type: ignore[arg-type]
+
+
+def code(name: str, word: str) -> int:
+    """The number of a word in `flat`."""
+    return _WORDS[name].index(word)

@@ -1,11 +1,24 @@
 """Numba: the same definition, one group at a time, so that all between input and output stays in cache."""
 
+from collections import namedtuple
+
 import numpy as np
 
 from ..._core.jit import njit
 from ..anchors.cpu import number_pairs
 from ..groups.cpu import deviation_of, divide_by_deviation, group_bracket, group_starts
 from ..returns.cpu import trial_returns
+from ..switches import NAMES, code
+
+Numbers = namedtuple("Numbers", NAMES)  # one float a switch: `switches.flat`
+OWN, PAPER, LOO = (
+    code("episode_credit", "own"),
+    code("return_form", "paper"),
+    code("baseline", "leave_one_out"),
+)
+ZERO, EXCLUDE = (code("reflection_score", word) for word in ("zero", "exclude"))
+TRIAL, EPISODE, TURN = (code("stats_unit", word) for word in ("trial", "episode", "turn"))
+BY_EPISODE = code("anchor_key", "board+episode")
 
 
 @njit
@@ -75,16 +88,14 @@ def step_bracket(
 
 
 @njit
-def meta_advantages(
-    rewards, phase, episode, group, cu_trials, anchors, valid,
-    own_score, paper, gamma_step, gamma_traj, reflection_score, stats_unit, loo, scale, by_episode, w,
-    invalid_penalty, eps, out,
-):  # fmt: skip
+def meta_advantages(rewards, phase, episode, group, cu_trials, anchors, valid, switches, out):
     """Fills out; returns the first trial with turns of two groups, or -1.
 
-    anchors, valid: empty where there are none. reflection_score: 0 next_return, 1 zero, 2 exclude;
-    stats_unit: 0 turn, 1 episode, 2 trial; scale: 0 none, 1 std, 2 batch_std.
+    anchors, valid: empty where there are none. switches: `Numbers`.
     """
+    own_score, paper = switches.episode_credit == OWN, switches.return_form == PAPER
+    gamma_step, gamma_traj = switches.gamma_step, switches.gamma_traj
+    loo, scale, eps = switches.baseline == LOO, np.int64(switches.scale), switches.eps
     num_trials = len(cu_trials) - 1
     names, g = np.zeros(num_trials, np.int64), np.zeros(num_trials, np.int32)
     bad = name_trials(group, cu_trials, names)
@@ -118,17 +129,21 @@ def meta_advantages(
             for i in range(start, end):
                 if i == start or episode[i] != episode[i - 1]:
                     score = own[n] if own_score else returns[n]
-                    num_units += stats_unit == 1 or (stats_unit == 2 and i == start)
+                    num_units += switches.stats_unit == EPISODE or (
+                        switches.stats_unit == TRIAL and i == start
+                    )
                 reflects = phase[i] != 0
-                num_units += stats_unit == 0
+                num_units += switches.stats_unit == TURN
                 unit[n] = num_units - 1
-                scores[n] = 0.0 if reflects and reflection_score == 1 else score
+                scores[n] = 0.0 if reflects and switches.reflection_score == ZERO else score
                 if len(valid) > 0 and not valid[i]:
-                    scores[n] -= invalid_penalty
-                include[n] = not (reflects and reflection_score == 2)
+                    scores[n] -= switches.invalid_penalty
+                include[n] = not (reflects and switches.reflection_score == EXCLUDE)
                 if len(anchors) > 0:  # reflections have no board: those of a group compare with one another
                     key[n] = 0 if reflects else anchors[i]
-                    state[n] = reflects + (2 * np.int64(episode[i]) if by_episode else 0)
+                    state[n] = reflects + (
+                        2 * np.int64(episode[i]) if switches.anchor_key == BY_EPISODE else 0
+                    )
                 n += 1
         more, units = group_bracket(
             scores, include, unit, n, num_units, loo, scale, False, eps, unit_rows, unit_mean, result
@@ -140,7 +155,7 @@ def meta_advantages(
             while mask < 2 * n:
                 mask *= 2
             step_bracket(
-                returns, state, key, n, mask - 1, loo, scale, eps, w,
+                returns, state, key, n, mask - 1, loo, scale, eps, switches.step_weight,
                 table, first, total, step_squares, count, ids, result,
             )  # fmt: skip
         n = 0

@@ -1,5 +1,8 @@
 """meta_advantages: contract, checks and registration."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,7 +20,10 @@ from ..switches import (
     ReturnForm,
     Scale,
     StatsUnit,
-    check_switches,
+    Switches,
+    flat,
+    of_flat,
+    resolve,
 )
 from .reference import meta_advantages_ref
 
@@ -32,19 +38,19 @@ def meta_advantages(
     *,
     anchors: Tensor | None = None,
     valid: Tensor | None = None,
-    estimator: Estimator = "gigpo",
-    episode_credit: EpisodeCredit = "cross",
-    return_form: ReturnForm = "paper",
-    gamma_step: float = 0.95,
-    gamma_traj: float = 0.6,
-    reflection_score: ReflectionScore = "next_return",
-    stats_unit: StatsUnit = "trial",
-    baseline: Baseline | None = None,
-    scale: Scale | None = None,
-    anchor_key: AnchorKey = "board",
-    w: float = 1.0,
-    invalid_penalty: float = 0.5,
-    eps: float = 1e-6,
+    estimator: Estimator = Switches.estimator,
+    episode_credit: EpisodeCredit = Switches.episode_credit,
+    return_form: ReturnForm = Switches.return_form,
+    gamma_step: float = Switches.gamma_step,
+    gamma_traj: float = Switches.gamma_traj,
+    reflection_score: ReflectionScore = Switches.reflection_score,
+    stats_unit: StatsUnit = Switches.stats_unit,
+    baseline: Baseline | None = Switches.baseline,
+    scale: Scale | None = Switches.scale,
+    anchor_key: AnchorKey = Switches.anchor_key,
+    w: float = Switches.step_weight,
+    invalid_penalty: float = Switches.invalid_penalty,
+    eps: float = Switches.eps,
     backend: Backend = "auto",
     validate: bool = False,
 ) -> Tensor:
@@ -85,7 +91,7 @@ def meta_advantages(
         cu_trials: [M+1] int64 or int32 offsets of the trials.
         anchors: [R] int64 hash of the state before the turn; needed by gigpo, not used by the others.
         valid: [R] bool (or integers 0 and 1), False where the reply could not be parsed. None: all are valid.
-        gamma_step, gamma_traj: in [0, 1]. w, invalid_penalty, eps: >= 0.
+        gamma_step, gamma_traj: in [0, 1]. w (``Switches.step_weight``), invalid_penalty, eps: >= 0.
         validate: also check the values of ``cu_trials``, ``phase``, ``episode`` and ``group`` (synchronises).
 
     Returns:
@@ -93,16 +99,17 @@ def meta_advantages(
 
     Raises:
         ValueError, TypeError: a shape, dtype, device or switch is wrong, or a switch away from its default
-            cannot act under the others (``switches.check_switches``); the message names it.
+            cannot act under the others (``switches.resolve``); the message names it.
     """
     (rewards,) = as_floats(rewards)
     check_turns(rewards, phase, episode, cu_trials, validate=validate)
     shape = tuple(rewards.shape)
     check_tensor("group", group, shape=shape, dtypes=INT_DTYPES, like=rewards)
-    statistics = check_switches(
-        estimator=estimator, episode_credit=episode_credit, return_form=return_form, gamma_step=gamma_step,
-        gamma_traj=gamma_traj, reflection_score=reflection_score, stats_unit=stats_unit, baseline=baseline,
-        scale=scale, anchor_key=anchor_key, w=w, invalid_penalty=invalid_penalty, eps=eps,
+    switches = resolve(
+        Switches(
+            estimator, episode_credit, return_form, gamma_step, gamma_traj, reflection_score, stats_unit,
+            baseline, scale, anchor_key, w, invalid_penalty, eps,
+        )
     )  # fmt: skip
     if anchors is not None:
         check_tensor("anchors", anchors, shape=shape, dtypes=(torch.int64,), like=rewards)
@@ -111,15 +118,13 @@ def meta_advantages(
     if valid is not None:
         valid = as_mask("valid", valid, validate=validate)
         check_tensor("valid", valid, shape=shape, dtypes=(torch.bool,), like=rewards)
-    elif invalid_penalty != 0.5:
+    elif invalid_penalty != Switches.invalid_penalty:
         raise ValueError(f"invalid_penalty={invalid_penalty} needs valid, got None")
     if validate:
         _check_groups(group, cu_trials)
     out: Tensor = meta_op(
         rewards, phase, episode, group, cu_trials, anchors if estimator == "gigpo" else None, valid,
-        episode_credit == "own", return_form, float(gamma_step), float(gamma_traj), reflection_score,
-        stats_unit, *statistics, anchor_key == "board+episode", float(w), float(invalid_penalty), float(eps),
-        resolve_backend(backend, rewards.device, cpu_needs_numba=True),
+        flat(switches), resolve_backend(backend, rewards.device, cpu_needs_numba=True),
     )  # fmt: skip
     return out
 
@@ -146,26 +151,14 @@ def meta_op(
     cu_trials: Tensor,
     anchors: Tensor | None,
     valid: Tensor | None,
-    own_score: bool,
-    return_form: str,
-    gamma_step: float,
-    gamma_traj: float,
-    reflection_score: str,
-    stats_unit: str,
-    baseline: str,
-    scale: str,
-    by_episode: bool,
-    w: float,
-    invalid_penalty: float,
-    eps: float,
+    switches: Sequence[float],
     backend: str,
 ) -> Tensor:
+    """switches: `switches.flat`."""
     if backend != "cpu":
         exact = meta_advantages_ref(
-            rewards, phase, episode, group, cu_trials, anchors, valid, own_score, return_form, gamma_step,
-            gamma_traj, reflection_score, stats_unit, baseline, scale, by_episode, w, invalid_penalty, eps,
-            backend,
-        )  # fmt: skip
+            rewards, phase, episode, group, cu_trials, anchors, valid, of_flat(switches), backend
+        )
         return exact.to(rewards.dtype)
     from . import cpu
 
@@ -176,38 +169,14 @@ def meta_op(
         *(x.contiguous().numpy() for x in columns),
         np.empty(0, np.int64) if anchors is None else anchors.contiguous().numpy(),
         np.empty(0, np.bool_) if valid is None else valid.contiguous().numpy(),
-        own_score, return_form == "paper", gamma_step, gamma_traj,
-        ("next_return", "zero", "exclude").index(reflection_score),
-        ("turn", "episode", "trial").index(stats_unit),
-        baseline == "leave_one_out", ("none", "std", "batch_std").index(scale),
-        by_episode, w, invalid_penalty, eps, out.numpy(),
-    )  # fmt: skip
+        cpu.Numbers(*switches),
+        out.numpy(),
+    )
     if bad >= 0:
         _check_groups(group, cu_trials)
     return out
 
 
 @meta_op.register_fake
-def _(
-    rewards: Tensor,
-    phase: Tensor,
-    episode: Tensor,
-    group: Tensor,
-    cu_trials: Tensor,
-    anchors: Tensor | None,
-    valid: Tensor | None,
-    own_score: bool,
-    return_form: str,
-    gamma_step: float,
-    gamma_traj: float,
-    reflection_score: str,
-    stats_unit: str,
-    baseline: str,
-    scale: str,
-    by_episode: bool,
-    w: float,
-    invalid_penalty: float,
-    eps: float,
-    backend: str,
-) -> Tensor:
+def _(rewards: Tensor, *rest: Any) -> Tensor:
     return rewards.new_empty(rewards.shape)
