@@ -45,10 +45,13 @@ def default_options(name: str) -> EnvOptions:
 
 
 def renamed(options: EnvOptions, name: str) -> EnvOptions:
-    """The options of environment `name`; what both have a name for stays as it was."""
+    """The options of environment `name`; what was set of those that both have a name for stays so."""
     new = default_options(name)
     known = {f.name for f in fields(new)} - {"name"}
-    return replace(new, **{f.name: getattr(options, f.name) for f in fields(options) if f.name in known})
+    given = {f.name: getattr(options, f.name) for f in fields(options) if f.name in known}
+    return replace(
+        new, **{key: value for key, value in given.items() if value != getattr(type(options), key)}
+    )
 
 
 def make_env(options: EnvOptions, num_envs: int, *, split: str | None) -> TextBatchEnv:

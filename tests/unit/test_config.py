@@ -334,6 +334,8 @@ def test_another_environment_keeps_what_both_have_a_name_for():
     config = recipe.resolve("minesweeper-tiny", ["--env.height=5", "--env.width=5", "--env.name=sokoban"])
     assert type(config.env).__name__ == "SokobanOptions" and config.env.name == "sokoban"
     assert (config.env.height, config.env.prompt, config.env.num_boxes) == (5, "compact", 2)
+    assert recipe.apply(Config(), {"env.name": "lamer_fast.envs.toy:make"}).env.highest == 50
+    assert recipe.apply(Config(), {"env.name": "sokoban"}) == Config(env=default_options("sokoban"))
 
 
 def test_runs_with_the_options_of_both_games_still_load(tmp_path):

@@ -25,6 +25,7 @@ from lamer_fast.fields import Range
 class Options:
     highest: Annotated[int, Range(2, 99)] = 20
     \"\"\"The largest number.\"\"\"
+    height: int = 3
     words: Literal["plain", "polite"] = "plain"
     luck: float = 0.5
     title: str | None = None
@@ -65,7 +66,12 @@ def refused(name: str, *overrides: str) -> str:
 
 def test_its_options_are_settings_like_ours(module):
     name = f"{module()}:make"
-    config = resolve(name, "--env.highest=7", "--env.words", "polite", "--env.show-actions=true")
+    assert recipe.apply(recipe.Config(), {"env.name": name}).env.height == 3, (
+        "not that of the environment before"
+    )
+    config = resolve(
+        name, "--env.highest=7", "--env.height=3", "--env.words", "polite", "--env.show-actions=true"
+    )
     assert (config.env.highest, config.env.words, config.env.luck, config.env.title) == (
         7,
         "polite",
@@ -78,14 +84,16 @@ def test_its_options_are_settings_like_ours(module):
     assert settings_of(config)["env.highest"].range.high == 99
     assert make_env(config.env, 3, split=None).highest == 7
     assert entry(name).doc == "Guess a number."
-    assert entry(name).summary(config.env) == f"{name} (highest 7, words polite, luck 0.5, title None)"
-    assert summary(to_flat(config)) == f"{name} (highest 7, words polite, luck 0.5, title None)"
+    assert (
+        entry(name).summary(config.env) == f"{name} (highest 7, height 3, words polite, luck 0.5, title None)"
+    )
+    assert summary(to_flat(config)) == f"{name} (highest 7, height 3, words polite, luck 0.5, title None)"
     assert "env.highest = 100, must be in [2, 99]" in refused(name, "--env.highest=100")
     assert "env.luck = nan, must be a finite number" in refused(name, "--env.luck=nan")
     assert "env.words = 'rude', must be one of: plain, polite" in refused(name, "--env.words=rude")
     unknown = refused(name, "--env.hihgest=3")
     assert "did you mean 'env.highest'?" in unknown
-    assert f"{name} has: name, prompt, show_actions, highest, words, luck, title" in unknown
+    assert f"{name} has: name, prompt, show_actions, highest, height, words, luck, title" in unknown
 
 
 def test_a_summary_imports_nothing():
