@@ -83,6 +83,10 @@ def resolve_target(target: str, overrides: Sequence[str]) -> tuple[Config, Path 
     """(validated configuration, run folder or None) of a run, or of a recipe. A folder here comes first."""
     folder = Path(target)
     if not folder.is_dir():
+        if "/" in target and not target.endswith(".toml"):
+            beside = [str(path) for path in folder.parent.glob("*/")]
+            near = recipe.nearest(target, beside)
+            raise ValueError(f"no run folder {target!r}{near}; take one, a recipe's name, or a TOML file")
         config = recipe.load(target, overrides)
         config.validate_evaluation()
         return config, None

@@ -148,6 +148,14 @@ def test_a_wrong_line_is_told_in_one(argv, message, capsys):
     assert message in line
 
 
+def test_a_run_that_is_not_there_is_told_as_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    for command in ("eval", "play"):
+        assert cli.main([command, "runs/mien"]) == 2
+        assert "no run folder 'runs/mien', did you mean 'runs/mine'?" in capsys.readouterr().err
+
+
 def test_a_folder_of_a_recipes_name_wins_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "minesweeper-tiny").mkdir()
