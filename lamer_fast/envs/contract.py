@@ -22,6 +22,14 @@ class EnvError(ValueError):
     """An environment broke the protocol, or failed on every board. The message is one line."""
 
 
+class BoardsLost(Exception):
+    """A call names boards that failed before: `errors` says why of each. The others have not changed."""
+
+    def __init__(self, errors: dict[int, str]) -> None:
+        super().__init__("; ".join(f"board {board}: {message}" for board, message in errors.items()))
+        self.errors = errors
+
+
 class AllLostError(EnvError):
     """The second of the two: no trial was left."""
 
@@ -67,14 +75,14 @@ def check_array(call: str, what: str, values: Any, dtype: Any, num_boards: int) 
     return values
 
 
-def check_turn(out: Any, env_idx: NDArray[np.int64]) -> TurnOut:
-    """The answer of `step`, copied; a board with an `error` is done, without reward or success."""
+def check_turn(out: Any, env_idx: NDArray[np.int64], call: str = "step") -> TurnOut:
+    """The answer of `step` or `poll`, copied; a board with an `error` is done, without reward or success."""
     B = len(env_idx)
     if not isinstance(out, TurnOut):
-        raise EnvError(f"step() returned {_a(out)}, expected a TurnOut")
-    rewards = check_array("step()", "rewards", out.rewards, np.float32, B).copy()
-    flags = {name: check_array("step()", name, getattr(out, name), np.bool_, B).copy() for name in FLAGS}
-    error = _errors(out.error, env_idx)
+        raise EnvError(f"{call}() returned {_a(out)}, expected a TurnOut")
+    rewards = check_array(f"{call}()", "rewards", out.rewards, np.float32, B).copy()
+    flags = {name: check_array(f"{call}()", name, getattr(out, name), np.bool_, B).copy() for name in FLAGS}
+    error = _errors(call, out.error, env_idx)
     failed = np.array([message is not None for message in error], bool)
     rewards[failed] = 0.0
     for name, values in flags.items():
@@ -82,24 +90,26 @@ def check_turn(out: Any, env_idx: NDArray[np.int64]) -> TurnOut:
     wrong = np.flatnonzero(~(np.abs(rewards) <= MAX_REWARD))  # also catches nan
     if wrong.size:
         raise EnvError(
-            f"step() returned reward {rewards[wrong[0]]} for board {env_idx[wrong[0]]}, "
+            f"{call}() returned reward {rewards[wrong[0]]} for board {env_idx[wrong[0]]}, "
             f"expected a number from -{MAX_REWARD:g} to {MAX_REWARD:g}"
         )
     for name in ("success", "truncated"):
         wrong = np.flatnonzero(flags[name] & ~flags["done"])
         if wrong.size:
-            raise EnvError(f"step() returned {name} without done for board {env_idx[wrong[0]]}")
+            raise EnvError(f"{call}() returned {name} without done for board {env_idx[wrong[0]]}")
     return TurnOut(rewards, error=error, **flags)
 
 
-def _errors(error: Any, env_idx: NDArray[np.int64]) -> list[str | None]:
+def _errors(call: str, error: Any, env_idx: NDArray[np.int64]) -> list[str | None]:
     if not isinstance(error, (list, tuple)):
-        raise EnvError(f"step() returned error as {_a(error)}, expected a list of {len(env_idx)}")
+        raise EnvError(f"{call}() returned error as {_a(error)}, expected a list of {len(env_idx)}")
     if len(error) != len(env_idx):
-        raise EnvError(f"step() returned error of length {len(error)}, expected {len(env_idx)}")
+        raise EnvError(f"{call}() returned error of length {len(error)}, expected {len(env_idx)}")
     for board, message in zip(env_idx, error, strict=True):
         if not (message is None or isinstance(message, str)):
-            raise EnvError(f"step() returned error {_a(message)} for board {board}, expected None or a text")
+            raise EnvError(
+                f"{call}() returned error {_a(message)} for board {board}, expected None or a text"
+            )
     return [None if message is None else one_line(message, MAX_MESSAGE) for message in error]
 
 

@@ -75,6 +75,22 @@ class TextBatchEnv(Protocol):
         ...
 
 
+class HasSubmit(Protocol):
+    """Optional, for slow boards: turns are played while others are thought about. `step` is there too."""
+
+    def submit(self, replies: Sequence[str], env_idx: NDArray[np.int64]) -> None:
+        """Begin what `step` does, and return at once. None of the boards has a turn that is not yet over."""
+        ...
+
+    def poll(self, wait_s: float = 0.0) -> tuple[NDArray[np.int64], TurnOut]:
+        """(env_idx [B], their turns) that are over since the last call; B may be 0.
+
+        Args:
+            wait_s: where none is over yet, wait so long for the first.
+        """
+        ...
+
+
 class HasTaskTexts(Protocol):
     """Optional: what the task of a board asks, where that differs from board to board (a household goal)."""
 

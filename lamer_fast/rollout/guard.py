@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.envs.contract import (
+    FLAGS,
+    BoardsLost,
     EnvError,
     check_actions,
     check_array,
@@ -21,6 +23,7 @@ from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
 STEPPED = "step() raised on other boards of the call after it had changed this one"
 
 Boards = NDArray[np.int64]
+Turns = tuple[Boards, TurnOut]
 
 
 class EnvGuard:
@@ -42,6 +45,9 @@ class EnvGuard:
         self.env: Any = env
         self.max_chars = max_chars
         self.errors: dict[int, str] = {}
+        self.concurrent = callable(getattr(env, "submit", None)) and callable(getattr(env, "poll", None))
+        self._over: list[Turns] = []  # turns that `submit` found over at once
+        self._begun: set[int] = set()
 
     def reset(self, seeds: NDArray[np.uint64]) -> None:
         """Boards 0..M-1."""
@@ -77,28 +83,67 @@ class EnvGuard:
         tasks = self._each("tasks", np.arange(len(seeds)), _array_check("tasks", np.uint64))
         return np.array([s if t is None else t for s, t in zip(seeds, tasks, strict=True)], np.uint64)
 
-    def step(
-        self, replies: Sequence[str], boards: Boards, anchors: NDArray[np.int64]
-    ) -> tuple[NDArray[Any], ...]:
-        """(rewards, done, truncated, success, valid), each [B]; done and zeros where the board is lost.
+    def submit(self, replies: Sequence[str], boards: Boards, anchors: NDArray[np.int64]) -> None:
+        """Begins a turn of each board; an environment without `submit` plays it at once, in one `step`.
 
         Args:
             anchors: of the boards before the call.
         """
+        if len(boards) == 0:
+            return
+        if not self.concurrent:
+            self._over.append((boards, self._step(replies, boards, anchors)))
+            return
         try:
-            parts = [check_turn(self.env.step(list(replies), boards.copy()), boards)]
+            self.env.submit(list(replies), boards.copy())
+            self._begun.update(boards.tolist())
+        except EnvError:
+            raise
+        except (Exception, SystemExit) as error:
+            self._over.append((boards, _failed(f"submit() {describe(error)}", len(boards))))
+
+    def poll(self, wait_s: float) -> Turns:
+        """(boards [B], their turns) that are over; done and zeros where the board is lost.
+
+        Args:
+            wait_s: where none is over yet, wait so long for the first.
+        """
+        if self._begun:
+            self._over.append(self._poll(0.0 if self._over else wait_s))
+        over, self._over = self._over, []
+        boards = np.concatenate([np.zeros(0, np.int64), *(boards for boards, _ in over)])
+        out = _joined([out for _, out in over])
+        for board, message in zip(boards.tolist(), out.error, strict=True):
+            if message is not None:
+                self.errors.setdefault(board, message)
+        return boards, out
+
+    def _poll(self, wait_s: float) -> Turns:
+        try:
+            answer = self.env.poll(wait_s)
+        except EnvError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise EnvError(f"poll() {describe(error)}") from error
+        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], np.ndarray)):
+            raise EnvError("poll() returned another thing than a pair of env_idx and a TurnOut")
+        boards = check_array("poll()", "env_idx", answer[0], np.int64, len(answer[0])).copy()
+        unasked = [board for board in boards.tolist() if board not in self._begun]
+        if unasked or len(set(boards.tolist())) < len(boards):
+            raise EnvError(f"poll() returned boards {boards.tolist()}, expected each once of those submitted")
+        self._begun.difference_update(boards.tolist())
+        return boards, check_turn(answer[1], boards, call="poll")
+
+    def _step(self, replies: Sequence[str], boards: Boards, anchors: NDArray[np.int64]) -> TurnOut:
+        try:
+            return check_turn(self.env.step(list(replies), boards.copy()), boards)
         except EnvError:
             raise
         except (Exception, SystemExit) as error:
             if len(boards) == 1:
-                parts = [_failed(error)]
-            else:
-                parts = [self._step_alone(r, b, a) for r, b, a in zip(replies, boards, anchors, strict=True)]
-        for b, message in zip(boards, (m for part in parts for m in part.error), strict=True):
-            if message is not None:
-                self.errors.setdefault(int(b), message)
-        fields = ("rewards", "done", "truncated", "success", "valid")
-        return tuple(np.concatenate([getattr(part, name) for part in parts]) for name in fields)
+                return _failed(f"step() {describe(error)}")
+        rows = zip(replies, boards, anchors, strict=True)
+        return _joined([self._step_alone(reply, board, anchor) for reply, board, anchor in rows])
 
     def _step_alone(self, reply: str, board: np.int64, anchor: np.int64) -> TurnOut:
         one = np.array([board])
@@ -106,12 +151,7 @@ class EnvGuard:
             self.errors[int(board)] = STEPPED
         if message := self.errors.get(int(board)):
             return _failed(message)
-        try:
-            return check_turn(self.env.step([reply], one.copy()), one)
-        except EnvError:
-            raise
-        except (Exception, SystemExit) as error:
-            return _failed(error)
+        return self._step([reply], one, np.array([anchor]))
 
     def _texts(self, name: str, boards: Boards) -> list[str]:
         texts = self._each(name, boards, lambda out, boards: check_texts(name, out, boards))
@@ -128,6 +168,12 @@ class EnvGuard:
             return list(check(out, boards))
         except EnvError:
             raise
+        except BoardsLost as error:
+            for board, message in error.errors.items():
+                self.errors.setdefault(board, message)
+            kept = ~np.isin(boards, list(error.errors))
+            rest = iter(self._each(name, boards[kept], check, *(c[kept] for c in columns)))
+            return [next(rest) if keep else None for keep in kept]
         except (Exception, SystemExit) as error:
             if len(boards) == 1:
                 self.errors.setdefault(int(boards[0]), f"{name}() {describe(error)}")
@@ -140,7 +186,14 @@ def _array_check(name: str, dtype: Any) -> Callable[[Any, Boards], Sequence[Any]
     return lambda out, boards: check_array(f"{name}()", "values", out, dtype, len(boards)).tolist()
 
 
-def _failed(error: BaseException | str) -> TurnOut:
-    message = error if isinstance(error, str) else f"step() {describe(error)}"
-    no = np.zeros(1, bool)
-    return TurnOut(np.zeros(1, np.float32), ~no, no, no, no, [message])
+def _failed(message: str, num_boards: int = 1) -> TurnOut:
+    no = np.zeros(num_boards, bool)
+    return TurnOut(np.zeros(num_boards, np.float32), ~no, no, no, no, [message] * num_boards)
+
+
+def _joined(parts: Sequence[TurnOut]) -> TurnOut:
+    arrays = {
+        name: np.concatenate([np.zeros(0, dtype), *(getattr(part, name) for part in parts)])
+        for name, dtype in {"rewards": np.float32, **dict.fromkeys(FLAGS, np.bool_)}.items()
+    }
+    return TurnOut(**arrays, error=[message for part in parts for message in part.error])

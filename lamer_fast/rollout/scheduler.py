@@ -1,7 +1,8 @@
 """TrialScheduler: the state machine that plays M trials with one sampler and one batch of boards.
 
 It never waits for a whole batch: trials whose replies are there are stepped together and sent back at once,
-and finished trials leave. Axis letters: M trials, K episodes, B trials of one call.
+and finished trials leave. Where the environment plays turns by itself (`submit` and `poll`), sampling of the
+other trials goes on meanwhile. Axis letters: M trials, K episodes, B trials of one call.
 
     FIRST -> TURN -> ... -> TURN -+-> success, or the last episode is over: the trial leaves
               ^                   |
@@ -10,7 +11,7 @@ and finished trials leave. Axis letters: M trials, K episodes, B trials of one c
 """
 
 from collections.abc import Sequence as Seq
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from lamer_fast.agent.agent import Agent, Ask
 from lamer_fast.agent.memory import Memory
 from lamer_fast.config import RolloutConfig
-from lamer_fast.envs.protocol import TextBatchEnv
+from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.guard import EnvGuard
 from lamer_fast.rollout.sequence import Sequence
@@ -29,6 +30,15 @@ from lamer_fast.samplers.sampling import mix
 from lamer_fast.text import shortest
 
 Trials = NDArray[np.int64]
+MAX_WAIT_S = 1.0  # for an environment, while nothing is there to sample
+
+
+class Answer(NamedTuple):
+    """What was sampled for a trial whose turn is not over yet."""
+
+    completion: Completion
+    reply: str
+    token_start: int
 
 
 class TrialScheduler:
@@ -70,6 +80,7 @@ class TrialScheduler:
         self._anchors = np.zeros(M, np.int64)  # of the state before the turn that is asked for
         self._seeds = mix(seed, np.arange(M, dtype=np.uint64))
         self._shown = [""] * M
+        self._answered: dict[int, Answer] = {}  # by trial, in the order of their completions
         self._records: list[list[dict[str, Any]]] = [[] for _ in range(min(num_recorded, M))]
         self._end_id = int(agent.renderer.end_ids[0])
 
@@ -85,9 +96,10 @@ class TrialScheduler:
     def advance(self) -> bool:
         """One engine step and everything that follows from it. False when no trial is left."""
         if self.live.any():
-            completions = self.sampler.poll()
-            if completions:
-                self._receive(completions)
+            if len(self._answered) < self.live.sum() and (completions := self.sampler.poll()):
+                self._answer(completions)
+            thinking = len(self._answered) < self.live.sum() or self._reflecting[list(self._answered)].any()
+            self._receive(*self.env.poll(0.0 if thinking else MAX_WAIT_S))
         return bool(self.live.any())
 
     def abandon(self) -> None:
@@ -96,20 +108,36 @@ class TrialScheduler:
             self.sampler.cancel(int(trial))
             self.sampler.release(int(trial))
 
-    def _receive(self, completions: Seq[Completion]) -> None:
-        trials = np.array([completion.id for completion in completions])
+    def _answer(self, completions: Seq[Completion]) -> None:
+        """Keeps what was sampled, and begins the turns that are played by it."""
         replies = self.agent.renderer.texts([completion.token_ids for completion in completions])
-        token_start = np.array([self._sequences[t][-1].length for t in trials])
-        for completion in completions:
-            self._sequences[completion.id][-1].extend(completion.token_ids, completion.logprobs)
+        for completion, reply in zip(completions, replies, strict=True):
+            sequence = self._sequences[completion.id][-1]
+            self._answered[completion.id] = Answer(completion, reply, sequence.length)
+            sequence.extend(completion.token_ids, completion.logprobs)
+        trials = np.array([c.id for c in completions if not self._reflecting[c.id]], np.int64)
+        self.env.submit([self._answered[t].reply for t in trials.tolist()], trials, self._anchors[trials])
 
+    def _receive(self, played: Trials, out: TurnOut) -> None:
+        """Turns that are over: those of `played`, and every reflection that was sampled."""
+        is_over = self._reflecting.copy()
+        is_over[played] = True
+        trials = np.array([t for t in self._answered if is_over[t]], np.int64)
+        if len(trials) == 0:
+            return
+        answers = [self._answered.pop(t) for t in trials.tolist()]
+        replies = [answer.reply for answer in answers]
         B, play = len(trials), ~self._reflecting[trials]
         rewards, valid = np.zeros(B, np.float32), np.zeros(B, bool)
         env_done, truncated, success = np.zeros(B, bool), np.zeros(B, bool), np.zeros(B, bool)
-        if play.any():
-            played = [reply for reply, is_play in zip(replies, play, strict=True) if is_play]
-            step = self.env.step(played, trials[play], self._anchors[trials[play]])
-            rewards[play], env_done[play], truncated[play], success[play], valid[play] = step
+        row_of = {t: row for row, t in enumerate(played.tolist())}
+        rows = [row_of[t] for t in trials[play].tolist()]
+        rewards[play], valid[play] = out.rewards[rows], out.valid[rows]
+        env_done[play], truncated[play], success[play] = (
+            out.done[rows],
+            out.truncated[rows],
+            out.success[rows],
+        )
         for b in np.flatnonzero(~play):
             valid[b] = self.agent.reflection(replies[b])[1]
         ended = play & (env_done | (self._turn[trials] + 1 >= self.rollout.max_turns))
@@ -126,9 +154,9 @@ class TrialScheduler:
             success=success,
             truncated=truncated | (ended & ~env_done),
             sequence=np.array([len(self._sequences[t]) - 1 for t in trials]),
-            token_start=token_start,
-            token_end=token_start + [len(completion.token_ids) for completion in completions],
-            policy_version=np.array([completion.policy_version for completion in completions]),
+            token_start=np.array([answer.token_start for answer in answers]),
+            token_end=np.array([answer.token_start + len(answer.completion.token_ids) for answer in answers]),
+            policy_version=np.array([answer.completion.policy_version for answer in answers]),
         )
         self.success_by_episode[trials[success], self._episode[trials[success]]] = True
         if self._records:

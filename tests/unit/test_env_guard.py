@@ -38,7 +38,10 @@ class Raises(PlannedEnv):
 def step_all(env):
     guard, boards = EnvGuard(env), np.arange(4)
     anchors = guard.anchors(boards, PlannedEnv.observe(env, boards))
-    return guard, guard.step(["ok"] * 4, boards, anchors)
+    guard.submit(["ok"] * 4, boards, anchors)
+    played, out = guard.poll(0.0)
+    assert played.tolist() == boards.tolist()
+    return guard, (out.rewards, out.done, out.truncated, out.success, out.valid)
 
 
 def test_a_raising_step_loses_the_guilty_board_only():

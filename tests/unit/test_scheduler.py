@@ -8,7 +8,8 @@ import pytest
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
-from lamer_fast.envs.contract import AllLostError
+from lamer_fast.envs.contract import AllLostError, EnvError
+from lamer_fast.envs.protocol import TurnOut
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import Phase
@@ -308,3 +309,65 @@ def test_boards_are_a_function_of_seed_and_iteration():
     assert len(np.unique(first.seeds)) == config.rollout.groups
     assert (first.seeds.reshape(-1, G) == first.seeds[::G, None]).all()
     assert first.group.tolist() == [g for g in range(config.rollout.groups) for _ in range(G)]
+
+
+class Slow(PlannedEnv):
+    """Board 0's turns are over two polls after those of the others, which come in reverse order."""
+
+    def submit(self, replies, env_idx):
+        turns = [[2 * (i == 0), reply, i] for i, reply in zip(env_idx, replies, strict=True)]
+        self.begun = [*getattr(self, "begun", []), *turns]
+
+    def poll(self, wait_s=0.0):
+        over = [turn for turn in self.begun if turn[0] == 0][::-1]
+        self.begun = [[max(0, polls - 1), r, i] for polls, r, i in self.begun if polls]
+        boards = np.array([i for _, _, i in over], np.int64)
+        return boards, self.step([reply for _, reply, _ in over], boards) if over else NO_TURN
+
+
+NO_TURN = TurnOut(np.zeros(0, np.float32), *(np.zeros(0, bool) for _ in range(4)), [])
+
+
+def test_turns_that_are_over_at_different_times_make_the_same_trials():
+    plan = [["2L", "1L", "1W"], ["1W"], ["3L", "9", "2L"], ["9", "9", "9"]]
+    reply = lambda trial, n: "break" if (trial, n) == (3, 5) else f"{trial}-{n}"  # noqa: E731
+    at_once, sampler = play(PlannedEnv(plan), reply)
+    slow, other = play(env := Slow(plan), reply)
+    for name, values in vars(at_once).items():
+        np.testing.assert_array_equal(getattr(slow, name), values, err_msg=name)
+    assert slow.errors == {3: "connection lost"}
+    assert max(len(call) for call in env.calls) == 3, "nobody waits for board 0"
+    for trial, requests in sampler.requests.items():
+        assert [r.seed for r in other.requests[trial]] == [r.seed for r in requests]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda boards, out: (boards, None), r"poll\(\) returned None, expected a TurnOut"),
+        (lambda boards, out: out, r"poll\(\) returned another thing than a pair"),
+        (lambda boards, out: (boards + 7, out), r"poll\(\) returned boards \[7\], expected each once"),
+        (lambda boards, out: (boards[[0, 0]], out), r"poll\(\) returned boards \[0, 0\], expected each once"),
+        (lambda boards, out: 1 / 0, r"poll\(\) raised ZeroDivisionError"),
+    ],
+)
+def test_what_poll_may_not_answer(answer, message):
+    class Wrong(Slow):
+        def poll(self, wait_s=0.0):
+            boards, out = super().poll()
+            return answer(boards, out) if len(boards) else (boards, out)
+
+    with pytest.raises(EnvError, match=message):
+        play(Wrong([["2W"]]))
+
+
+def test_a_turn_that_cannot_begin_costs_its_trial():
+    class Refuses(Slow):
+        def submit(self, replies, env_idx):
+            if 1 in env_idx and self.turn[1] == 1:
+                raise ConnectionError("gone")
+            super().submit(replies, env_idx)
+
+    trials, _ = play(Refuses([["1W"], ["2W"], ["3L", "1W"]]), order=lambda waiting: waiting[:1])
+    assert list(trials.errors) == [1] and trials.errors[1].startswith("submit() raised ConnectionError: gone")
+    assert trials.success_at().tolist()[-1] == pytest.approx(2 / 3)
