@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from lamer_fast.envs.native.text_env import NativeTextEnv, text_env
     from lamer_fast.envs.options import EnvOptions
     from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
+    from lamer_fast.fields import Range
 
 # name -> module; imported when asked for, so that options can be read where the native module is missing
 _EXPORTS = {
     "Batch": "batch",
     "EnvOptions": "options",
     "NativeTextEnv": "native.text_env",
+    "Range": ".fields",
     "StepOut": "batch",
     "TextBatchEnv": "protocol",
     "TurnOut": "protocol",
@@ -30,6 +32,7 @@ __all__ = [
     "Batch",
     "EnvOptions",
     "NativeTextEnv",
+    "Range",
     "StepOut",
     "TextBatchEnv",
     "TurnOut",
@@ -45,7 +48,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

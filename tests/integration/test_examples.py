@@ -1,0 +1,46 @@
+"""The examples run as their pages say."""
+
+import importlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lamer_fast import cli
+from lamer_fast.envs import check_env
+
+pytestmark = pytest.mark.long
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def treasure(tmp_path, monkeypatch):
+    """A copy of the folder, which is the current one."""
+    shutil.copytree(EXAMPLES / "treasure", tmp_path / "treasure")
+    monkeypatch.chdir(tmp_path / "treasure")
+    monkeypatch.syspath_prepend(str(tmp_path / "treasure"))
+    return tmp_path / "treasure"
+
+
+def test_treasure_keeps_the_protocol(treasure):
+    module = importlib.import_module("treasure")
+    assert check_env(module.Treasure(6, 4, 3), num_turns=20) == []
+
+
+def test_treasure_trains(treasure, capsys):
+    """As on its page, a few iterations of it; the model can be read from the start."""
+    commands = re.findall(r"^lamer-fast (\S+) (\S+)", (treasure / "README.md").read_text(), re.MULTILINE)
+    assert [command for command, _ in commands] == ["envs", "train", "eval", "play"]
+    few = ["--train.iterations=3", "--rollout.groups=8", "--eval.every=0", "--train.num-threads=1"]
+    assert cli.main(["train", "treasure.toml", *few]) == 0
+    records = [json.loads(line) for line in Path("runs/treasure/metrics.jsonl").read_text().splitlines()]
+    assert len(records) == 3
+    for record in records:
+        counters = record["counters"]
+        assert not counters["failed_trials"] and counters["invalid"] < 0.2 * counters["turns"]
+        assert record["success_at"][-1] > 0.2
+    assert cli.main(["eval", "runs/treasure", "--tasks", "4"]) == 0
+    assert cli.main(["play", "runs/treasure", "--pause", "0"]) == 0
+    assert "Row 1: " in capsys.readouterr().out
