@@ -13,8 +13,8 @@ from model_shapes import DEVICE, NAMES, ON_GPU, SHAPES, make_model
 
 from lamer_fast.config import AlgoConfig, LearnConfig
 from lamer_fast.cost.limits import measure, shape_of, training_flop
+from lamer_fast.learn.batch import Packed, PolicyBatch
 from lamer_fast.learn.optimizer import Optimizer
-from lamer_fast.learn.packed_batch import PackedBatch
 from lamer_fast.learn.policy import Policy
 
 LENGTH, TURN = 4_096, 64
@@ -22,22 +22,23 @@ SEQUENCES = 4 if ON_GPU else 1
 MICROBATCHES = 4 if ON_GPU else 1
 
 
-def make_batch(vocab_size: int) -> PackedBatch:
+def make_batch(vocab_size: int) -> PolicyBatch:
     g = torch.Generator().manual_seed(0)
     ids = torch.randint(vocab_size, (SEQUENCES * LENGTH,), generator=g)
     positions = torch.arange(LENGTH).repeat(SEQUENCES)
     idx = ((positions // TURN % 2 == 1) & (positions < LENGTH - 1)).nonzero()[:, 0]
     num = len(idx)
     logprobs = torch.full((num,), -float(np.log(vocab_size)))
-    on_device = {
-        "input_ids": ids, "position_ids": positions, "token_idx": idx, "targets": ids[idx + 1],
-        "cu_seqlens": torch.arange(0, (SEQUENCES + 1) * LENGTH, LENGTH, dtype=torch.int32),
-        "rollout_logprobs": logprobs, "advantages": torch.randn(num, generator=g),
-        "token_weights": torch.full((num,), 1 / (num * MICROBATCHES)),
-        "cu_segments": torch.tensor([0, num]),
-    }  # fmt: skip
-    tensors = {name: x.to(DEVICE) for name, x in on_device.items()}
-    return PackedBatch(**tensors, max_seqlen=LENGTH, old_logprobs=None, temperature=1.0)
+    packed = Packed(
+        input_ids=ids, position_ids=positions, max_seqlen=LENGTH, token_idx=idx, targets=ids[idx + 1],
+        cu_seqlens=torch.arange(0, (SEQUENCES + 1) * LENGTH, LENGTH, dtype=torch.int32),
+    )  # fmt: skip
+    batch = PolicyBatch(
+        packed, rollout_logprobs=logprobs, advantages=torch.randn(num, generator=g),
+        token_weights=torch.full((num,), 1 / (num * MICROBATCHES)), temperature=1.0,
+        cu_segments=torch.tensor([0, num]),
+    )  # fmt: skip
+    return batch.to(DEVICE)
 
 
 def bench(case: Case) -> list[Row]:
@@ -45,14 +46,16 @@ def bench(case: Case) -> list[Row]:
     if case.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy = Policy(model.train(), None, torch.bfloat16)
-    optimizer = Optimizer(policy, LearnConfig(), total_updates=1_000)
+    optimizer = Optimizer(policy.masters, LearnConfig(), total_updates=1_000)
     batch, algo = make_batch(SHAPES[case.model][-1]), AlgoConfig()
-    flop = MICROBATCHES * training_flop(shape_of(model), np.full(SEQUENCES, LENGTH), len(batch.targets))
+    flop = MICROBATCHES * training_flop(
+        shape_of(model), np.full(SEQUENCES, LENGTH), len(batch.packed.targets)
+    )
     done = []
 
     def update() -> None:
         for _ in range(MICROBATCHES):
-            policy(batch, algo).loss.backward()
+            policy(batch, algo, head_gradient=policy.head_sum()).loss.backward()
         done.append(optimizer.step())
 
     def verify() -> bool:

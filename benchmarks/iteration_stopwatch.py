@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Stopwatch(Display):
         self.state = state
         state.sampler = TimedSampler(state.sampler, self)
         update = training.update_policy
-        training.update_policy = lambda state, batch, *rest: self.update_policy(update, state, batch, *rest)
+        training.update_policy = partial(self.update_policy, update)
         self.restart()
 
     def restart(self) -> None:
@@ -35,11 +36,14 @@ class Stopwatch(Display):
         self.computed = self.state.sampler.computed_tokens()
         self.cpu, self.wall = time.process_time(), time.perf_counter()
 
-    def update_policy(self, update: Callable[..., None], state: Any, batch: Any, *rest: Any) -> None:
+    def update_policy(
+        self, update: Callable[..., Any], policy: Any, optimizer: Any, minibatch: Any, *rest: Any
+    ) -> Any:
         started = time.process_time()
-        update(state, batch, *rest)
+        outcome = update(policy, optimizer, minibatch, *rest)
         self.update_s += time.process_time() - started
-        self.packed += sum(len(packed.input_ids) for packed in batch)
+        self.packed += sum(len(batch.packed.input_ids) for batch in minibatch)
+        return outcome
 
     def update(self, record: Any) -> None:
         cpu, wall = time.process_time() - self.cpu, time.perf_counter() - self.wall

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lamer_fast.algo.credit import lone_turns
 from lamer_fast.config import Config
-from lamer_fast.learn.packed_batch import Minibatch, PackedBatch
+from lamer_fast.learn.batch import Minibatch, Packed, PolicyBatch
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_kernels import pack as pack_bins
 from lamer_kernels import token_weights
@@ -98,7 +98,7 @@ def _pack_minibatch(
         in_bin[kept[bins == b]] = True
         rows = np.flatnonzero(in_bin[sequence_of])
         minibatch.append(
-            _packed_batch(
+            _policy_batch(
                 trials,
                 sequences[in_bin],
                 turns[rows],
@@ -124,7 +124,7 @@ def _token_weights(num_tokens: NDArray[np.int64], config: Config) -> NDArray[np.
     return weights.numpy().astype(np.float32)
 
 
-def _packed_batch(
+def _policy_batch(
     trials: TrialBatch,
     sequences: NDArray[np.int32],
     turns: NDArray[np.int64],
@@ -132,7 +132,7 @@ def _packed_batch(
     weights: NDArray[np.float32],
     config: Config,
     device: torch.device | str,
-) -> PackedBatch:
+) -> PolicyBatch:
     """`sequences` ascending; `turns` in the order of their tokens, `advantages` [turns], `weights` [L]."""
     starts, ends = trials.cu_seqlens[sequences], trials.cu_seqlens[sequences + 1]
     lengths = ends - starts
@@ -151,19 +151,22 @@ def _packed_batch(
         return torch.from_numpy(np.ascontiguousarray(x)).to(dtype)
 
     logprobs = tensor(rollout_logprobs, torch.float32)
-    batch = PackedBatch(
+    packed = Packed(
         input_ids=tensor(trials.tokens[store_idx], torch.int64),
         position_ids=tensor(store_idx - np.repeat(starts, lengths), torch.int64),
         cu_seqlens=tensor(cu_seqlens, torch.int32),
         max_seqlen=int(lengths.max()),
         token_idx=tensor(token_idx, torch.int64),
         targets=tensor(trials.tokens[target_idx], torch.int64),
-        old_logprobs=logprobs if config.algo.old_logprobs == "sampler" else None,
+    )
+    batch = PolicyBatch(
+        packed,
         rollout_logprobs=logprobs,
         advantages=tensor(np.repeat(advantages, num_tokens), torch.float32),
         token_weights=tensor(weights, torch.float32),
         temperature=config.rollout.temperature,
         cu_segments=tensor(_cumulative(num_tokens), torch.int64),
+        old_logprobs=logprobs if config.algo.old_logprobs == "sampler" else None,
     )
     return batch.to(device)
 

@@ -14,6 +14,7 @@ import torch
 from lamer_fast.algo.packing import pack
 from lamer_fast.config import Config
 from lamer_fast.doctor.check import Failed, Skipped, shrink
+from lamer_fast.learn.batch import PolicyBatch
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.update import Mismatch
 from lamer_fast.rollout.boards import draw_boards
@@ -53,7 +54,7 @@ def packed_is_padded(config: Config) -> str:
     worst = 0.0
     for minibatch in pack(trials, advantages, config):
         for batch in minibatch:
-            packed = state.policy.logprobs(batch)
+            packed = state.policy.logprobs(batch.packed, batch.temperature)
             worst = max(worst, float((packed - one_by_one(state.policy, batch)).abs().max()))
     allowed = 1e-4 if state.policy.dtype is torch.float32 else 0.25
     if not worst < allowed:
@@ -63,13 +64,14 @@ def packed_is_padded(config: Config) -> str:
 
 
 @torch.no_grad()
-def one_by_one(policy: Policy, batch: Any) -> torch.Tensor:
-    """What `policy.logprobs(batch)` should give, [L]: every sequence through the model alone."""
-    bounds = batch.cu_seqlens.tolist()
+def one_by_one(policy: Policy, batch: PolicyBatch) -> torch.Tensor:
+    """What `policy.logprobs` should give, [L]: every sequence through the model alone."""
+    packed = batch.packed
+    bounds = packed.cu_seqlens.tolist()
     parts = [slice(a, b) for a, b in pairwise(bounds)]
-    logits = [policy.model(input_ids=batch.input_ids[None, part]).logits[0] for part in parts]
-    scaled = torch.cat(logits)[batch.token_idx, : policy.num_ids].float() / batch.temperature
-    return torch.log_softmax(scaled, -1).gather(1, batch.targets[:, None])[:, 0]
+    logits = [policy.model(input_ids=packed.input_ids[None, part]).logits[0] for part in parts]
+    scaled = torch.cat(logits)[packed.token_idx, : policy.num_ids].float() / batch.temperature
+    return torch.log_softmax(scaled, -1).gather(1, packed.targets[:, None])[:, 0]
 
 
 def sampler_is_trainer(config: Config) -> str:
@@ -94,7 +96,7 @@ def transfers(config: Config, sampler: Any) -> str:
     """Mismatch before and after other weights have been transferred; the weights are put back."""
     state = state_of(replace(config, rollout=replace(config.rollout, sampler="torch")))
     policy, gaps = state.policy, []
-    masters = {name: master.detach().clone() for name, master in policy.masters.items()}
+    weights = {name: master.clone() for name, master in policy.masters.saved().items()}
     try:
         for version in (0, 1):
             if version:
@@ -103,12 +105,11 @@ def transfers(config: Config, sampler: Any) -> str:
             trials = collect(state, sampler)
             minibatches = pack(trials, np.ones(trials.num_turns, np.float32), config)
             batches = [batch for minibatch in minibatches for batch in minibatch]
-            gaps.append(Mismatch.of((policy.logprobs(b), b.rollout_logprobs) for b in batches))
+            gaps.append(
+                Mismatch.of((policy.logprobs(b.packed, b.temperature), b.rollout_logprobs) for b in batches)
+            )
     finally:
-        with torch.no_grad():
-            for name, master in policy.masters.items():
-                master.copy_(masters[name])
-        policy.publish()
+        policy.masters.load(weights)
         state.sampler.load_weights(policy.named_weights(), version=0)
     allowed = MEAN_GAP[policy.dtype]
     before, after = gaps
@@ -127,7 +128,7 @@ def disturb(policy: Policy) -> None:
     for master in policy.masters.values():
         noise = torch.randn(master.shape, generator=generator).to(master.device)
         master += 0.1 * master.std(correction=0) * noise
-    policy.publish()
+    policy.masters.publish()
 
 
 def memory(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""AdamW over the policy's float32 masters: schedule, clipping, skipped updates, 8-bit state, offload."""
+"""AdamW over float32 masters: schedule, clipping, skipped updates, 8-bit state, offload."""
 
 import math
 from typing import Any
@@ -8,18 +8,18 @@ from torch import Tensor
 
 from lamer_fast.config import LearnConfig
 from lamer_fast.learn import optimizer_state
-from lamer_fast.learn.policy import Policy
+from lamer_fast.learn.gradients import Masters
 
 
 class Optimizer:
     """One `step` is one update, or a skipped one when the gradient is not finite."""
 
-    def __init__(self, policy: Policy, config: LearnConfig, total_updates: int) -> None:
-        self.policy = policy
+    def __init__(self, masters: Masters, config: LearnConfig, total_updates: int) -> None:
+        self.masters = masters
         self.config = config
         self.total_updates = total_updates
         self.num_updates = 0
-        self.adamw = _make_adamw(list(policy.masters.values()), config, policy.device)
+        self.adamw = _make_adamw(list(masters.values()), config)
 
     def lr(self) -> float:
         """Learning rate of the next update."""
@@ -32,8 +32,7 @@ class Optimizer:
         return c.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     def zero_grad(self) -> None:
-        for master in self.policy.masters.values():
-            master.grad = None
+        self.masters.clear()
 
     @torch.no_grad()
     def step(self) -> tuple[float, bool]:
@@ -41,52 +40,50 @@ class Optimizer:
 
         A gradient that is not finite changes nothing. Synchronises with the device once.
         """
-        grads = [master.grad for master in self.policy.masters.values() if master.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
-        grad_norm = float(norm)
+        grad_norm = float(self.masters.norm())
         applied = math.isfinite(grad_norm)
         if applied:
             scale = self.config.max_grad_norm / (grad_norm + 1e-6)
             if scale < 1.0:
-                torch._foreach_mul_(grads, scale)
+                self.masters.scale(scale)
             for group in self.adamw.param_groups:
                 group["lr"] = self.lr()
             self.adamw.step()
             self.num_updates += 1
-            self.policy.publish()
+            self.masters.publish()
         self.zero_grad()
         return grad_norm, applied
 
     def state_tensors(self) -> dict[str, Tensor]:
         """`MASTER/KEY` -> tensor of everything AdamW remembers."""
-        return optimizer_state.state_tensors(self.adamw.state, self.policy.masters)
+        return optimizer_state.state_tensors(self.adamw.state, self.masters)
 
     def check_state_tensors(self, tensors: dict[str, Tensor], num_updates: int) -> None:
         """Raises ValueError naming a tensor that this optimizer cannot have after `num_updates`."""
-        masters, kind = self.policy.masters, self.config.optimizer
-        optimizer_state.check_state_tensors(tensors, masters, kind, num_updates)
+        optimizer_state.check_state_tensors(tensors, self.masters, self.config.optimizer, num_updates)
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Inverse of `state_tensors`, for tensors that were checked."""
-        optimizer_state.load_state_tensors(self.adamw.state, self.policy.masters, tensors)
+        optimizer_state.load_state_tensors(self.adamw.state, self.masters, tensors)
 
     def to_host(self) -> None:
         """Moves the state off the device; the rollout has the memory then. `to_device` undoes it."""
-        self._move("cpu")
+        self._move(torch.device("cpu"))
 
     def to_device(self) -> None:
-        self._move(self.policy.device)
+        self._move(None)
 
-    def _move(self, device: torch.device | str) -> None:
-        for state in self.adamw.state.values():
+    def _move(self, device: torch.device | None) -> None:
+        """None: to where the master is."""
+        for master, state in self.adamw.state.items():
             for key, value in state.items():
                 if isinstance(value, Tensor) and value.numel() > 1:
-                    state[key] = value.to(device)
+                    state[key] = value.to(device or master.device)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-def _make_adamw(masters: list[Tensor], config: LearnConfig, device: torch.device) -> torch.optim.Optimizer:
+def _make_adamw(masters: list[Tensor], config: LearnConfig) -> torch.optim.Optimizer:
     settings: dict[str, Any] = {
         "lr": config.lr,
         "betas": (config.beta1, config.beta2),
@@ -94,8 +91,9 @@ def _make_adamw(masters: list[Tensor], config: LearnConfig, device: torch.device
     }
     if config.optimizer == "adamw":
         return torch.optim.AdamW(masters, fused=True, **settings)
-    if device.type != "cuda":
-        raise ValueError(f"learn.optimizer = 'adamw_8bit' needs a GPU, the policy is on {device}")
+    for device in {master.device for master in masters}:
+        if device.type != "cuda":
+            raise ValueError(f"learn.optimizer = 'adamw_8bit' needs a GPU, the policy is on {device}")
     try:
         from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
     except ImportError:

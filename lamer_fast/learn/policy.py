@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lamer_fast.config import AlgoConfig, Config, ModelConfig
-from lamer_fast.learn.packed_batch import PackedBatch
+from lamer_fast.learn.batch import Packed, PolicyBatch
+from lamer_fast.learn.gradients import Masters
 from lamer_fast.learn.trunk import make_trunk
 from lamer_fast.model.files import ModelFiles, num_tokenizer_ids, read_model_files, reading
 from lamer_fast.model.path import model_path
@@ -16,11 +17,7 @@ from lamer_kernels.head.policy import PolicyLoss
 
 
 class Policy(nn.Module):
-    """Trunk and head in one module.
-
-    The model's parameters have the compute dtype, so that sampler and trainer read the same tensors. With
-    bf16 compute the float32 masters stand beside them: the optimizer updates masters, `publish` rounds them
-    into the model. With float32 compute the masters ARE the parameters.
+    """Trunk and head in one module, computing in `dtype`; what is trained of it are its `masters`.
 
     Args:
         num_ids: ids that can be sampled; None takes the tokenizer's. Rows of the head beyond it (a padded
@@ -45,36 +42,26 @@ class Policy(nn.Module):
         head = model.get_output_embeddings().weight
         ids = num_tokenizer_ids(tokenizer) if num_ids is None and tokenizer is not None else num_ids
         self.num_ids = len(head) if ids is None else min(ids, len(head))
-        self.masters: dict[str, Tensor] = {}  # none when frozen
-        self._head_name = ""
-        for name, parameter in model.named_parameters():  # tied weights appear once
-            if parameter is head:
-                self._head_name = name
-            if frozen:
-                parameter.data = parameter.data.to(dtype)
-                parameter.requires_grad_(False)
-            elif dtype is torch.float32:
-                parameter.data = parameter.data.float()
-                self.masters[name] = parameter
-            else:
-                self.masters[name] = parameter.data.float().clone()
-                parameter.data = parameter.data.to(dtype)  # parameters only: rotary tables stay float32
-                parameter.register_post_accumulate_grad_hook(_add_to(self.masters[name]))
+        self.masters = Masters(model, dtype, frozen=frozen)
         self.trunk = make_trunk(model)  # None: the model's own
 
-    def forward(self, batch: PackedBatch, algo: AlgoConfig) -> PolicyLoss:
+    def forward(
+        self, batch: PolicyBatch, algo: AlgoConfig, *, head_gradient: Tensor | None = None
+    ) -> PolicyLoss:
         """Loss of a micro-batch, already weighted over its minibatch, and statistics per loss token [L].
 
-        Adds the head's gradient to its master at once: call `loss.backward()` exactly once, unscaled.
+        Args:
+            head_gradient: [num_ids, H] float32, see `head_sum`: the head's gradient of this loss is added
+                here, unrounded, in the forward pass already; `backward` gives the rest. None: it gives all.
         """
         importance_weights = None
         if algo.importance_cap > 0 and batch.old_logprobs is not None:
             gap = batch.old_logprobs - batch.rollout_logprobs
             importance_weights = gap.exp().clamp(max=algo.importance_cap)
         return linear_policy_loss(
-            self.hidden(batch),
+            self.hidden(batch.packed),
             self.head_weight,
-            batch.targets,
+            batch.packed.targets,
             batch.old_logprobs,
             batch.advantages,
             token_weights=batch.token_weights,
@@ -89,43 +76,34 @@ class Policy(nn.Module):
             kl_coef=algo.kl_coef,
             entropy_coef=algo.entropy_coef,
             importance_weights=importance_weights,
-            dweight_out=self._head_gradient(),
+            dweight_out=head_gradient,
         )
 
-    def _head_gradient(self) -> Tensor | None:
-        """Where the head's float32 gradient is summed over micro-batches; None under no_grad."""
-        if not torch.is_grad_enabled():
-            return None
-        master = self.masters[self._head_name]
-        if master.grad is None:
-            master.grad = torch.zeros_like(master)
-        return master.grad[: self.num_ids]
+    def head_sum(self) -> Tensor:
+        """[num_ids, H] float32: where the masters sum the head's gradient."""
+        return self.masters.sum_of(self.model.get_output_embeddings().weight)[: self.num_ids]
 
     @torch.no_grad()
-    def logprobs(self, batch: PackedBatch) -> Tensor:
+    def logprobs(self, packed: Packed, temperature: float) -> Tensor:
         """Log-probability of each loss token after temperature, [L] float32, nats."""
-        return linear_logprob(
-            self.hidden(batch),
-            self.head_weight,
-            batch.targets,
-            temperature=batch.temperature,
-        ).logprobs
+        hidden = self.hidden(packed)
+        return linear_logprob(hidden, self.head_weight, packed.targets, temperature=temperature).logprobs
 
-    def hidden(self, batch: PackedBatch) -> Tensor:
+    def hidden(self, packed: Packed) -> Tensor:
         """Last hidden states at the positions that predict a target, [L, H] in the compute dtype."""
         if self.trunk is not None:
-            return self.trunk(batch)
+            return self.trunk(packed)
         out = self.model.get_decoder()(
-            input_ids=batch.input_ids[None],
+            input_ids=packed.input_ids[None],
             # offsets say all; without a mask transformers would look for sequences, and synchronise
-            attention_mask=batch.input_ids.new_empty(1, 1, 0, 0),
-            position_ids=batch.position_ids[None],
+            attention_mask=packed.input_ids.new_empty(1, 1, 0, 0),
+            position_ids=packed.position_ids[None],
             use_cache=False,
-            cu_seqlens=batch.cu_seqlens,
-            max_seqlen=batch.max_seqlen,
+            cu_seqlens=packed.cu_seqlens,
+            max_seqlen=packed.max_seqlen,
         )
         hidden: Tensor = out.last_hidden_state[0]
-        return hidden[batch.token_idx]
+        return hidden[packed.token_idx]
 
     @property
     def head_weight(self) -> Tensor:
@@ -139,29 +117,7 @@ class Policy(nn.Module):
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Full tensors in the compute dtype under their Hugging Face names, tied ones once."""
-        for name, parameter in self.model.named_parameters():
-            yield name, parameter.detach()
-
-    @torch.no_grad()
-    def publish(self) -> None:
-        """Rounds the masters into the model's parameters."""
-        if self.dtype is not torch.float32:
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(self.masters[name])
-
-
-def _add_to(master: Tensor) -> Any:
-    """Hook that moves a parameter's gradient into its master's float32 one."""
-
-    def hook(parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        if master.grad is None:
-            master.grad = parameter.grad.float()
-        else:
-            master.grad += parameter.grad
-        parameter.grad = None
-
-    return hook
+        return self.masters.weights()
 
 
 def read_model(config: Config) -> ModelFiles:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lamer_fast.learn.packed_batch import PackedBatch
+from lamer_fast.learn.batch import Packed
 from lamer_fast.samplers.protocol import Completion, Request, Sampler, Sampling
 
 PROBE_TOKENS = 32
@@ -66,20 +66,13 @@ def score_tokens(policy: Any, ids: NDArray[np.int32], temperature: float) -> NDA
     """[n - 1] float32: log-probability of ids[1:] after `temperature`, by training's packed forward pass."""
     n = len(ids)
     input_ids = torch.as_tensor(ids.astype(np.int64), device=policy.device)
-    empty = torch.zeros(n - 1, device=policy.device)
-    batch = PackedBatch(
+    packed = Packed(
         input_ids=input_ids,
         position_ids=torch.arange(n, device=policy.device),
         cu_seqlens=torch.tensor([0, n], dtype=torch.int32, device=policy.device),
         max_seqlen=n,
         token_idx=torch.arange(n - 1, device=policy.device),
         targets=input_ids[1:],
-        old_logprobs=empty,
-        rollout_logprobs=empty,
-        advantages=empty,
-        token_weights=empty,
-        temperature=temperature,
-        cu_segments=torch.tensor([0, n - 1], device=policy.device),
     )
-    scores: NDArray[np.float32] = policy.logprobs(batch).float().cpu().numpy()
+    scores: NDArray[np.float32] = policy.logprobs(packed, temperature).float().cpu().numpy()
     return scores

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lamer_fast.learn import trunk_cpu
-from lamer_fast.learn.packed_batch import PackedBatch
+from lamer_fast.learn.batch import Packed
 from lamer_fast.samplers.local.decoder import check_supported
 from lamer_kernels import varlen_attention
 from lamer_kernels._core.numba_math import as_numpy
@@ -45,11 +45,11 @@ class Trunk:
         self.rotary = Rotary(self.decoder.rotary_emb.inv_freq)
         self.eps = np.float32(model.config.rms_norm_eps)  # type: ignore[union-attr, arg-type]
 
-    def __call__(self, batch: PackedBatch) -> Tensor:
+    def __call__(self, packed: Packed) -> Tensor:
         """Last hidden states at the positions that predict a target, [L, H] in the parameters' dtype."""
-        x, update = _Embedding.apply(batch.input_ids, self.decoder.embed_tokens.weight), None
-        tables = self.rotary.tables(batch.max_seqlen, x.dtype)
-        positions = batch.position_ids.numpy()
+        x, update = _Embedding.apply(packed.input_ids, self.decoder.embed_tokens.weight), None
+        tables = self.rotary.tables(packed.max_seqlen, x.dtype)
+        positions = packed.position_ids.numpy()
         last = self.decoder.layers[-1]
         for layer in self.decoder.layers:
             attention, mlp = layer.self_attn, layer.mlp
@@ -64,10 +64,10 @@ class Trunk:
                 weight = torch.cat((q.expand(num_heads, -1), k.expand(num_kv_heads, -1)))
             qk, v = _Rotate.apply(qkv, weight, num_kv_heads, tables, positions, self.eps)
             q, k = qk.split((num_heads, num_kv_heads), dim=1)
-            out = varlen_attention(q, k, v, batch.cu_seqlens, batch.max_seqlen, scale=attention.scaling)
+            out = varlen_attention(q, k, v, packed.cu_seqlens, packed.max_seqlen, scale=attention.scaling)
             out = out.flatten(1)
             if layer is last:
-                x, out = x[batch.token_idx], out[batch.token_idx]
+                x, out = x[packed.token_idx], out[packed.token_idx]
             x, normed = _add_norm(
                 x, _linear(out, attention.o_proj), layer.post_attention_layernorm.weight, self.eps
             )

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lamer_fast.config import AlgoConfig
-from lamer_fast.learn.packed_batch import Minibatch
+from lamer_fast.learn.batch import Minibatch
+from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy
-from lamer_fast.run.state import TrainState
 from lamer_kernels.head.policy import PolicyLoss
 
 
@@ -56,61 +57,67 @@ class LearnStats:
         return self.sums.get(key, 0.0) / max(1, self.updates)
 
 
+Outcome = Literal["applied", "empty", "skipped"]  # empty: no coefficient; skipped: not finite
+
+
 def score(policy: Policy, minibatches: list[Minibatch], algo: AlgoConfig) -> None:
-    """Fills `old_logprobs` with the log-probabilities under the policy as it is now.
+    """Puts batches with `old_logprobs`, those under the policy as it is now, in place of those without.
 
     The first minibatch can do without: the policy of its own update is the same one, so that the forward pass
     there fills them in (with importance weights they are needed before).
     """
     for minibatch in minibatches if algo.importance_cap > 0 else minibatches[1:]:
-        for batch in minibatch:
-            batch.old_logprobs = policy.logprobs(batch)
+        for i, batch in enumerate(minibatch):
+            old = policy.logprobs(batch.packed, batch.temperature)
+            minibatch[i] = replace(batch, old_logprobs=old)
 
 
 def score_reference(reference: Policy, minibatches: list[Minibatch]) -> None:
-    """Fills `ref_logprobs` with those under the frozen first policy."""
+    """Puts batches with `ref_logprobs`, those under the frozen first policy, in place of those without."""
     for minibatch in minibatches:
-        for batch in minibatch:
-            batch.ref_logprobs = reference.logprobs(batch)
+        for i, batch in enumerate(minibatch):
+            ref = reference.logprobs(batch.packed, batch.temperature)
+            minibatch[i] = replace(batch, ref_logprobs=ref)
 
 
-def update_policy(state: TrainState, minibatch: Minibatch, algo: AlgoConfig, stats: LearnStats) -> None:
+def update_policy(
+    policy: Policy, optimizer: Optimizer, minibatch: Minibatch, algo: AlgoConfig, stats: LearnStats
+) -> Outcome:
     """Exactly one update: gradients of all micro-batches, one AdamW step. Adds what happened to `stats`.
 
     Makes no update without loss tokens or with coefficients that are all zero. A loss or gradient that is not
-    finite changes nothing, is counted and its batch written to state.dump_dir.
+    finite changes nothing. Batches without `old_logprobs` are replaced by ones that have those of this pass.
     """
     if not has_coefficients(minibatch, algo):
         stats.empty += 1
-        return
+        return "empty"
     outputs = []
-    for batch in minibatch:
-        output = state.policy(batch, algo)
+    for i, batch in enumerate(minibatch):
+        output = policy(batch, algo, head_gradient=policy.head_sum())
         output.loss.backward()
         if batch.old_logprobs is None:
-            batch.old_logprobs = output.logprobs
+            minibatch[i] = replace(batch, old_logprobs=output.logprobs)
         outputs.append(output)
     if stats.updates + stats.skipped == 0:
         stats.first = [
             (o.logprobs[o.kept], b.rollout_logprobs[o.kept]) for o, b in zip(outputs, minibatch, strict=True)
         ]
-    lr = state.optimizer.lr()
+    lr = optimizer.lr()
     loss_value = float(torch.stack([o.loss.detach() for o in outputs]).sum())
-    grad_norm, applied = state.optimizer.step() if math.isfinite(loss_value) else (math.nan, False)
+    grad_norm, applied = optimizer.step() if math.isfinite(loss_value) else (math.nan, False)
     if not applied:
-        state.optimizer.zero_grad()
-        state.note_skipped(minibatch)
+        optimizer.zero_grad()
         stats.skipped += 1
-        return
-    state.skipped_in_row = 0
+        return "skipped"
     stats.updates += 1
-    stats.trained_tokens += sum(len(b.targets) for b in minibatch)
+    stats.trained_tokens += sum(len(b.packed.targets) for b in minibatch)
     stats.lr = lr
     stats.add({"loss": loss_value, "grad_norm": grad_norm} | _token_means(outputs))
+    return "applied"
 
 
 def has_coefficients(minibatch: Minibatch, algo: AlgoConfig) -> bool:
-    if not any(len(b.targets) for b in minibatch):
+    if not any(len(b.packed.targets) for b in minibatch):
         return False
     if algo.entropy_coef != 0 or algo.kl_coef != 0:
         return True

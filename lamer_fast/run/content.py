@@ -38,15 +38,11 @@ class Content:
             "prompts": state.agent.renderer.prompts(),
             "torch": torch.__version__,
         }
-        masters = {name: master.detach() for name, master in state.policy.masters.items()}
-        return cls(counters, masters, state.optimizer.state_tensors())
+        return cls(counters, state.policy.masters.saved(), state.optimizer.state_tensors())
 
-    @torch.no_grad()
     def put(self, state: TrainState) -> None:
         """Into a state that `check` has compared it with."""
-        for name, master in state.policy.masters.items():
-            master.copy_(self.masters[name])
-        state.policy.publish()
+        state.policy.masters.load(self.masters)
         state.optimizer.load_state_tensors(self.optimizer)
         state.optimizer.num_updates = self.counters["num_updates"]
         state.iteration = self.counters["iteration"]

@@ -22,7 +22,7 @@ from lamer_fast.device import GIB, pick_device, prepare_process
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.fields import to_flat
 from lamer_fast.files import CannotWrite, free_bytes, read_jsonl, replace_folder
-from lamer_fast.learn.packed_batch import Minibatch
+from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
 from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
@@ -68,7 +68,8 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
             minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
             score_before_updates(state, minibatches)
             for minibatch in epochs(minibatches, config.learn.epochs):
-                update_policy(state, minibatch, config.algo, stats)
+                done = update_policy(state.policy, state.optimizer, minibatch, config.algo, stats)
+                state.note(done, minibatch)
                 if state.skipped_in_row >= config.train.max_skipped_updates:
                     break
         with clock.phase("sync"), display.phase("sync"):
@@ -288,7 +289,7 @@ def iterate(state: TrainState, folder: RunFolder) -> int:
 
 
 def disk_needs(state: TrainState, saved: Sequence[int]) -> tuple[int, str]:
-    num_parameters = sum(master.numel() for master in state.policy.masters.values())
+    num_parameters = state.policy.masters.num_elements
     return checkpoint.disk_needs(state.config, num_parameters, model_bytes(state), saved)
 
 

@@ -20,9 +20,10 @@ from lamer_fast.device import pick_device
 from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.envs.registry import check_at_start, make_env
 from lamer_fast.files import writing
+from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.optimizer import Optimizer
-from lamer_fast.learn.packed_batch import Minibatch
 from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_model
+from lamer_fast.learn.update import Outcome
 from lamer_fast.model.files import ModelFiles
 from lamer_fast.samplers.protocol import Sampler
 
@@ -43,8 +44,12 @@ class TrainState:
     dump_dir: Path | None = None  # where batches of skipped updates go
     limits: Limits | None = None  # of the device, for the record of an iteration
 
-    def note_skipped(self, minibatch: Minibatch) -> None:
-        """Counts a non-finite update and keeps its batch for inspection."""
+    def note(self, outcome: Outcome, minibatch: Minibatch) -> None:
+        """Counts updates that were not finite and keeps their batches for inspection."""
+        if outcome == "applied":
+            self.skipped_in_row = 0
+        if outcome != "skipped":
+            return
         self.skipped_in_row += 1
         self.skipped += 1
         if self.dump_dir is None:
@@ -52,8 +57,7 @@ class TrainState:
         tensors = {
             f"{i}/{name}": value.detach().cpu().clone()
             for i, batch in enumerate(minibatch)
-            for name, value in vars(batch).items()
-            if isinstance(value, torch.Tensor)
+            for name, value in batch.tensors().items()
         }
         path = self.dump_dir / f"{self.iteration:06d}-{self.skipped:04d}.safetensors"
         with writing(path):
@@ -92,7 +96,7 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
     return TrainState(
         config=config,
         policy=policy,
-        optimizer=Optimizer(policy, config.learn, updates),
+        optimizer=Optimizer(policy.masters, config.learn, updates),
         sampler=make_sampler(config, policy),
         env=env,
         agent=agent,

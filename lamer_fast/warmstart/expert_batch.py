@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lamer_fast.learn.packed_batch import PackedBatch
+from lamer_fast.learn.batch import Packed
 from lamer_fast.learn.policy import Policy
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_kernels import pack as pack_bins
@@ -19,7 +19,7 @@ Chances = Sequence[Sequence[NDArray[np.float64] | None]]
 
 @dataclass(frozen=True)
 class ExpertBatch:
-    packed: PackedBatch
+    packed: Packed
     targets: Tensor  # [L, V] float32, a distribution per loss token
 
     def loss(self, policy: Policy) -> Tensor:
@@ -65,21 +65,14 @@ def _packed(
     place: NDArray[np.int64],
     pieces: Sequence[NDArray[np.int64]],
     token_idx: NDArray[np.int64],
-) -> PackedBatch:
+) -> Packed:
     lengths = [len(piece) for piece in pieces]
-    none = torch.zeros(len(token_idx))
     tokens = torch.from_numpy(trials.tokens[place].astype(np.int64))
-    return PackedBatch(
+    return Packed(
         input_ids=tokens,
         position_ids=torch.from_numpy(np.concatenate([np.arange(n) for n in lengths])),
         cu_seqlens=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)),
         max_seqlen=max(lengths),
         token_idx=torch.from_numpy(token_idx - 1),
         targets=tokens[torch.from_numpy(token_idx)],
-        old_logprobs=none,
-        rollout_logprobs=none,
-        advantages=none,
-        token_weights=none,
-        temperature=1.0,
-        cu_segments=torch.zeros(1, dtype=torch.int64),
     )

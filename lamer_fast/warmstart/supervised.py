@@ -122,7 +122,7 @@ def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
     return TrainState(
         config=config,
         policy=policy,
-        optimizer=Optimizer(policy, config.learn, settings.updates),
+        optimizer=Optimizer(policy.masters, config.learn, settings.updates),
         sampler=make_sampler(config, policy),
         env=env,
         agent=Agent(renderer, env, config),

@@ -23,7 +23,7 @@ def make_state(template: str = CHATML, eos_ids: tuple[int, ...] = (), **model) -
     policy = Policy(tiny_model(**model), None, torch.float32)
     env = PlannedEnv([["3L"]])
     agent = Agent(ChatRenderer(tiny_tokenizer(template), eos_ids), env, config)
-    return TrainState(config, policy, Optimizer(policy, config.learn, 10), None, env, agent)
+    return TrainState(config, policy, Optimizer(policy.masters, config.learn, 10), None, env, agent)
 
 
 def update(state: TrainState) -> None:

@@ -30,12 +30,8 @@ def packed(device, algo=ALGO):
     return batch
 
 
-def tensors(batch):
-    return {name: x for name, x in vars(batch).items() if isinstance(x, torch.Tensor)}
-
-
 def test_the_host_keeps_what_the_loss_head_reads_there():
-    host, device = tensors(packed("cpu")), tensors(packed("meta"))
+    host, device = packed("cpu").tensors(), packed("meta").tensors()
     assert {name for name, x in device.items() if x.device.type == "cpu"} == ON_HOST
     assert all(torch.equal(device[name], host[name]) for name in ON_HOST)
     assert {n: (x.shape, x.dtype) for n, x in device.items()} == {
@@ -83,10 +79,10 @@ def test_an_update_stays_on_its_device(algo, dtype, model):
     policy, batch = Policy(model, None, dtype), packed("meta", algo)
     assert policy.trunk is None
     if algo.old_logprobs == "recompute":
-        batch.old_logprobs = policy.logprobs(batch)
+        batch = replace(batch, old_logprobs=policy.logprobs(batch.packed, batch.temperature))
     if algo.kl_coef:
-        batch.ref_logprobs = policy.logprobs(batch)
-    out = policy(batch, algo)
+        batch = replace(batch, ref_logprobs=policy.logprobs(batch.packed, batch.temperature))
+    out = policy(batch, algo, head_gradient=policy.head_sum())
     out.loss.backward()
     for x in (*out, *(master.grad for master in policy.masters.values())):
         assert x.device.type == "meta"
@@ -94,7 +90,7 @@ def test_an_update_stays_on_its_device(algo, dtype, model):
 
 
 def test_expert_batches_follow_the_policy_to_its_device(model):
-    policy, batch = Policy(model, None, torch.bfloat16), packed("cpu")
+    policy, batch = Policy(model, None, torch.bfloat16), packed("cpu").packed
     loss = ExpertBatch(batch, torch.zeros(len(batch.targets), 128)).loss(policy)
     loss.backward()
     assert loss.device.type == "meta"

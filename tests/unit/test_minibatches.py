@@ -28,19 +28,26 @@ def test_packed_tokens_are_those_of_the_turns(seed):
     seen = []
     for minibatch in pack(trials, advantages, config()):
         for b in minibatch:
-            assert len(b.input_ids) <= 200
-            assert int(b.cu_seqlens[-1]) == len(b.input_ids) and int(b.cu_segments[-1]) == len(b.targets)
-            assert b.max_seqlen == int(b.cu_seqlens.diff().max())
-            starts = b.cu_seqlens[:-1].repeat_interleave(b.cu_seqlens.diff())
-            assert b.position_ids.tolist() == (np.arange(len(b.input_ids)) - starts.numpy()).tolist()
-            assert (b.input_ids[b.token_idx + 1] == b.targets).all()  # a target follows what predicts it
+            packed = b.packed
+            assert len(packed.input_ids) <= 200
+            assert int(packed.cu_seqlens[-1]) == len(packed.input_ids) and int(b.cu_segments[-1]) == len(
+                packed.targets
+            )
+            assert packed.max_seqlen == int(packed.cu_seqlens.diff().max())
+            starts = packed.cu_seqlens[:-1].repeat_interleave(packed.cu_seqlens.diff())
+            assert (
+                packed.position_ids.tolist() == (np.arange(len(packed.input_ids)) - starts.numpy()).tolist()
+            )
+            assert (
+                packed.input_ids[packed.token_idx + 1] == packed.targets
+            ).all()  # a target follows what predicts it
             for u in range(len(b.cu_segments) - 1):
                 part = slice(int(b.cu_segments[u]), int(b.cu_segments[u + 1]))
                 row = int(b.advantages[part][0]) - 1
                 seen.append(row)
                 span = slice(trials.token_start[row], trials.token_end[row])
                 assert (b.advantages[part] == advantages[row]).all()
-                assert b.targets[part].tolist() == trials.tokens[span].tolist()
+                assert packed.targets[part].tolist() == trials.tokens[span].tolist()
                 np.testing.assert_array_equal(b.rollout_logprobs[part].numpy(), trials.rollout_logprobs[span])
     assert sorted(seen) == list(range(trials.num_turns))
 
@@ -50,7 +57,7 @@ def test_a_trial_stays_in_one_minibatch_and_tokens_are_balanced():
     minibatches = pack(trials, advantages_of(trials), config(minibatches=4))
     owners = [{int(trials.trial[int(a) - 1]) for b in m for a in b.advantages.unique()} for m in minibatches]
     assert sum(map(len, owners)) == len(set.union(*owners)) == 64
-    tokens = [sum(len(b.targets) for b in m) for m in minibatches]
+    tokens = [sum(len(b.packed.targets) for b in m) for m in minibatches]
     assert max(tokens) - min(tokens) <= 0.1 * max(tokens)
 
 
@@ -59,7 +66,7 @@ def test_weights_are_of_the_whole_minibatch(aggregation):
     trials = make_trials(1, groups=4)
     c = replace(config(), algo=AlgoConfig(aggregation=aggregation))
     for minibatch in pack(trials, advantages_of(trials), c):
-        num_tokens = sum(len(b.targets) for b in minibatch)
+        num_tokens = sum(len(b.packed.targets) for b in minibatch)
         num_turns = sum(len(b.cu_segments) - 1 for b in minibatch)
         for b in minibatch:
             turn_tokens = b.cu_segments.diff().repeat_interleave(b.cu_segments.diff())
@@ -76,11 +83,11 @@ def test_sequences_without_any_coefficient_cost_nothing_but_count():
     advantages = np.where(trials.trial == 5, 1.0, 0.0).astype(np.float32)
     no_entropy = replace(config(minibatches=1), algo=AlgoConfig(entropy_coef=0.0))
     (minibatch,) = pack(trials, advantages, no_entropy)
-    assert len(minibatch) == 1 and len(minibatch[0].cu_seqlens) == 2
+    assert len(minibatch) == 1 and len(minibatch[0].packed.cu_seqlens) == 2
     trained = (trials.token_end - trials.token_start).sum()
     np.testing.assert_allclose(minibatch[0].token_weights.numpy(), 1 / trained, rtol=1e-6)
     (everything,) = pack(trials, advantages, config(minibatches=1))
-    assert sum(len(b.targets) for b in everything) == trained
+    assert sum(len(b.packed.targets) for b in everything) == trained
 
 
 def test_lone_trials_and_failed_ones_are_left_out():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lamer_fast.learn.packed_batch import PackedBatch
+from lamer_fast.learn.batch import Packed
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.trunk import make_trunk
 from lamer_kernels import register_attention
@@ -16,12 +16,10 @@ def packed(vocab_size=128):
     g = torch.Generator().manual_seed(0)
     ids = torch.randint(vocab_size, (sum(LENGTHS),), generator=g)
     idx = (torch.rand(len(ids), generator=g) < 0.4).nonzero()[:, 0]
-    zeros = torch.zeros(len(idx))
-    return PackedBatch(
+    return Packed(
         input_ids=ids, position_ids=torch.cat([torch.arange(n) for n in LENGTHS]),
         cu_seqlens=torch.tensor([0, *LENGTHS]).cumsum(0).int(), max_seqlen=max(LENGTHS), token_idx=idx,
-        targets=ids[idx], old_logprobs=None, rollout_logprobs=zeros, advantages=zeros, token_weights=zeros,
-        temperature=1.0, cu_segments=torch.tensor([0, len(idx)]),
+        targets=ids[idx],
     )  # fmt: skip
 
 

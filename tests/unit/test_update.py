@@ -13,7 +13,7 @@ from lamer_fast.algo.packing import pack
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy
-from lamer_fast.learn.update import LearnStats, Mismatch, mismatch, score, update_policy
+from lamer_fast.learn.update import LearnStats, Mismatch, mismatch, score, score_reference, update_policy
 from lamer_fast.run.state import TrainState
 from lamer_kernels import register_attention
 from tests.hand_made import make_trials
@@ -29,8 +29,18 @@ def make_policy(dtype: torch.dtype = torch.float32, num_ids: int | None = None) 
 
 
 def make_state(policy: Policy, config: Config, dump_dir=None) -> TrainState:
-    optimizer = Optimizer(policy, config.learn, total_updates=10)
+    optimizer = Optimizer(policy.masters, config.learn, total_updates=10)
     return TrainState(config, policy, optimizer, None, None, None, dump_dir=dump_dir)
+
+
+def update(state: TrainState, minibatch, algo: AlgoConfig, stats: LearnStats) -> None:
+    state.note(update_policy(state.policy, state.optimizer, minibatch, algo, stats), minibatch)
+
+
+def add_gradient(policy: Policy, batch, algo: AlgoConfig = ALGO) -> float:
+    loss = policy(batch, algo, head_gradient=policy.head_sum()).loss
+    loss.backward()
+    return float(loss.detach())
 
 
 def make_minibatches(algo: AlgoConfig = ALGO, *, budget: int = 300, minibatches: int = 1, seed: int = 0):
@@ -73,9 +83,7 @@ def test_packed_loss_and_gradient_equal_the_unpacked_ones(budget, num_ids):
     policy = make_policy(num_ids=num_ids)
     packed = 0.0
     for batch in minibatch:
-        loss = policy(batch, ALGO).loss
-        loss.backward()
-        packed += float(loss.detach())
+        packed += add_gradient(policy, batch)
     grads = {name: master.grad.clone() for name, master in policy.masters.items()}
     policy.zero_grad()
     plain = plain_loss(policy, trials, advantages, ALGO)
@@ -90,11 +98,25 @@ def test_bfloat16_gradients_reach_float32_masters():
     exact, rounded = make_policy(), make_policy(torch.bfloat16)
     for policy in (exact, rounded):
         for batch in minibatch:
-            policy(batch, ALGO).loss.backward()
+            add_gradient(policy, batch)
     for name, master in rounded.masters.items():
         assert master.dtype is master.grad.dtype is torch.float32
         a, b = exact.masters[name].grad, master.grad
         assert torch.linalg.vector_norm(a - b) < 0.1 * torch.linalg.vector_norm(a)  # bf16 keeps 8 bits
+
+
+@pytest.mark.parametrize("num_ids", [None, 100])
+def test_forward_computes_a_loss_and_nothing_else(num_ids):
+    _, _, (minibatch,), _ = make_minibatches()
+    policy, summing = make_policy(num_ids=num_ids), make_policy(num_ids=num_ids)
+    unused = policy(minibatch[0], ALGO)
+    assert not policy.masters.gradients()
+    (3.0 * policy(minibatch[0], ALGO).loss).backward()  # scaled; the first pass is never used
+    assert torch.equal(unused.loss, policy(minibatch[0], ALGO).loss)
+    add_gradient(summing, minibatch[0])
+    for name, master in policy.masters.items():
+        expected = 3.0 * summing.masters[name].grad
+        torch.testing.assert_close(master.grad, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -103,7 +125,7 @@ def test_lr_of_1e6_changes_parameters(dtype):
     policy = make_policy(dtype)
     before = {name: master.detach().clone() for name, master in policy.masters.items()}
     state = make_state(policy, replace(config, learn=LearnConfig(lr=1e-6, weight_decay=0.0)))
-    update_policy(state, minibatch, ALGO, LearnStats())
+    update(state, minibatch, ALGO, LearnStats())
     for name, master in policy.masters.items():
         moved = (master - before[name]).abs()
         assert 0.5e-6 < float(moved.max()) < 1.5e-6, name  # AdamW's first step is lr in each coordinate
@@ -117,9 +139,10 @@ def test_first_minibatch_needs_no_score():
     policy = make_policy()
     score(policy, minibatches, algo)
     assert minibatches[0][0].old_logprobs is None and minibatches[1][0].old_logprobs is not None
-    expected = policy.logprobs(minibatches[0][0])
+    first = minibatches[0][0]
+    expected = policy.logprobs(first.packed, first.temperature)
     stats = LearnStats()
-    update_policy(make_state(policy, config), minibatches[0], algo, stats)
+    update(make_state(policy, config), minibatches[0], algo, stats)
     torch.testing.assert_close(minibatches[0][0].old_logprobs, expected, rtol=0, atol=1e-6)
     assert stats.mean("clipped") == 0  # the ratio is 1
     assert mismatch(minibatches, stats, algo).max > 0
@@ -131,17 +154,17 @@ def test_non_finite_updates_are_skipped_dumped_and_counted(tmp_path, bad):
     policy = make_policy()
     state, stats = make_state(policy, config, tmp_path / "skipped"), LearnStats()
     before = {name: master.detach().clone() for name, master in policy.masters.items()}
-    good = minibatch[0].advantages.clone()
+    good = float(minibatch[0].advantages[0])
     minibatch[0].advantages[0] = bad
     for _ in range(2):
-        update_policy(state, minibatch, ALGO, stats)
+        update(state, minibatch, ALGO, stats)
     assert (stats.skipped, stats.updates, state.skipped_in_row, state.optimizer.num_updates) == (2, 0, 2, 0)
     assert all(torch.equal(master, before[name]) for name, master in policy.masters.items())
     assert all(master.grad is None for master in policy.masters.values())
     dumped = load_file(tmp_path / "skipped" / "000000-0002.safetensors")
-    assert torch.equal(dumped["0/targets"], minibatch[0].targets)
-    minibatch[0].advantages = good
-    update_policy(state, minibatch, ALGO, stats)
+    assert torch.equal(dumped["0/targets"], minibatch[0].packed.targets)
+    minibatch[0].advantages[0] = good
+    update(state, minibatch, ALGO, stats)
     assert (stats.updates, state.skipped_in_row, state.skipped) == (1, 0, 2)
 
 
@@ -151,14 +174,14 @@ def test_nothing_to_learn_makes_no_update():
     state, stats = make_state(make_policy(), config), LearnStats()
     minibatch[0].advantages.zero_()
     for nothing in ([], [minibatch[0]]):
-        update_policy(state, nothing, algo, stats)
+        update(state, nothing, algo, stats)
     assert (stats.empty, stats.updates, state.optimizer.num_updates) == (2, 0, 0)
 
 
 def test_gradients_are_clipped_and_the_schedule_followed():
     policy = make_policy()
     config = LearnConfig(lr=1.0, warmup_updates=2, schedule="cosine", max_grad_norm=0.5)
-    optimizer = Optimizer(policy, config, total_updates=6)
+    optimizer = Optimizer(policy.masters, config, total_updates=6)
     rates = []
     for _ in range(6):
         rates.append(optimizer.lr())
@@ -194,8 +217,7 @@ def test_frozen_reference_has_no_masters_and_fills_kl():
     policy = make_policy()
     reference = Policy(make_policy().model, None, torch.float32, frozen=True)
     assert not reference.masters and not any(p.requires_grad for p in reference.parameters())
-    for batch in minibatch:
-        batch.ref_logprobs = reference.logprobs(batch)
+    score_reference(reference, [minibatch])
     assert float(policy(minibatch[0], algo).kl.abs().max()) < 1e-6  # the same weights
     with torch.no_grad():
         next(iter(policy.masters.values())).mul_(1.1)

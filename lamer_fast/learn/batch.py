@@ -1,0 +1,59 @@
+"""One micro-batch, sequences end to end without padding: what a trunk needs, and what a loss needs beside it.
+
+Axis letters: S sequences, T packed tokens, L loss tokens, U segments (turns).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """`hidden[token_idx[l]]` predicts `targets[l]`: no other position ever reaches the lm_head."""
+
+    input_ids: Tensor  # [T] int64
+    position_ids: Tensor  # [T] int64, from 0 in each sequence
+    cu_seqlens: Tensor  # [S+1] int32
+    max_seqlen: int
+    token_idx: Tensor  # [L] int64
+    targets: Tensor  # [L] int64
+
+    def to(self, device: torch.device | str) -> "Packed":
+        return replace(self, **{name: x.to(device) for name, x in self.tensors().items()})  # type: ignore[arg-type]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: x for name, x in vars(self).items() if isinstance(x, Tensor)}
+
+
+@dataclass(frozen=True)
+class PolicyBatch:
+    """Frozen: who adds log-probabilities puts another batch in its place, see `score` and `update_policy`."""
+
+    packed: Packed
+    rollout_logprobs: Tensor  # [L] float32, nats, from the sampler
+    advantages: Tensor  # [L] float32, the turn's advantage on each of its tokens; on the host
+    token_weights: Tensor  # [L] float32, on the host: the minibatch's loss is sum(token_weights * loss)
+    temperature: float
+    cu_segments: Tensor  # [U+1] int64 into L
+    old_logprobs: Tensor | None = None  # [L] float32, nats; None: they are those of the next forward pass
+    ref_logprobs: Tensor | None = None  # [L] float32, only when kl_coef > 0
+
+    def to(self, device: torch.device | str) -> "PolicyBatch":
+        """On the device, but for what stays on the host: there the loss head sees which tokens it can leave
+        out, without a synchronisation, so that it computes the same ones on every device."""
+        moved: dict[str, Any] = {
+            name: x.to(device)
+            for name, x in vars(self).items()
+            if isinstance(x, Packed | Tensor) and name not in ("advantages", "token_weights")
+        }
+        return replace(self, **moved)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them by their names, those of `packed` too."""
+        return self.packed.tensors() | {name: x for name, x in vars(self).items() if isinstance(x, Tensor)}
+
+
+Minibatch = list[PolicyBatch]  # what one update sees

@@ -1,0 +1,110 @@
+"""Masters: the float32 parameters that are trained, and the one place where their gradients are summed."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Masters(Mapping[str, Tensor]):
+    """Name -> master of every parameter that is trained; tied weights appear once. Empty when frozen.
+
+    The model's parameters have the compute dtype, so that sampler and trainer read the same tensors. With
+    float32 compute they ARE the masters. With bf16 the masters stand beside them: each parameter's gradient
+    moves into its master's sum as soon as it is whole, `publish` rounds the masters into the model.
+
+    With one process a sum is the master's `grad`, added to in place. Whoever reads gradients, weights or
+    masters does it through the methods here, so that sums over ranks and shards have one place to go.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype, *, frozen: bool) -> None:
+        self._parameters = dict(model.named_parameters())
+        self._rounded = dtype is not torch.float32
+        self._masters: dict[str, Tensor] = {}
+        for name, parameter in self._parameters.items():
+            if frozen:
+                parameter.requires_grad_(False)
+            elif self._rounded:
+                self._masters[name] = parameter.data.float().clone()
+                hook = _move_into(self._masters[name])
+                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+            else:
+                self._masters[name] = parameter
+            parameter.data = parameter.data.to(dtype)  # parameters only: rotary tables stay float32
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._masters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._masters)
+
+    def __len__(self) -> int:
+        return len(self._masters)
+
+    @property
+    def num_elements(self) -> int:
+        return sum(master.numel() for master in self.values())
+
+    def sum_of(self, parameter: Tensor) -> Tensor:
+        """Where this parameter's gradient is summed, for who computes it and adds it without autograd.
+
+        Float32, in the parameter's shape; zeros when nothing has been added since `clear`.
+        """
+        master = next(self[name] for name, p in self._parameters.items() if p is parameter)
+        if master.grad is None:
+            master.grad = torch.zeros_like(master)
+        return master.grad
+
+    def gradients(self) -> list[Tensor]:
+        """The sums, of masters that got one since `clear`."""
+        return [master.grad for master in self.values() if master.grad is not None]
+
+    def norm(self) -> Tensor:
+        """Euclidean norm of all sums together, a 0-d tensor."""
+        return torch.nn.utils.get_total_norm(self.gradients())
+
+    def scale(self, factor: float) -> None:
+        """Multiplies all sums."""
+        torch._foreach_mul_(self.gradients(), factor)
+
+    def clear(self) -> None:
+        for master in self.values():
+            master.grad = None
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Rounds the masters into the model's parameters."""
+        if self._rounded:
+            for name, master in self.items():
+                self._parameters[name].copy_(master)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Full tensors in the compute dtype, one at a time; of a frozen model too."""
+        for name, parameter in self._parameters.items():
+            yield name, parameter.detach()
+
+    def saved(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: each master whole."""
+        return {name: master.detach() for name, master in self.items()}
+
+    @torch.no_grad()
+    def load(self, saved: Mapping[str, Tensor]) -> None:
+        """Inverse of `saved`, for tensors that were checked."""
+        for name, master in self.items():
+            master.copy_(saved[name])
+        self.publish()
+
+
+def _move_into(master: Tensor) -> Any:
+    """Hook that moves a parameter's gradient into its master's float32 one."""
+
+    def hook(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        if master.grad is None:
+            master.grad = parameter.grad.float()
+        else:
+            master.grad += parameter.grad
+        parameter.grad = None
+
+    return hook
