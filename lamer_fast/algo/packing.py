@@ -11,6 +11,7 @@ from torch import Tensor
 from lamer_fast.algo.credit import lone_turns
 from lamer_fast.config import Config
 from lamer_fast.learn.batch import Minibatch, Packed, PolicyBatch
+from lamer_fast.rng import shuffled
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_kernels import pack as pack_bins
 from lamer_kernels import token_weights
@@ -37,7 +38,7 @@ def pack(
     """
     if len(advantages) != trials.num_turns:
         raise ValueError(f"advantages has {len(advantages)} entries, the turn table {trials.num_turns}")
-    order = np.random.default_rng([config.train.seed, iteration, _SHUFFLE]).permutation(trials.num_trials)
+    order = shuffled(config.train.seed, iteration, trials.num_trials)
     return [
         _pack_minibatch(trials, advantages, turns, config, device) for turns in _split(trials, order, config)
     ]
@@ -46,9 +47,6 @@ def pack(
 def epochs(minibatches: list[Minibatch], num_epochs: int) -> Iterator[Minibatch]:
     for _ in range(num_epochs):
         yield from minibatches
-
-
-_SHUFFLE = 0x5317  # purpose tag among the generators keyed by (seed, iteration)
 
 
 def _split(trials: TrialBatch, order: NDArray[np.int64], config: Config) -> list[NDArray[np.int64]]:

@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.config import Config
-from lamer_fast.samplers.sampling import mix
-
-BOARDS = 0xB0A2D5  # keeps this use of the run's seed apart from others
+from lamer_fast.rng import board_seeds
 
 
 @dataclass(frozen=True)
@@ -25,5 +23,4 @@ class Boards:
 def draw_boards(config: Config, iteration: int) -> Boards:
     """N groups of G trials on one board each; trials of a group are neighbours."""
     group = np.repeat(np.arange(config.rollout.groups, dtype=np.int32), config.rollout.trials_per_group)
-    seeds = mix(BOARDS, config.train.seed, iteration, group.astype(np.uint64))
-    return Boards(seeds, group)
+    return Boards(board_seeds(config.train.seed, iteration, group), group)

@@ -20,13 +20,13 @@ from lamer_fast.agent.agent import Agent, Ask
 from lamer_fast.agent.memory import Memory
 from lamer_fast.config import RolloutConfig
 from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
+from lamer_fast.rng import turn_seeds
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.guard import EnvGuard
 from lamer_fast.rollout.sequence import Sequence
 from lamer_fast.rollout.trial_batch import Phase, TrialBatch
 from lamer_fast.rollout.turn_table import TurnTable
 from lamer_fast.samplers.protocol import Completion, Request, Sampler, Sampling
-from lamer_fast.samplers.sampling import mix
 from lamer_fast.text import shortest
 
 Trials = NDArray[np.int64]
@@ -78,7 +78,7 @@ class TrialScheduler:
         self._turn = np.zeros(M, np.int16)
         self._reflecting = np.zeros(M, bool)
         self._anchors = np.zeros(M, np.int64)  # of the state before the turn that is asked for
-        self._seeds = mix(seed, np.arange(M, dtype=np.uint64))
+        self._seed = seed
         self._shown = [""] * M
         self._answered: dict[int, Answer] = {}  # by trial, in the order of their completions
         self._records: list[list[dict[str, Any]]] = [[] for _ in range(min(num_recorded, M))]
@@ -216,7 +216,7 @@ class TrialScheduler:
             last_boards or [""] * len(trials),
             self.env.legal_actions(trials) if lists else None,
         )
-        seeds = mix(self._seeds[trials], self._table.num_turns[trials].astype(np.uint64))
+        seeds = turn_seeds(self._seed, trials, self._table.num_turns[trials])
         opens = self.agent.starts_sequence(ask)
         for t, prompt, board, seed in zip(trials.tolist(), prompts, boards, seeds.tolist(), strict=True):
             if t in self.env.errors:

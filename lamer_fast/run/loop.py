@@ -26,6 +26,7 @@ from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
 from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
+from lamer_fast.rng import sampling_seed
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import TrialBatch
@@ -109,7 +110,7 @@ def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]]
         state.agent,
         draw_boards(config, iteration),
         config.rollout,
-        seed=rollout_seed(config.train.seed, iteration),
+        seed=sampling_seed(config.train.seed, iteration),
         record=transcripts,
         num_recorded=config.train.trials_logged,
     )
@@ -126,11 +127,6 @@ def transfer(state: TrainState, version: int) -> None:
     if not state.sampler.shares_weights:
         prompt = state.agent.renderer.start(state.env.task_prompt())
         check_transfer(state.sampler, state.policy, prompt, state.config.rollout.temperature)
-
-
-def rollout_seed(seed: int, iteration: int) -> int:
-    """Key of everything that is sampled in an iteration."""
-    return int(np.random.SeedSequence([seed, iteration]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def score_before_updates(state: TrainState, minibatches: list[Minibatch]) -> None:

@@ -1,4 +1,4 @@
-"""Counter-based drawing of tokens: a draw depends on its request and position, not on the batch."""
+"""Drawing of tokens from given numbers: a draw depends on its request and position, not on the batch."""
 
 import numpy as np
 import torch
@@ -6,23 +6,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lamer_fast.samplers.protocol import Sampling
-
-
-def mix(*values: NDArray[np.uint64] | int) -> NDArray[np.uint64]:
-    """Hash integers into one uint64 (arrays broadcast): a splitmix64 step per value."""
-    state: NDArray[np.uint64] = np.zeros(1, np.uint64)
-    with np.errstate(over="ignore"):
-        for value in values:
-            state = (state ^ np.asarray(value, np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
-            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(31))
-    return state
-
-
-def uniforms(seeds: NDArray[np.uint64], counters: NDArray[np.int64]) -> NDArray[np.float32]:
-    """One number in [0, 1) per (seed, counter); multiples of 2^-23, exact in float32."""
-    return (mix(seeds, counters.astype(np.uint64)) >> np.uint64(41)).astype(np.float32) * np.float32(2.0**-23)
 
 
 def sample(

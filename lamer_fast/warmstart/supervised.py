@@ -21,6 +21,7 @@ from lamer_fast.eval.success import play_boards, success_within
 from lamer_fast.files import replace_files, writing
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_model
+from lamer_fast.rng import generator
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.run.state import TrainState, make_sampler
@@ -131,7 +132,7 @@ def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
 
 def expert_batches(settings: WarmstartSettings, state: TrainState, update: int) -> list[ExpertBatch]:
     """What one update sees: `settings.trials` trials, each of an expert of its own, on boards of `train`."""
-    rng = np.random.default_rng([settings.seed, update])
+    rng = generator(settings.seed, update)
     return _play_experts(settings, state, state.env, draw_boards(state.config, update), rng)
 
 
@@ -160,7 +161,7 @@ def evaluate_valid(settings: WarmstartSettings, state: TrainState) -> dict[str, 
     seeds = eval_seeds(config.env, "valid", settings.eval_tasks)
     boards = Boards(seeds, np.arange(len(seeds), dtype=np.int32))
     env = make_env(config.env, len(seeds), split="valid")
-    rng = np.random.default_rng(settings.seed)
+    rng = generator(settings.seed)
     batches = _play_experts(settings, state, env, boards, rng)
     with torch.no_grad():
         total = sum(float(batch.loss(state.policy)) for batch in batches)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from lamer_fast.rng import mix, uniforms
 from lamer_fast.samplers import sampling
 from lamer_fast.samplers.protocol import Sampling
-from lamer_fast.samplers.sampling import mix, sample, uniforms
+from lamer_fast.samplers.sampling import sample
 
 
 def test_uniforms_are_uniform_and_independent_of_the_batch():

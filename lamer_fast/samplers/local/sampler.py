@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lamer_fast.rng import uniforms
 from lamer_fast.samplers.local.backend import Rows
 from lamer_fast.samplers.local.decoder import Decoder
 from lamer_fast.samplers.protocol import Completion, Request, Sampling
-from lamer_fast.samplers.sampling import sample, uniforms
+from lamer_fast.samplers.sampling import sample
 
 FIRST_SLOTS = 8
 
