@@ -1,6 +1,7 @@
 """linear_logprob on the CPU path: against the reference, in float64 and by the error-ratio rule."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -198,8 +199,9 @@ def test_master_weights_in_float32():
 def test_opcheck(frozen):
     inputs = make_inputs(T=6, H=4, V=7, L=5).to(torch.float32)
     for entropy, plan in itertools.product((False, True), ("frozen",) if frozen else ("cached", "recompute")):
-        args = (inputs.hidden, inputs.weight.detach().requires_grad_(not frozen), None, inputs.targets)
-        args += (inputs.options["token_idx"], None, None, 1.0, None, entropy, False, plan, 1 << 20, "cpu")
+        args = (inputs.hidden, inputs.weight.detach().requires_grad_(not frozen), None, None)
+        args += (inputs.targets, inputs.options["token_idx"], None, [1.0, math.inf, 1 << 20])
+        args += ([entropy, False], plan, "cpu")
         torch.library.opcheck(op._linear_logprob, args)
 
 

@@ -1,5 +1,7 @@
 """linear_policy_loss on the CPU path: every loss, compaction, accumulation, refusals."""
 
+import math
+
 import pytest
 import torch
 
@@ -341,7 +343,7 @@ def test_shapes_of_trainers():
 @pytest.mark.parametrize("bound", [None, 2.0])
 def test_switches_go_flat_and_come_back(bound):
     config = LossConfig("clip", 0.2, 0.3, bound, bound, "k3", 0.1, bound and (20.0, float("inf")), 0.2)
-    assert LossConfig.of_flat(*config.flat()) == config
+    assert LossConfig.of_flat(config.flat()) == config
 
 
 def test_opcheck():
@@ -350,9 +352,9 @@ def test_opcheck():
     tokens = [inputs.old_logprobs, inputs.advantages, None, None, None, None]
     switches = LossConfig("clip", 0.2, 0.2, None, None, "k3", 0.0, None, 0.0).flat()
     for dweight_out, need_weight in ((dweight, False), (None, True)):
-        args = (inputs.hidden.detach(), inputs.weight.detach(), None, None, dweight_out, inputs.targets)
-        args += (inputs.options["token_idx"], None, 1.0, None, tokens, *switches)
-        args += ([True, need_weight, False], "host", 1 << 20, "cpu")
+        args = (inputs.hidden.detach(), inputs.weight.detach(), None, None, dweight_out)
+        args += ([inputs.targets, inputs.options["token_idx"], None], [1.0, math.inf, 1 << 20], tokens)
+        args += (switches, [True, need_weight, False], "host", "cpu")
         torch.library.opcheck(linear._linear_policy_loss, args)
     loss = torch.tensor(1.0)
     torch.library.opcheck(

@@ -1,13 +1,15 @@
 """The border of linear_logprob and linear_policy_loss: what is given becomes what they compute with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf, isinf
 
 import torch
 from torch import Tensor
 
 from .._core.checks import OFFSET_DTYPES, as_floats, check_tensor, has_values, readable
 from .._core.numbers import check_integer, check_number
-from .projection import HEAD_DTYPES, default_workspace_bytes
+from .projection import HEAD_DTYPES, Head, default_workspace_bytes, make_head
 
 ACC_DTYPES = (torch.float32, torch.float64)
 
@@ -39,6 +41,12 @@ class HeadInputs:
     @property
     def one_temperature(self) -> float:
         return 1.0 if isinstance(self.temperature, Tensor) else self.temperature
+
+    @property
+    def numbers(self) -> list[float]:
+        """As a custom op takes them: temperature, softcap (infinite: none), bytes of workspace."""
+        softcap = inf if self.softcap is None else self.softcap
+        return [self.one_temperature, softcap, float(self.workspace_bytes)]
 
     def shaped(self, x: Tensor) -> Tensor:
         """A result [L] as the targets came, 0 where absent."""
@@ -154,3 +162,21 @@ def _check_ids(name: str, ids: Tensor, limit: int, ignore_index: int | None) -> 
     if not (low >= 0 and high < limit):
         hint = "" if ignore_index is None else f" or be ignore_index {ignore_index}"
         raise ValueError(f"{name} must lie in [0, {limit}){hint}, got {low} to {high}")
+
+
+def head_of(
+    weights: tuple[Tensor, Tensor | None, Tensor | None],
+    temperatures: Tensor | None,
+    numbers: Sequence[float],
+    dtype: torch.dtype,
+) -> Head:
+    """weights: weight, its cast or None, bias or None; numbers: ``HeadInputs.numbers``; dtype of hidden."""
+    weight, weight_cast, bias = weights
+    temperature, softcap, _ = numbers
+    return make_head(
+        weight if weight_cast is None else weight_cast,
+        bias,
+        None if isinf(softcap) else softcap,
+        temperature if temperatures is None else temperatures,
+        dtype,
+    )

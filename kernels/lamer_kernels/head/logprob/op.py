@@ -1,5 +1,6 @@
 """linear_logprob: the custom ops, their gradient, and the public function with its checks."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,8 +8,8 @@ from torch import Tensor
 
 from ..._core.dispatch import resolve_backend, without_autocast
 from ..._core.numbers import check_flag
-from ..checks import HeadInputs, head_inputs, left_out, spread
-from ..projection import finish_dweight, logits_dtype, make_head, scatter_rows
+from ..checks import HeadInputs, head_inputs, head_of, left_out, spread
+from ..projection import finish_dweight, logits_dtype, scatter_rows
 from . import plans
 from .cpu import RowStats
 from .reference import linear_logprob_ref
@@ -103,11 +104,10 @@ def _logprobs(
         return ref.logprobs, ref.entropy if entropy else None, ref.sum_sq if sum_sq else None
     if weight_cast is None and weight.dtype is not hidden.dtype:
         weight_cast = weight.detach().to(hidden.dtype)
+    plan = _choose_plan(hidden, weight, bias, targets, given.workspace_bytes, backend)
     out = _linear_logprob(
-        hidden, weight, weight_cast, targets, given.token_idx, given.temperatures, bias,
-        given.one_temperature, given.softcap, entropy, sum_sq,
-        _choose_plan(hidden, weight, bias, targets, given.workspace_bytes, backend),
-        given.workspace_bytes, backend,
+        hidden, weight, weight_cast, bias, targets, given.token_idx, given.temperatures, given.numbers,
+        [entropy, sum_sq], plan, backend,
     )  # fmt: skip
     return out[0], out[3] if entropy else None, out[4] if sum_sq else None
 
@@ -130,35 +130,29 @@ def _linear_logprob(
     hidden: Tensor,
     weight: Tensor,
     weight_cast: Tensor | None,
+    bias: Tensor | None,
     targets: Tensor,
     token_idx: Tensor | None,
     temperatures: Tensor | None,
-    bias: Tensor | None,
-    temperature: float,
-    softcap: float | None,
-    entropy: bool,
-    sum_sq: bool,
+    numbers: Sequence[float],
+    wanted: Sequence[bool],
     plan: str,
-    workspace_bytes: int,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """logprobs, lse, lse_rest, entropy, sum_sq [L], logits [L, V] (plan cached), units [n, L, H] (frozen)."""
-    head = make_head(
-        weight if weight_cast is None else weight_cast,
-        bias,
-        softcap,
-        temperature if temperatures is None else temperatures,
-        hidden.dtype,
-    )
+    """logprobs, lse, lse_rest, entropy, sum_sq [L], logits [L, V] (plan cached), units [n, L, H] (frozen).
+
+    numbers: HeadInputs.numbers; wanted: entropy, sum_sq.
+    """
+    head = head_of((weight, weight_cast, bias), temperatures, numbers, hidden.dtype)
     x = hidden.detach() if token_idx is None else hidden.detach()[token_idx]
     done = plans.forward(
         x,
         targets,
         head,
-        entropy=entropy,
-        sum_sq=sum_sq,
+        entropy=wanted[0],
+        sum_sq=wanted[1],
         plan=plan,
-        workspace_bytes=workspace_bytes,
+        workspace_bytes=int(numbers[-1]),
         backend=backend,
     )
     stats = [x.new_empty(0) if s is None else s for s in done.stats]
@@ -167,9 +161,9 @@ def _linear_logprob(
 
 @_linear_logprob.register_fake
 def _(  # type: ignore[no-untyped-def]
-    hidden, weight, weight_cast, targets, token_idx, temperatures, bias,
-    temperature, softcap, entropy, sum_sq, plan, workspace_bytes, backend,
-):  # fmt: skip
+    hidden, weight, weight_cast, bias, targets, token_idx, temperatures, numbers, wanted, plan, backend
+):
+    entropy, sum_sq = wanted
     num_tokens, acc = targets.shape[0], torch.float64 if hidden.dtype is torch.float64 else torch.float32
     token = hidden.new_empty(num_tokens, dtype=acc)
     none = hidden.new_empty(0)
@@ -187,29 +181,22 @@ def _(  # type: ignore[no-untyped-def]
 
 
 def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    hidden, weight, weight_cast, targets, token_idx, temperatures, bias, *rest = inputs
-    ctx.save_for_backward(hidden, weight, weight_cast, targets, token_idx, temperatures, bias, *output)
-    ctx.temperature, ctx.softcap, ctx.entropy, ctx.sum_sq, _, ctx.workspace_bytes, ctx.backend = rest
+    *tensors, ctx.numbers, ctx.wanted, _, ctx.backend = inputs
+    ctx.save_for_backward(*tensors, *output)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx, grad_logprobs, grad_lse, grad_lse_rest, grad_entropy, grad_sum_sq, *_):  # type: ignore[no-untyped-def]
-    needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[6])
+    hidden, weight, weight_cast, bias, *rest = ctx.saved_tensors
+    entropy, sum_sq = ctx.wanted
+    upstream = [grad_logprobs, grad_entropy if entropy else None, grad_sum_sq if sum_sq else None]
+    needs = [ctx.needs_input_grad[i] for i in (0, 1, 3)]
     grads = _linear_logprob_backward(
-        grad_logprobs,
-        grad_entropy if ctx.entropy else None,
-        grad_sum_sq if ctx.sum_sq else None,
-        *ctx.saved_tensors,
-        ctx.temperature,
-        ctx.softcap,
-        ctx.entropy,
-        ctx.sum_sq,
-        *needs,
-        ctx.workspace_bytes,
+        upstream, hidden, weight, weight_cast, bias, rest[:3], rest[3:], ctx.numbers, ctx.wanted, needs,
         ctx.backend,
-    )
+    )  # fmt: skip
     dhidden, dweight, dbias = (g if need else None for g, need in zip(grads, needs, strict=True))
-    return (dhidden, dweight, None, None, None, None, dbias, *[None] * 7)
+    return (dhidden, dweight, None, dbias, *[None] * 7)
 
 
 _linear_logprob.register_autograd(_backward, setup_context=_setup_context)
@@ -218,53 +205,39 @@ _linear_logprob.register_autograd(_backward, setup_context=_setup_context)
 @torch.library.custom_op("lamer_kernels::linear_logprob_backward", mutates_args=())
 @without_autocast
 def _linear_logprob_backward(
-    grad_logprobs: Tensor | None,
-    grad_entropy: Tensor | None,
-    grad_sum_sq: Tensor | None,
+    upstream: Sequence[Tensor | None],
     hidden: Tensor,
     weight: Tensor,
     weight_cast: Tensor | None,
-    targets: Tensor,
-    token_idx: Tensor | None,
-    temperatures: Tensor | None,
     bias: Tensor | None,
-    logprobs: Tensor,
-    lse: Tensor,
-    lse_rest: Tensor,
-    entropies: Tensor,
-    sums_sq: Tensor,
-    logits: Tensor,
-    units: Tensor,
-    temperature: float,
-    softcap: float | None,
-    entropy: bool,
-    sum_sq: bool,
-    need_hidden: bool,
-    need_weight: bool,
-    need_bias: bool,
-    workspace_bytes: int,
+    rows: Sequence[Tensor | None],
+    outputs: Sequence[Tensor],
+    numbers: Sequence[float],
+    wanted: Sequence[bool],
+    needs: Sequence[bool],
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    head = make_head(
-        weight if weight_cast is None else weight_cast,
-        bias,
-        softcap,
-        temperature if temperatures is None else temperatures,
-        hidden.dtype,
-    )
+    """upstream: of logprobs, entropy, sum_sq; rows: targets, token_idx, temperatures; outputs: of the forward
+    op, as numbers and wanted are its; needs: of hidden, weight, bias.
+    """
+    targets, token_idx, temperatures = rows
+    assert targets is not None
+    logprobs, lse, lse_rest, entropies, sums_sq, logits, units = outputs
+    (entropy, sum_sq), (need_hidden, need_weight, need_bias) = wanted, needs
+    head = head_of((weight, weight_cast, bias), temperatures, numbers, hidden.dtype)
     saved = plans.Forward(
         RowStats(logprobs, lse, lse_rest, entropies if entropy else None, sums_sq if sum_sq else None),
         logits,
         units,
     )
     grads = plans.backward(
-        (grad_logprobs, grad_entropy, grad_sum_sq),
+        (upstream[0], upstream[1], upstream[2]),
         hidden if token_idx is None else hidden[token_idx],
         targets,
         head,
         saved,
         needs=(need_hidden, weight if need_weight else None, need_bias),
-        workspace_bytes=workspace_bytes,
+        workspace_bytes=int(numbers[-1]),
         backend=backend,
     )
     none = hidden.new_empty
@@ -276,13 +249,6 @@ def _linear_logprob_backward(
 
 
 @_linear_logprob_backward.register_fake
-def _(  # type: ignore[no-untyped-def]
-    grad_logprobs, grad_entropy, grad_sum_sq, hidden, weight, weight_cast, targets, token_idx, temperatures,
-    bias, logprobs, lse, lse_rest, entropies, sums_sq, logits, units, temperature, softcap, entropy, sum_sq,
-    need_hidden, need_weight, need_bias, workspace_bytes, backend,
-):  # fmt: skip
-    return (
-        hidden.new_empty(hidden.shape) if need_hidden else hidden.new_empty(0),
-        weight.new_empty(weight.shape) if need_weight else hidden.new_empty(0),
-        bias.new_empty(bias.shape) if need_bias else hidden.new_empty(0),
-    )
+def _(upstream, hidden, weight, weight_cast, bias, rows, outputs, numbers, wanted, needs, backend):  # type: ignore[no-untyped-def]
+    leaves = zip((hidden, weight, bias), needs, strict=True)
+    return tuple(x.new_empty(x.shape) if need else hidden.new_empty(0) for x, need in leaves)

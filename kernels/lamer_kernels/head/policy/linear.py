@@ -8,11 +8,10 @@ from torch import Tensor
 
 from ..._core.checks import check_choice, check_tensor
 from ..._core.dispatch import resolve_backend, without_autocast
-from ..checks import HeadInputs, head_inputs, left_out, spread
+from ..checks import HeadInputs, head_inputs, head_of, left_out, spread
 from ..projection import (
     accumulation_dtype,
     finish_dweight,
-    make_head,
     new_dweight,
     scatter_rows,
 )
@@ -164,16 +163,12 @@ def _fused(
         weight_cast,
         None if bias is None else bias.detach(),
         dweight_out if with_grad else None,
-        given.targets,
-        given.token_idx,
-        given.temperatures,
-        given.one_temperature,
-        given.softcap,
+        [given.targets, given.token_idx, given.temperatures],
+        given.numbers,
         tokens.flat(),
-        *config.flat(),
+        config.flat(),
         needs,
         compact,
-        given.workspace_bytes,
         backend,
     )
     statistics, gradients = rest[:6], rest[6:]
@@ -191,26 +186,23 @@ def _linear_policy_loss(
     weight_cast: Tensor | None,
     bias: Tensor | None,
     dweight_out: Tensor | None,
-    targets: Tensor,
-    token_idx: Tensor | None,
-    temperatures: Tensor | None,
-    temperature: float,
-    softcap: float | None,
+    rows: Sequence[Tensor | None],
+    head_numbers: Sequence[float],
     token_data: Sequence[Tensor | None],
-    loss: str,
-    kl: str,
-    numbers: Sequence[float],
+    loss_numbers: Sequence[float],
     needs: Sequence[bool],
     compact: str,
-    workspace_bytes: int,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """loss [], logprobs, ratio, clipped, kl, entropy, kept [L], dhidden [T, H], dweight [V, H], dbias [V].
 
-    token_data: TokenData.flat(); loss, kl, numbers: LossConfig.flat(); needs: of hidden, weight, bias.
+    rows: targets, token_idx, temperatures; head_numbers: HeadInputs.numbers; token_data: TokenData.flat();
+    loss_numbers: LossConfig.flat(); needs: of hidden, weight, bias.
     """
+    targets, token_idx, temperatures = rows
+    assert targets is not None
     acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
-    config, tokens = LossConfig.of_flat(loss, kl, numbers), TokenData(*token_data)  # type: ignore[arg-type]
+    config, tokens = LossConfig.of_flat(loss_numbers), TokenData(*token_data)  # type: ignore[arg-type]
     need_hidden, need_weight, need_bias = needs
     kept = tokens.kept(config) if compact != "none" else None
     idx = None  # of the tokens that are computed, in their order
@@ -226,10 +218,7 @@ def _linear_policy_loss(
         targets = targets[idx]
         token_idx = idx if token_idx is None else token_idx[idx]
         temperatures = None if temperatures is None else temperatures[idx]
-    temperature_or_rows = temperature if temperatures is None else temperatures
-    head = make_head(
-        weight if weight_cast is None else weight_cast, bias, softcap, temperature_or_rows, hidden.dtype
-    )
+    head = head_of((weight, weight_cast, bias), temperatures, head_numbers, hidden.dtype)
     x = hidden if token_idx is None else hidden[token_idx]
     dx = x.new_empty(x.shape) if need_hidden else None
     dweight = None if dweight_out is None else [dweight_out]
@@ -249,7 +238,7 @@ def _linear_policy_loss(
         config,
         Wanted(dx, dweight, dbias),
         skip_idle_rows=compact == "data",
-        workspace_bytes=workspace_bytes,
+        workspace_bytes=int(head_numbers[-1]),
         backend=backend,
     )
     terms = done.terms
@@ -277,9 +266,9 @@ def _linear_policy_loss(
 
 
 @_linear_policy_loss.register_fake
-def _(hidden, weight, weight_cast, bias, dweight_out, targets, *rest):  # type: ignore[no-untyped-def]
-    needs = rest[-4]
-    acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
+def _(hidden, weight, weight_cast, bias, dweight_out, rows, *rest):  # type: ignore[no-untyped-def]
+    needs = rest[-3]
+    acc, num_tokens = accumulation_dtype(hidden.dtype), rows[0].shape[0]
     numbers = [hidden.new_empty(num_tokens, dtype=acc) for _ in range(4)]
     flags = [hidden.new_empty(num_tokens, dtype=torch.bool) for _ in range(2)]
     return (

@@ -26,23 +26,24 @@ class LossConfig:
     kl_clip: tuple[float, float] | None
     entropy_coef: float
 
-    def flat(self) -> tuple[str, str, list[float]]:
-        """As a custom op takes it: an infinite bound is none."""
+    def flat(self) -> list[float]:
+        """As a custom op takes it: a word is its place in LOSSES or KLS, an infinite bound is none."""
         bounds = (self.dual_clip, self.log_ratio_clip, *(self.kl_clip or (None, None)))
+        words = [float(LOSSES.index(self.loss)), float(KLS.index(self.kl))]
         numbers = [self.clip_low, self.clip_high, self.kl_coef, self.entropy_coef]
-        return self.loss, self.kl, numbers + [inf if x is None else x for x in bounds]
+        return words + numbers + [inf if x is None else x for x in bounds]
 
     @staticmethod
-    def of_flat(loss: str, kl: str, numbers: Sequence[float]) -> "LossConfig":
-        clip_low, clip_high, kl_coef, entropy_coef, *bounds = numbers
+    def of_flat(numbers: Sequence[float]) -> "LossConfig":
+        loss, kl, clip_low, clip_high, kl_coef, entropy_coef, *bounds = numbers
         dual_clip, log_ratio_clip, gap, estimate = bounds
         return LossConfig(
-            loss,
+            LOSSES[int(loss)],
             clip_low,
             clip_high,
             None if isinf(dual_clip) else dual_clip,
             None if isinf(log_ratio_clip) else log_ratio_clip,
-            kl,
+            KLS[int(kl)],
             kl_coef,
             None if isinf(gap) and isinf(estimate) else (gap, estimate),
             entropy_coef,
