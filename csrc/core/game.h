@@ -21,9 +21,9 @@ namespace lamer {
 template <typename Env>
 concept Game =
     std::constructible_from<Env, const typename Env::Config&> && std::copyable<typename Env::Board> &&
-    requires(const Env& env, const Env::Board& board, Env::Board& live, std::uint64_t seed, Split split,
-             std::int32_t action, Style style, std::string_view reply, std::span<std::int32_t> actions,
-             bool* legal, char* out, const char* record) {
+    requires(const Env& env, const typename Env::Board& board, typename Env::Board& live, std::uint64_t seed,
+             Split split, std::int32_t action, Style style, std::string_view reply,
+             std::span<std::int32_t> actions, bool* legal, char* out, const char* record) {
       // Of a board: the episode is over; it was won; it can no longer be won.
       { board.done } -> std::convertible_to<bool>;
       { board.success } -> std::convertible_to<bool>;

@@ -11,6 +11,12 @@
 namespace lamer {
 namespace {
 
+template <int kWords>
+mines::View<kWords> ViewOf(const MinesweeperOf<kWords>& env,
+                           const typename MinesweeperOf<kWords>::Board& board) {
+  return {board.opened, mines::CountNeighbours(board.mines), env.config().num_mines};
+}
+
 struct Expected {
   std::vector<double> probabilities;
   double layouts = 0.0;
@@ -53,7 +59,7 @@ void CheckPosition(const Env& env, const typename Env::Board& board, const Expec
     if (seen.open.count(static_cast<int>(cell)) == 0) lowest = std::min(lowest, expected.probabilities[cell]);
   }
   CHECK(std::abs(expected.probabilities[env.ExpertAction(board)] - lowest) < 1e-12);
-  const mines::View view{board.opened, mines::CountNeighbours(board.mines), env.config().num_mines};
+  const auto view = ViewOf(env, board);
   const auto safe = slow::Cells(env.grid(), mines::ProvablySafe(env.grid(), view, board.mines, false));
   for (int cell = 0; cell < static_cast<int>(got.size()); ++cell) {
     CHECK((safe.count(cell) != 0) == (seen.open.count(cell) == 0 && expected.probabilities[cell] == 0.0));
@@ -106,7 +112,7 @@ void TestEnginesAgree(int side, int num_mines, int num_boards) {
       double sum = 0.0;
       for (double value : p) sum += value;
       CHECK(std::abs(sum - num_mines) < 1e-9 * num_mines);
-      const mines::View view{board.opened, mines::CountNeighbours(board.mines), num_mines};
+      const auto view = ViewOf(env, board);
       const auto safe = mines::ProvablySafe(env.grid(), view, board.mines, false);
       for (int cell = 0; cell < side * side; ++cell) {
         const int bit = env.grid().bit_of[cell];
@@ -164,7 +170,7 @@ void TestEstimate() {
     for (int cell = 0; cell < 256; cell += 7) {
       if (!board.mines.Test(env.grid().bit_of[cell])) env.Step(board, cell);
     }
-    const mines::View view{board.opened, mines::CountNeighbours(board.mines), config.num_mines};
+    const auto view = ViewOf(env, board);
     for (std::size_t budget : {std::size_t{0}, std::size_t{1000}}) {
       const auto found = mines::FindMineProbabilities(env.grid(), view, budget);
       CHECK(budget != 0 || !found.exact);

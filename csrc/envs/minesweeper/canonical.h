@@ -105,8 +105,8 @@ constexpr Canonical<kWords> Canonicalize(const Grid<kWords>& grid, const Bits<kW
   Canonical<kWords> best{mines, other};
   for (int i = 1; i < num_images; ++i) {
     // Bitwise, so that it compiles to conditional moves: which image is least cannot be predicted.
-    const bool less =
-        (mines_image[i] < best.mines) | ((mines_image[i] == best.mines) & (other_image[i] < best.other));
+    const int below = mines_image[i] < best.mines, same = mines_image[i] == best.mines;
+    const bool less = (below | (same & int{other_image[i] < best.other})) != 0;
     best.mines = less ? mines_image[i] : best.mines;
     best.other = less ? other_image[i] : best.other;
   }
