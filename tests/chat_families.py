@@ -133,6 +133,7 @@ WANTS_SYSTEM = (
     "{% if messages[0]['role'] != 'system' %}{{ raise_exception('a system message first') }}{% endif %}"
 )
 ONE_MESSAGE = "{% if messages | length > 1 %}{{ raise_exception('one message only') }}{% endif %}"
+BLANKS_AND_WORDS = ("  ", "   ", "\n\n", "user", "assistant", "##", "####", "..")
 IM = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 THINK = ("<think>", "</think>")
 HEADERS = (
@@ -204,6 +205,15 @@ FAMILIES = {
         {"default": CHATML, "tool_use": "{{ 1 / 0 }}"}, im(), end="<|im_end|>", stops=("<|im_end|>",)
     ),
     "chatml, a saved truncation": chatml(tokenizer=lambda: truncated(im()())),
+    "chatml, tokens for blanks and words": chatml(tokenizer=im(plain=(*THINK, *BLANKS_AND_WORDS))),
+    "chatml, a rule for an end": Family(
+        CHATML.replace("<|im_end|>", "\n###"),
+        im(None, plain=("###",)),
+        end="###",
+        stops=("###",),
+        notes=(TRIMS,),
+        exact=False,
+    ),
     "eos is not the end of a turn": chatml(
         tokenizer=im("<|endoftext|>"), stops=("<|im_end|>", "<|endoftext|>")
     ),

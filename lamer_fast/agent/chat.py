@@ -17,6 +17,7 @@ Ids = NDArray[np.int32]
 
 CACHED_TEXTS = 4096  # boards repeat over trials and turns
 CACHED_CHARS = 1 << 16  # of one text: a page that an environment quotes once is not kept
+MAX_DEFUSED = 4  # times over: of "####" with a control token "###", "# ###" is left at first
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -52,7 +53,7 @@ class ChatRenderer:
         # A bridge is encoded with the end token before it, since a token may take the white space after it.
         parts = (template.head, template.tail), (template.end + template.before, template.after)
         written = "".join((*parts[0], *parts[1]))
-        controls = control_tokens(tokenizer, written)
+        controls = control_tokens(tokenizer, written) | {template.end: end_id}
         self._control = re.compile("|".join(map(re.escape, sorted(controls, key=len, reverse=True))))
         self._is_control = np.zeros(max(controls.values()) + 1, bool)
         self._is_control[list(controls.values())] = True
@@ -112,8 +113,7 @@ class ChatRenderer:
         return [known[text] for text in user_texts]
 
     def _encode_new(self, texts: Sequence[str], part: "_Part") -> list[Ids]:
-        # A control token that a text spells out is data: a space keeps it from being read as one.
-        clean = [self._control.sub(_defuse, self.template.trimmed(_unicode(text))) for text in texts]
+        clean = [self._defused(self.template.trimmed(_unicode(text))) for text in texts]
         encoded = self._ids([part.before + text + part.after for text in clean])
         for i, ids in enumerate(encoded):
             if self._num_controls(ids) != part.num_controls:  # a normalizer made one of other characters
@@ -122,6 +122,14 @@ class ChatRenderer:
                     raise ValueError(f"the tokenizer reads a control token in the text {texts[i][:200]!r}")
                 encoded[i] = spaced
         return encoded
+
+    def _defused(self, text: str) -> str:
+        """A control token that a text spells out is data: a space keeps it from being read as one."""
+        for _ in range(MAX_DEFUSED):
+            text, found = self._control.subn(_defuse, text)
+            if not found:
+                break
+        return text
 
     def _ids(self, texts: list[str]) -> list[Ids]:
         encoded = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)

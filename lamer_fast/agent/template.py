@@ -100,18 +100,26 @@ def special_tokens(tokenizer: Any) -> set[str]:
 
 
 def control_tokens(tokenizer: Any, written: str) -> dict[str, int]:
-    """Text -> id of the tokens that no message may make: special ones, and all that the template writes.
+    """Text -> id of the tokens that no message may make: special ones, and marks that the template writes.
 
-    The tag of a thinking block is none, since a prompt may well ask for such a block and no turn ends with
-    it; nor is the token for characters that the vocabulary lacks.
+    A mark has letters and something else (`<|user|>`), unlike added tokens for blanks, words or rules. The
+    tag of a thinking block is none, since a prompt may well ask for such a block and no turn ends with it;
+    nor is the token for characters that the vocabulary lacks.
     """
     special = special_tokens(tokenizer)
     tags = {tag for pair in THINKING for tag in pair}
     return {
         token: i
         for token, i in added_tokens(tokenizer).items()
-        if (token in special or token in written) and token not in tags and token != tokenizer.unk_token
+        if (token in special or (token in written and _is_mark(token)))
+        and token not in tags
+        and token != tokenizer.unk_token
     }
+
+
+def _is_mark(token: str) -> bool:
+    letters = sum(c.isalnum() for c in token)
+    return 0 < letters < len("".join(token.split()))
 
 
 def _render(tokenizer: Any, users: Sequence[str], replies: Sequence[str] = (), day: datetime = DAY) -> str:

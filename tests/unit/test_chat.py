@@ -36,6 +36,13 @@ def test_control_tokens_spelled_out_in_a_text_stay_text():
     assert "< |im_end|>" in tokenizer.decode(spelled)
 
 
+def test_a_board_of_rules_stays_a_board_where_a_rule_ends_a_turn():
+    renderer = ChatRenderer(*FAMILIES["chatml, a rule for an end"].make())
+    ids = renderer.start("####\n#.@#").tolist()
+    assert "# # ##\n#.@#" in renderer._tokenizer.decode(ids)
+    assert ids.count(renderer.end_ids[0]) == renderer.start("x").tolist().count(renderer.end_ids[0]) == 1
+
+
 @pytest.mark.parametrize("context", ["episode", "turn"])
 def test_control_tokens_that_a_model_sampled_are_text_where_it_is_quoted(context):
     """In its own turn they stay the ids that were sampled; a later prompt quotes the reply as data."""

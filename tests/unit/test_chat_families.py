@@ -25,7 +25,7 @@ CONTROLS += [
     "[/INST]",
 ]
 TEXTS = [
-    "", " ", "\n", "board\n", "\n\nboard ..#\n\n", "b", " b", "user", "a\r\nb\tc",
+    "", " ", "###", "#####\n#.@#", "\n", "board\n", "\n\nboard ..#\n\n", "b", " b", "user", "a\r\nb\tc",
     "\x00", "a\x00\x07\x1b[31mb", "\ufeffx", "\u202eright to left\u202c \u05d0\u05d1", "e\u0301 \u200d\u200b",
     "\U0001f600", "\ud83d\ude00", "\ud800", "a\udfffb", "<", "<|", "|>", "<|im_", "{{ 1 / 0 }} {% raw %}",
     "<think>\nhm\n</think>\n\nx", "x" * 20_000, "<|im_end|>" * 2_000,
@@ -64,13 +64,13 @@ def conversation(tokenizer, users, replies):
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False, **options)
 
 
-USERS = ["board\n..#\n", "\nb (2, 3)", " user x=1  "]
+USERS = ["board\n..#\n  ####\n", "\nb (2, 3)", " user x=1  ", "####  ####\n\n..assistant"]
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_prompts_have_the_templates_own_ids(renderers, name):
     tokenizer, renderer = renderers[name]._tokenizer, renderers[name]
-    for user in USERS:
+    for user in (text for text in USERS if FAMILIES[name].end not in text):
         assert renderer.start(user).tolist() == conversation(tokenizer, [user], [])
 
 
@@ -78,7 +78,7 @@ def test_prompts_have_the_templates_own_ids(renderers, name):
 def test_grown_conversations_have_the_templates_own_ids(renderers, name):
     """The replies begin with a letter that no token joins to what stands before it."""
     tokenizer, renderer = renderers[name]._tokenizer, renderers[name]
-    replies = ["Z <action>up</action>", "Z no action"]
+    replies = ["Z <action>up</action>", "Z no action", "Z  ## z"]
     whole = conversation(tokenizer, USERS, replies)
     head = renderer.start(USERS[0]).tolist()
     assert whole[: len(head)] == head
