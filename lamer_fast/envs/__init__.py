@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from lamer_fast.envs.check import check_env
     from lamer_fast.envs.native.text_env import NativeTextEnv, text_env
     from lamer_fast.envs.options import EnvOptions
-    from lamer_fast.envs.protocol import TextBatchEnv, TurnOut
+    from lamer_fast.envs.protocol import TextBatchEnv, TextEnv, Turn, TurnOut
     from lamer_fast.fields import Range
 
 # name -> module; imported when asked for, so that options can be read where the native module is missing
@@ -19,6 +19,8 @@ _EXPORTS = {
     "Range": ".fields",
     "StepOut": "batch",
     "TextBatchEnv": "protocol",
+    "TextEnv": "protocol",
+    "Turn": "protocol",
     "TurnOut": "protocol",
     "check_env": "check",
     "distinct_seeds": "batch",
@@ -35,6 +37,8 @@ __all__ = [
     "Range",
     "StepOut",
     "TextBatchEnv",
+    "TextEnv",
+    "Turn",
     "TurnOut",
     "check_env",
     "distinct_seeds",

@@ -7,8 +7,9 @@
 
     def make(options: Options, num_envs: int) -> TextBatchEnv: ...
 
-A third parameter `split` says that the environment keeps train, valid and test apart itself. Instead of a
-function the name may be that of an `Entry`, which knows its tasks too.
+A last parameter `split` says that the environment keeps train, valid and test apart itself. Without the
+parameter `num_envs` it makes a single board, a `TextEnv` (the name may be that of its class), and the boards
+play in worker processes. Instead of a function the name may be that of an `Entry`, which knows its tasks too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from numpy.typing import NDArray
 
 from lamer_fast.envs.contract import EnvError, check_members, describe
 from lamer_fast.envs.entry import Entry
-from lamer_fast.envs.options import EnvOptions
+from lamer_fast.envs.options import EnvOptions, PoolOptions
+from lamer_fast.envs.pool import AsyncEnvPool, EnvPool
 from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.envs.splits import AT_ONCE, SplitEnv, distinct_seeds
 from lamer_fast.fields import settings_of, to_flat
@@ -48,28 +50,36 @@ def load(name: str) -> Entry:
         return found
     if not callable(found):
         raise ValueError(f"env.name = {name!r} is {type(found).__name__}, expected a function or an Entry")
+    parameters = list(inspect.signature(found).parameters)
+    if len(parameters) == 1 or parameters[1:] == ["split"]:
+        return SingleEntry(name, found)
     return FactoryEntry(name, found)
 
 
 class FactoryEntry(Entry):
     """What is known of an environment whose boards a function makes."""
 
+    common: type[EnvOptions] = EnvOptions
+    takes: tuple[str, ...] = ("options", "num_envs", "split")
+
     def __init__(self, name: str, factory: Callable[..., Any]) -> None:
         self.name, self.factory = name, factory
         parameters = list(inspect.signature(factory).parameters)
-        if len(parameters) not in (2, 3):
+        if len(parameters) not in (len(self.takes) - 1, len(self.takes)):
             raise ValueError(
                 f"env.name = {name!r} takes ({', '.join(parameters)}), expected (options, num_envs) or "
-                "(options, num_envs, split)"
+                "(options, num_envs, split); for a single board (options) or (options, split)"
             )
-        self.takes_split = len(parameters) == 3
+        self.takes_split = len(parameters) == len(self.takes)
         try:
-            annotation = get_type_hints(factory).get(parameters[0], EnvOptions)
+            described: Any = factory
+            hints = get_type_hints(described.__init__ if isinstance(factory, type) else described)
+            annotation = hints.get(parameters[0], self.common)
         except Exception as error:
             raise ValueError(
                 f"env.name = {name!r}: its annotations cannot be read, {describe(error)}"
             ) from None
-        self.options = _with_common(name, annotation)
+        self.options = _with_common(name, annotation, self.common)
         _check_options(name, self.options)
 
     @property
@@ -104,7 +114,24 @@ class FactoryEntry(Entry):
         return f"{self.name} ({', '.join(f'{k} {v}' for k, v in own.items())})" if own else self.name
 
 
-_COMMON = {f.name for f in fields(EnvOptions)}
+class SingleEntry(FactoryEntry):
+    """What is known of an environment that is made board by board."""
+
+    common = PoolOptions
+    takes = ("options", "split")
+
+    def board(self, options: Any, split: str | None) -> Any:
+        """One board, in a worker process."""
+        return self.factory(options, split) if self.takes_split else self.factory(options)
+
+    def make(self, options: Any, num_envs: int, split: str | None = None) -> TextBatchEnv:
+        kind = EnvPool if options.wait_for_all else AsyncEnvPool
+        env = kind(options, num_envs, split if self.takes_split else None)
+        made: TextBatchEnv = env if self.takes_split or split is None else SplitEnv(env, split)
+        return made
+
+
+_COMMON = {f.name for f in fields(PoolOptions)}
 
 
 def _find(name: str) -> Any:
@@ -124,7 +151,7 @@ def _find(name: str) -> Any:
     return getattr(module, attribute)
 
 
-def _with_common(name: str, annotation: Any) -> type[EnvOptions]:
+def _with_common(name: str, annotation: Any, common: type[EnvOptions]) -> type[EnvOptions]:
     """The user's dataclass of options, with those that every environment has."""
     if not (isinstance(annotation, type) and is_dataclass(annotation)):
         raise ValueError(
@@ -135,16 +162,16 @@ def _with_common(name: str, annotation: Any) -> type[EnvOptions]:
             raise ValueError(
                 f"env.name = {name!r}: its option {field.name!r} needs a default, which is no list"
             )
-    if issubclass(annotation, EnvOptions):
+    if issubclass(annotation, common):
         return annotation
-    taken = sorted({f.name for f in fields(annotation)} & _COMMON)
+    taken = sorted({f.name for f in fields(annotation)} & {f.name for f in fields(common)})
     if taken:
         raise ValueError(f"env.name = {name!r}: the option {taken[0]!r} is one that every environment has")
     if not annotation.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise ValueError(
             f"env.name = {name!r}: {annotation.__name__} must be frozen: @dataclass(frozen=True)"
         )
-    return make_dataclass(annotation.__name__, [], bases=(annotation, EnvOptions), frozen=True)
+    return make_dataclass(annotation.__name__, [], bases=(annotation, common), frozen=True)
 
 
 def _check_options(name: str, options: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from lamer_fast.fields import Range
 
 
 @dataclass(frozen=True)
@@ -17,3 +19,15 @@ class EnvOptions:
 
     def validate(self) -> None:
         """Raises ValueError naming two options that contradict each other; ranges have been checked."""
+
+
+@dataclass(frozen=True)
+class PoolOptions(EnvOptions):
+    """What `env.*` may say of an environment of single boards, which play in worker processes."""
+
+    workers: Annotated[int, Range(1, 1024)] | None = None
+    """Processes that the boards share; none given: as many as there are cores."""
+    timeout_s: Annotated[float, Range(0.01, 86_400)] = 60.0
+    """A call of a board that takes longer ends its worker and costs its trial; other boards are rebuilt."""
+    wait_for_all: bool = False
+    """Wait for slow boards before others are sampled: a run on a CPU then repeats bit for bit."""

@@ -148,3 +148,47 @@ class HasExpert(Protocol):
             seeds: [B] uint64, the only source of randomness: same state and seed, same reply.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one reply led to on a board of a single environment."""
+
+    reward: float
+    """In the environment's own unit, at most 1e12 in size."""
+    done: bool = False
+    """The episode is over (won, lost, or cut off). No reply reaches the board before `restart` or `reset`."""
+    success: bool = False
+    """The task is solved; implies `done`."""
+    truncated: bool = False
+    """Over because of a limit of the environment, not of the task; implies `done`."""
+    valid: bool = True
+    """The reply could be parsed. An unparsable one changes nothing."""
+
+
+class TextEnv(Protocol):
+    """A single board, the short way to an environment of one's own: `pool.py` makes a batch of many.
+
+    Optional: `anchor() -> int`, `task() -> int`, `task_text() -> str` and `legal_actions() -> list[str]`, for
+    one board what `anchors`, `tasks`, `task_texts` and `legal_actions` are for a batch.
+    """
+
+    def reset(self, seed: int) -> None:
+        """Draw the board of `seed` (0 to 2**64 - 1), a function of it and the options alone."""
+        ...
+
+    def restart(self) -> None:
+        """Back to the state that `reset` left, its random generators too, for another episode of the task."""
+        ...
+
+    def step(self, reply: str) -> Turn:
+        """Play one turn: parse `reply` and act."""
+        ...
+
+    def observe(self) -> str:
+        """What the model sees; does not change anything."""
+        ...
+
+    def task_prompt(self) -> str:
+        """The rules and the reply format, the same for every board."""
+        ...

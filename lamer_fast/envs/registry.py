@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lamer_fast.envs.check import check_env
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.envs.factory import load
-from lamer_fast.envs.options import EnvOptions
+from lamer_fast.envs.options import EnvOptions, PoolOptions
 from lamer_fast.envs.protocol import TextBatchEnv
 
 # name -> module with an ENTRY; the one line that a new game needs
@@ -90,7 +90,7 @@ def options_from(values: Mapping[str, Any]) -> EnvOptions:
     return replace(options, **{f.name: values[f.name] for f in fields(options) if f.name in values})
 
 
-_COMMON = {f.name for f in fields(EnvOptions)}
+_COMMON = {f.name for f in fields(PoolOptions)}
 
 
 def check_at_start(options: EnvOptions) -> None:

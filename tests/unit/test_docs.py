@@ -13,6 +13,7 @@ import pytest
 import lamer_kernels
 from lamer_fast.cli import COMMANDS
 from lamer_fast.config import Config
+from lamer_fast.envs.options import PoolOptions
 from lamer_fast.fields import to_flat
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,9 @@ def wrong(name, others=frozenset()):
         made = name.startswith("runs/")  # by a run
         return "" if made or is_there(name) else "no such file"
     if SETTING.fullmatch(name):
-        return "" if name in to_flat(Config()) else "no such setting"
+        of_a_pool = to_flat(PoolOptions())
+        known = name in to_flat(Config()) or name.removeprefix("env.") in of_a_pool
+        return "" if known else "no such setting"
     if re.fullmatch(r"lamer_(fast|kernels)(\.\w+)+", name):
         return "" if resolves(name) else "cannot be imported"
     call = re.match(r"(?:lamer_kernels\.)?(\w+)\(", name)

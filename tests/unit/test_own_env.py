@@ -214,7 +214,9 @@ WRONG = {
     "has no 'mkae', but dataclass, field": ("mkae", HEAD),
     "has no ''": ("", HEAD),
     "is int, expected a function or an Entry": ("make", "make = 3"),
-    "takes (n), expected (options, num_envs) or (options, num_envs, split)": ("make", "def make(n): ..."),
+    "takes (), expected (options, num_envs) or": ("make", "def make(): ..."),
+    "takes (a, b, c, d), expected (options, num_envs) or (options, num_envs, split); for a single board "
+    "(options) or (options, split)": ("make", "def make(a, b, c, d): ..."),
     "its annotations cannot be read, raised NameError": ("make", "def make(o: 'Nothing', n): ..."),
     "its first parameter is <class 'dict'>, expected a dataclass": ("make", "def make(o: dict, n): ..."),
     "Options must be frozen: @dataclass(frozen=True)": ("make", HEAD.replace("(frozen=True)", "")),
