@@ -76,19 +76,25 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         with clock.phase("sync"), display.phase("sync"):
             transfer(state, version=iteration + 1)
         state.iteration = iteration + 1
+        failure: EnvError | None = None
         if config.eval.every and state.iteration % config.eval.every == 0:
-            with clock.phase("eval"), display.phase("eval"):
-                evaluations["eval"] = run_eval(state)
+            try:
+                with clock.phase("eval"), display.phase("eval"):
+                    evaluations["eval"] = run_eval(state)
+            except EnvError as error:  # raised when what was learnt is safe
+                failure = EnvError(f"evaluation after iteration {iteration}: {error}")
         record = report(iteration, trials, advantages, minibatches, stats, state, clock) | evaluations
         folder.write_metrics(record)
         folder.write_trials(iteration, transcripts)
         display.update(record)
 
         broken = state.skipped_in_row >= config.train.max_skipped_updates
-        last = state.iteration == config.train.iterations or stop.asked or broken
+        last = state.iteration == config.train.iterations or stop.asked or broken or failure
         if last or state.iteration % config.train.save_every == 0:
             with clock.phase("save"), display.phase("save"):
                 save(state, folder, record)
+        if failure:
+            raise failure
         if broken:
             raise RuntimeError(
                 f"{state.skipped_in_row} updates in a row had a loss or gradient that was not finite; their "

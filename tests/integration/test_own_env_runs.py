@@ -1,5 +1,6 @@
 """A user's own environment from the command line: train, go on, evaluate, play, report; one fails late."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -20,13 +21,15 @@ class Options:
     """The largest number that may hide."""
     fails_after: int = 0
     """Calls of step after which every one fails; 0: never."""
+    fails_with: int = 6
+    """Boards of the environment that fails then."""
 
 class Hunt(NumberHunt):
     num_steps = 0
 
     def step(self, replies, env_idx):
-        self.num_steps += 1
-        if self.num_envs > 2 and 0 < self.limit < self.num_steps:  # not on the two boards of the first check
+        Hunt.num_steps += 1
+        if 0 < self.limit < Hunt.num_steps and self.num_envs == self.broken:
             raise ConnectionError("the server has gone")
         return super().step(replies, env_idx)
 
@@ -35,20 +38,25 @@ class Hunt(NumberHunt):
 
 def make(options: Options, num_envs: int):
     env = Hunt(num_envs, options.highest)
-    env.limit = options.fails_after
+    env.limit, env.broken = options.fails_after, options.fails_with
     return env
 '''
 
 
+numbers = itertools.count()
+
+
 @pytest.fixture
 def recipe(tmp_path, tiny_folder, monkeypatch):
-    (tmp_path / "my_hunt.py").write_text(MODULE)
+    """Of an environment whose training has six boards, and whose evaluations have four."""
+    module = f"my_hunt_{next(numbers)}"
+    (tmp_path / f"{module}.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
-    env = {"env__name": "my_hunt:make", "env__show_actions": False}
+    env = {"env__name": f"{module}:make", "env__show_actions": False}
     path = recipe_file(tmp_path, tiny_folder, **env, train__iterations=2, train__save_every=1)
     games = ("env.height", "env.width", "env.num_mines", "env.style")
     lines = [line for line in path.read_text().splitlines() if not line.startswith(games)]
-    path.write_text("\n".join([*lines, "env.highest = 60", "eval.every = 2", "eval.tasks = 4"]))
+    path.write_text("\n".join([*lines, "env.highest = 500", "eval.every = 2", "eval.tasks = 4"]))
     return path
 
 
@@ -58,23 +66,26 @@ def test_every_command_takes_it(recipe, capsys):
     assert cli.main([*train, "--train.iterations=1"]) == 0 and cli.main(train) == 0
     records = [json.loads(line) for line in Path("runs/r/metrics.jsonl").read_text().splitlines()]
     assert [r["iteration"] for r in records] == [0, 1] and "eval" in records[1]
-    assert json.loads(Path("runs/r/config.json").read_text())["env.highest"] == 60
+    assert json.loads(Path("runs/r/config.json").read_text())["env.highest"] == 500
     assert cli.main(["eval", "runs/r", "--tasks", "4", "--label", "after"]) == 0
     assert cli.main(["play", "runs/r", "--pause", "0"]) == 0
     capsys.readouterr()
     assert cli.main(["report", "runs/r"]) == 0
-    assert "my_hunt:make (highest 60, fails_after 0)" in Path("runs/r/report.html").read_text()
-    assert cli.main([*train, "--env.highest=61"]) == 2
-    assert "holds a run with env.highest = 60, now it is 61" in capsys.readouterr().err
+    assert ":make (highest 500, fails_after 0, fails_with 6)" in Path("runs/r/report.html").read_text()
+    assert cli.main([*train, "--env.highest=501"]) == 2
+    assert "holds a run with env.highest = 500, now it is 501" in capsys.readouterr().err
 
 
-def test_one_that_fails_late_ends_with_what_was_learnt(recipe, capsys):
-    """A whole iteration takes at most 2 x 3 calls of step per trial, then every board fails."""
-    settings = ["--eval.every=0", "--train.save-every=100", "--env.fails-after=18"]
-    assert cli.main(["train", str(recipe), "--name", "r", *settings, "--train.iterations=9"]) == 2
+# What the check at the start and the evaluation before training call is less than sixty steps; a training
+# iteration makes six at least, an evaluation four.
+@pytest.mark.parametrize(("boards", "where"), [(6, "iteration "), (4, "evaluation after iteration ")])
+def test_one_that_fails_late_ends_with_what_was_learnt(recipe, boards, where, capsys):
+    settings = ["--eval.every=1", "--train.save-every=100", "--env.fails-after=60"]
+    settings += [f"--env.fails-with={boards}", "--train.iterations=30"]
+    assert cli.main(["train", str(recipe), "--name", "r", *settings]) == 2
     out, err = capsys.readouterr()
     assert err.count("\n") == 1 and "Traceback" not in out + err
-    assert "6 of 6 trials failed, the first is trial" in err
-    assert "step() raised ConnectionError: the server has gone (my_hunt.py:" in err
+    assert where in err and f"{boards} of {boards} trials failed, the first is trial" in err
+    assert "step() raised ConnectionError: the server has gone (my_hunt_" in err
     (saved,) = Path("runs/r/checkpoints").iterdir()
     assert int(saved.name) == len(Path("runs/r/metrics.jsonl").read_text().splitlines()) > 0
