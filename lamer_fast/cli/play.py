@@ -12,7 +12,10 @@ import numpy as np
 from lamer_fast.cli.eval import UNUSED, resolve_target
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
+from lamer_fast.envs.contract import task_prompt
+from lamer_fast.envs.player import Player
 from lamer_fast.envs.registry import eval_seeds, make_env
+from lamer_fast.envs.replies import action
 from lamer_fast.fields import Range
 from lamer_fast.samplers.vllm.environment import prepare_for
 from lamer_fast.text import printable
@@ -109,14 +112,17 @@ def shown(text: str) -> str:
 def play(config: Config, board: Any, read: Callable[[str], str]) -> int:
     """You are the policy: same boards, same replies, same limits."""
     config = config.evaluation()
-    env = make_env(config.env, 1, split="test")
-    env.reset(board)
+    env = Player(make_env(config.env, 1, split="test"))
     index = np.zeros(1, np.int64)
-    print(shown(env.task_prompt()))
+    env.reset(board, index)
+    for text in (task_prompt(env.env), *env.task_texts(index)):
+        print(shown(text))
     for episode in range(config.rollout.episodes):
         print(f"\n=== episode {episode + 1} of {config.rollout.episodes} ===")
         for _ in range(config.rollout.max_turns):
             print("\n" + shown(env.observe(index)[0]))
+            if config.env.show_actions:
+                print(shown("  ".join(action(reply) or reply for reply in env.legal_actions(index)[0])))
             try:
                 reply = read("> ")
             except (EOFError, KeyboardInterrupt):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.envs.contract import check_array
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.player import Player
 from lamer_fast.envs.registry import eval_seeds, make_env
@@ -43,7 +42,7 @@ def panel(options: EnvOptions, split: str, count: int | None, *, at_most: int | 
     """The first `count` distinct tasks of a split; None: all there are, up to `at_most`."""
     seeds = eval_seeds(options, split, count, at_most=at_most)
     env: Any = make_env(options, max(1, min(len(seeds), AT_ONCE)), split=split)
-    player = Player(env, (), 0, 0)
+    player = Player(env)
     parts = [_tasks(player, seeds[i : i + AT_ONCE]) for i in range(0, len(seeds), AT_ONCE)]
     return Panel(options.name, split, seeds, np.concatenate([np.zeros(0, np.uint64), *parts]))
 
@@ -52,9 +51,8 @@ def _tasks(player: Player, seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
     boards = player.all[: len(seeds)].copy()
     player.reset(seeds.copy(), boards)
     if player.has("tasks"):
-        return check_array("tasks()", "values", player.call("tasks", boards), np.uint64, len(boards)).copy()
-    texts = player.observe(boards)
-    asked = player.call("task_texts", boards) if player.has("task_texts") else [""] * len(boards)
+        return player.tasks(boards)
+    texts, asked = player.observe(boards), player.task_texts(boards)
     whole = [f"{task}\0{text}".encode() for task, text in zip(asked, texts, strict=True)]
     return np.array(
         [int.from_bytes(hashlib.blake2b(w, digest_size=8).digest(), "little") for w in whole], np.uint64

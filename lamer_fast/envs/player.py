@@ -18,7 +18,7 @@ Boards = NDArray[np.int64]
 class Player:
     """Whatever raises or breaks the protocol is an EnvError whose message is the sentence to report."""
 
-    def __init__(self, env: Any, replies: Sequence[str], num_turns: int, seed: int) -> None:
+    def __init__(self, env: Any, replies: Sequence[str] = (), num_turns: int = 0, seed: int = 0) -> None:
         self.env, self.replies, self.num_turns, self.seed = env, replies, num_turns, seed
         self.rng = np.random.default_rng(seed)
         self.seeds = self.rng.integers(0, 2**64, env.num_envs, dtype=np.uint64, endpoint=False)
@@ -60,6 +60,17 @@ class Player:
         check_turn(out, env_idx)
         return out
 
+    def task_texts(self, env_idx: Boards) -> list[str]:
+        if not self.has("task_texts"):
+            return [""] * len(env_idx)
+        return check_texts("task_texts", self.call("task_texts", env_idx), env_idx)
+
+    def tasks(self, env_idx: Boards) -> NDArray[np.uint64]:
+        return check_array("tasks()", "values", self.call("tasks", env_idx), np.uint64, len(env_idx)).copy()
+
+    def legal_actions(self, env_idx: Boards) -> list[list[str]]:
+        return check_actions(self.call("legal_actions", env_idx), env_idx)
+
     def look(self, env_idx: Boards) -> list[Any]:
         """All that can be seen of each board: its text, with its anchor and task where there are any."""
         rows: list[Any] = [[text] for text in self.observe(env_idx)]
@@ -75,20 +86,21 @@ class Player:
         rng = rng or self.rng
         choices: list[list[str]] = [list(self.replies)] * len(env_idx)
         if not self.replies and self.has("legal_actions"):
-            choices = check_actions(self.call("legal_actions", env_idx), env_idx)
+            choices = self.legal_actions(env_idx)
         elif not self.replies and self.has("expert_replies"):
             replies = self.call("expert_replies", env_idx, 0.0, self.seeds[: len(env_idx)])
             choices = [[reply] for reply in replies]
         return [str(rng.choice(c)) if len(c) else "" for c in choices]
 
-    def game(self, beside: bool = False) -> list[Any]:
-        """What board 0 shows and pays over a game of its own replies; `beside` the others move in between."""
+    def game(self, board: int = 0, beside: bool = False) -> list[Any]:
+        """What a board shows and pays over a game of its own replies; `beside` the others move in between."""
         self.start()
         own, other = (np.random.default_rng([self.seed, i]) for i in range(2))
-        one, story = self.all[:1], [self.look(self.all[:1])]
+        one, others = self.all[[board]], np.delete(self.all, board)
+        story = [self.look(one)]
         for _ in range(self.num_turns):
-            for board in self.all[1:] if beside else ():
-                self.step(self.choose(board[None], other), board[None])
+            for i in others if beside else ():
+                self.step(self.choose(i[None], other), i[None])
             out = self.step(self.choose(one, own), one)
             story.append([self.look(one), out.rewards.tolist(), out.done.tolist(), out.success.tolist()])
         return story

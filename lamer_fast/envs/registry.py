@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.envs.check import check_env
-from lamer_fast.envs.contract import EnvError
+from lamer_fast.envs.contract import EnvError, describe
 from lamer_fast.envs.factory import load
 from lamer_fast.envs.options import EnvOptions, PoolOptions
 from lamer_fast.envs.protocol import TextBatchEnv
@@ -65,12 +65,20 @@ def eval_seeds(
 ) -> NDArray[np.uint64]:
     """Seeds of boards with distinct tasks of `split`; `count` None is all there are, up to `at_most`."""
     game = entry(options.name)
-    if count is None and at_most is not None:
-        available = game.num_tasks(options, split)
-        # near their number the last distinct ones are hard to draw: then all of them are listed
-        count = at_most if available is None or available >= 2 * at_most else None
-    seeds: NDArray[np.uint64] = game.seeds(options, split, count)
-    return seeds[:at_most] if at_most is not None else seeds
+    try:
+        if count is None and at_most is not None:
+            available = game.num_tasks(options, split)
+            # near their number the last distinct ones are hard to draw: then all of them are listed
+            count = at_most if available is None or available >= 2 * at_most else None
+        seeds: Any = game.seeds(options, split, count)
+    except ValueError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvError(f"the seeds of {options.name} for split {split}: {describe(error)}") from error
+    if not isinstance(seeds, np.ndarray) or seeds.dtype != np.uint64 or seeds.ndim != 1 or not len(seeds):
+        raise EnvError(f"seeds() of {options.name} for split {split} returned no seeds, expected [n] uint64")
+    chosen: NDArray[np.uint64] = seeds[:at_most] if at_most is not None else seeds
+    return chosen
 
 
 def summary(values: Mapping[str, Any]) -> str:

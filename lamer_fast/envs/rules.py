@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lamer_fast.envs.contract import FLAGS, EnvError, check_actions, check_texts, describe, task_prompt
+from lamer_fast.envs.contract import FLAGS, EnvError, describe, task_prompt
 from lamer_fast.envs.player import Boards, Player
 from lamer_fast.text import one_line
 
@@ -118,15 +118,19 @@ def games(player: Player) -> Iterator[str]:
 
 def same_game(player: Player) -> Iterator[str]:
     """The same replies lead to the same game: again, beside other boards, and from another thread."""
-    alone = player.game()
-    if player.game() != alone:
-        yield "the same replies on the board of the same seed lead elsewhere"
-        return
-    if player.game(beside=True) != alone:
-        yield "a board plays another game when others are stepped in between"
+    for board in (
+        0,
+        len(player.all) - 1,
+    ):  # the first may be special: the one that something shared is made with
+        alone = player.game(board)
+        if player.game(board) != alone:
+            yield "the same replies on the board of the same seed lead elsewhere"
+            return
+        if player.game(board, beside=True) != alone:
+            yield "a board plays another game when others are stepped in between"
     with ThreadPoolExecutor(1) as thread:
         try:
-            if thread.submit(player.game).result() != alone:
+            if thread.submit(player.game, board).result() != alone:
                 yield "a board plays another game when it is called from another thread"
         except EnvError as error:
             yield f"called from another thread: {error}"
@@ -174,18 +178,16 @@ def task_texts(player: Player) -> Iterator[str]:
     if not player.has("task_texts"):
         return
     every = player.all
-    before = check_texts("task_texts", player.call("task_texts", every), every)
+    before = player.task_texts(every)
     player.step(player.choose(every), every)
     player.restart(every)
-    after = check_texts("task_texts", player.call("task_texts", every), every)
-    yield from _named("task_texts() changes during the game", before, after)
+    yield from _named("task_texts() changes during the game", before, player.task_texts(every))
 
 
 def legal_actions(player: Player) -> Iterator[str]:
     if not player.has("legal_actions"):
         return
-    lists = check_actions(player.call("legal_actions", player.all), player.all)
-    for choice in lists[0]:
+    for choice in player.legal_actions(player.all)[0]:
         player.start()
         if not player.step([choice], player.all[:1]).valid[0]:
             yield f"step() cannot parse {choice!r}, which legal_actions() offers"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.envs.contract import EnvError
+from lamer_fast.envs.player import Player
 
 TENTHS = {"train": (0, 8), "valid": (8, 9), "test": (9, 10)}
 MAX_DRAWS = 1000  # tasks of other splits in a row before it is an error
@@ -72,10 +73,11 @@ def distinct_seeds(env: Any, count: int) -> Seeds:
     seen: set[int] = set()
     found: list[int] = []
     first, last_new = 0, 0
+    player = Player(env)
     while len(found) < count and first - last_new <= PATIENCE:
         seeds = np.arange(first, first + AT_ONCE, dtype=np.uint64)
-        env.reset(seeds)
-        for seed, task in zip(seeds.tolist(), env.tasks(np.arange(AT_ONCE)).tolist(), strict=True):
+        player.reset(seeds, player.all)
+        for seed, task in zip(seeds.tolist(), player.tasks(player.all).tolist(), strict=True):
             if task not in seen:
                 seen.add(task)
                 found.append(seed)

@@ -120,6 +120,10 @@ def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
         policy = Policy(model.to(device).train(), tokenizer, compute_dtype(config.model, device))
         renderer = ChatRenderer(tokenizer)
     env = make_env(config.env, settings.trials, split="train")
+    if not hasattr(env, "batch"):
+        raise ValueError(
+            f"env.name = {config.env.name!r}: warm starts have experts for the games of this package only"
+        )
     return TrainState(
         config=config,
         policy=policy,

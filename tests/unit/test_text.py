@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import unicodedata
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from lamer_fast import cli
 from lamer_fast.cli import play
 from lamer_fast.config import Config
 from lamer_fast.doctor.command import examine_one, line
+from lamer_fast.envs.toy import NumberHunt
 from lamer_fast.text import duration, interval, number, one_line, printable, shortest
 
 HOSTILE = {  # input -> what is left of it
@@ -106,15 +106,19 @@ def watching(monkeypatch):
     play.show({"turns": turns, "success_by_episode": [False]})
 
 
+class Hostile(NumberHunt):
+    def observe(self, env_idx):
+        return [EVIL] * len(env_idx)
+
+    def task_texts(self, env_idx):
+        return [EVIL] * len(env_idx)
+
+    def task_prompt(self):
+        return EVIL
+
+
 def playing(monkeypatch):
-    won = SimpleNamespace(valid=[True], done=[True], success=[True])
-    env = SimpleNamespace(
-        reset=lambda seeds: None,
-        task_prompt=lambda: EVIL,
-        observe=lambda index: [EVIL],
-        step=lambda replies, index: won,
-    )
-    monkeypatch.setattr(play, "make_env", lambda *args, **options: env)
+    monkeypatch.setattr(play, "make_env", lambda *args, **options: Hostile(1, highest=1))
     play.play(Config(), np.zeros(1, np.uint64), lambda prompt: "1")
 
 
