@@ -56,7 +56,7 @@ CREDIT = {
         {"gamma_step": 0.5, "gamma_traj": 0.25, "w": 0.5, "invalid_penalty": 0.5, "scale": "std", "eps": 0.5},
         BACKENDS,
     ),
-    "pass_at_k_advantages": ({"success": lambda: torch.arange(6) > 2}, {"k": 2}, (None,)),
+    "pass_at_k_advantages": ({"success": lambda: torch.arange(6) > 2}, {"k": 2}, BACKENDS),
     "pack": ({"lengths": lambda: torch.tensor([3, 1, 4, 1, 5, 2])}, {"max_tokens": 6}, BACKENDS),
     "token_weights": (
         {"loss_mask": lambda: torch.arange(6) != 4, "cu_sequences": TURNS["cu_trials"]},

@@ -26,7 +26,7 @@ from tests.kernels.head import make_inputs
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 BACKENDS = ["reference", "triton"] if CUDA else ["reference", "cpu", "triton"]
-NO_BACKENDS = ("pass_at_k_advantages", "pack", "token_weights")
+NO_BACKENDS = ("pack", "token_weights")
 HEAD = ("hidden", "weight", "targets", "token_idx", "temperature", "bias")
 TOKENS = ("old_logprobs", "advantages", "token_weights", "ref_logprobs", "importance_weights")
 
@@ -105,7 +105,7 @@ OPS = {
     "gigpo_advantages": (gigpo_advantages, trial_columns("scores", "returns", "group", "anchors")),
     "meta_advantages": (meta_advantages, trial_columns(*TURNS, "group", "anchors", "valid")),
     "pass_at_k_advantages": (
-        any_backend(switched(pass_at_k_advantages, k=2)),
+        switched(pass_at_k_advantages, k=2),
         {"success": torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) > 0.5},
     ),
     "pack": (host_only(switched(pack, max_tokens=9)), {"lengths": torch.tensor([3, 5, 1, 9, 4, 4])}),

@@ -111,3 +111,13 @@ def test_opcheck():
     success = torch.tensor([[True, False, False], [False, False, True]])
     torch.library.opcheck(pass_at_k_op, (success, 2, "trials", "leave_one_out"))
     torch.library.opcheck(pass_at_k_op, (success, 2, "episodes", "none"))
+
+
+def test_a_backend_by_name_runs_or_is_refused():
+    success = torch.tensor([True, False, False])
+    outs = [pass_at_k_advantages(success, 2, backend=name) for name in ("auto", "cpu", "reference")]
+    assert all(torch.equal(out, outs[0]) for out in outs)
+    with pytest.raises(ValueError, match="backend must be one of"):
+        pass_at_k_advantages(success, 2, backend="numba")
+    with pytest.raises(ValueError, match="backend 'cpu' needs CPU tensors, got meta"):
+        pass_at_k_advantages(success.to("meta"), 2, backend="cpu")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..._core.arrays import accepts_numpy
 from ..._core.checks import as_mask, check_choice, check_tensor
+from ..._core.dispatch import Backend, resolve_backend
 from ..._core.numbers import check_integer
 from .reference import pass_at_k_episodes_ref, pass_at_k_trials_ref
 
@@ -18,6 +19,7 @@ def pass_at_k_advantages(
     *,
     over: Literal["trials", "episodes"] = "trials",
     baseline: Literal["leave_one_out", "none"] = "leave_one_out",
+    backend: Backend = "auto",
 ) -> Tensor:
     """Weights w with E[sum_i w_i grad log p(x_i)] = grad pass@k, for a sum (not a mean) over the samples.
 
@@ -40,6 +42,7 @@ def pass_at_k_advantages(
         success: [..., n] over trials; [..., G, K] over episodes, the G trials of one task together; bool, or
             integers 0 and 1.
         k: 1 <= k <= n, or K.
+        backend: as in the other ops; one table and a look-up in it, the reference, serves them all.
 
     Returns:
         float64, the shape of ``success``. Runs on any device; not differentiable.
@@ -54,6 +57,7 @@ def pass_at_k_advantages(
     k = check_integer("k", k, 1, success.shape[-1])
     if over == "episodes" and baseline == "leave_one_out" and success.shape[-2] < 2:
         raise ValueError(f"leave_one_out needs at least 2 trials of a task, got {success.shape[-2]}")
+    resolve_backend(backend, success.device)  # refuses what could not run here
     out: Tensor = pass_at_k_op(success, k, over, baseline)
     return out
 

@@ -1,4 +1,4 @@
-"""The definition, and the only implementation: a table of n + 1 binomial ratios and a look-up."""
+"""The definition, and what every back end runs: a table of n + 1 binomial ratios and a look-up."""
 
 from math import comb
 
