@@ -1,0 +1,199 @@
+"""Every Triton kernel compiles for the GPUs it is meant for, through the package's launchers; needs no GPU.
+
+A stand-in driver names the target, and a launch compiles instead of running: signature, specialisation and
+launch options are those of a real call. CPU tensors stand for the pointers.
+"""
+
+import os
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+import lamer_kernels
+from tests.kernels.test_launches import Driver, launch_all
+
+triton = pytest.importorskip("triton")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"
+)
+TARGETS = {  # back end, architecture, threads of a warp; bytes of shared memory that a block may use
+    "sm_80": (("cuda", 80, 32), 166_912),
+    "sm_90": (("cuda", 90, 32), 232_448),
+    "sm_100": (("cuda", 100, 32), 232_448),
+    "gfx942": (("hip", "gfx942", 64), 65_536),
+}
+HALF, SINGLE, DOUBLE = torch.bfloat16, torch.float32, torch.float64
+
+
+def kernels_of_the_package():
+    """Name -> kernel, of all modules `gpu.py`."""
+    root = Path(lamer_kernels.__file__).parent
+    found = {}
+    for path in root.rglob("gpu.py"):
+        module = import_module(".".join(["lamer_kernels", *path.relative_to(root).with_suffix("").parts]))
+        found |= {name: x for name, x in vars(module).items() if name.endswith("_kernel")}
+    return found
+
+
+@pytest.fixture(params=TARGETS)
+def compiled(request, monkeypatch):
+    """[(name of the kernel, what came of it)], filled by launches; (the target's limit of shared memory)."""
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime.driver import driver
+    from triton.runtime.jit import JITFunction
+
+    class Target(Driver):
+        def get_current_target(self):
+            return GPUTarget(*TARGETS[request.param][0])
+
+        def get_current_stream(self, device):
+            return 0
+
+    seen, run = [], JITFunction.run
+
+    def compile_only(kernel, *args, grid, warmup, **options):
+        seen.append((kernel.fn.__name__, run(kernel, *args, grid=grid, warmup=True, **options)))
+
+    def forget():  # a kernel keeps what it compiled for "device 0", whatever that is
+        for kernel in kernels_of_the_package().values():
+            kernel.device_caches.clear()
+
+    monkeypatch.setattr(driver, "_active", Target())
+    monkeypatch.setattr(JITFunction, "run", compile_only)
+    forget()
+    yield seen, TARGETS[request.param][1]
+    forget()
+
+
+def check(compiled, names=None):
+    seen, shared_limit = compiled
+    assert {name for name, _ in seen} == set(names or kernels_of_the_package())
+    for name, kernel in seen:
+        assert kernel.asm.get("cubin") or kernel.asm.get("hsaco"), name
+        assert kernel.metadata.shared <= shared_limit, name
+
+
+def test_every_kernel_once(compiled):
+    launch_all()
+    launch_layers(HALF, H=64, has_norm=True, update=True, rotated=8)
+    check(compiled)
+
+
+def launch_layers(dtype, *, H, has_norm, update, rotated):
+    from lamer_kernels.layers.rms_norm import gpu as norm
+    from lamer_kernels.layers.rotary import gpu as rotary
+    from lamer_kernels.layers.swiglu import gpu as swiglu
+
+    T, heads, kv, D = 3, 4, 2, 16
+    x, weight, factors = torch.zeros(T, H, dtype=dtype), torch.zeros(H, dtype=dtype), torch.zeros(T)
+    norm.forward(x, x if update else None, weight, 1e-6)
+    norm.backward(x, x if update else None, x, weight, factors)
+    swiglu.backward(x, torch.zeros(T, 2 * H, dtype=dtype))
+    swiglu.forward(torch.zeros(T, 2 * H, dtype=dtype))
+    qkv, positions = torch.zeros(T, heads + 2 * kv, D, dtype=dtype), torch.zeros(T, dtype=torch.int64)
+    cos = torch.zeros(T, rotated)
+    weights = (torch.zeros(D, dtype=dtype),) * 2 if has_norm else (None, None)
+    q, k, v, factors = rotary.forward(qkv, positions, cos, cos, kv, *weights, 1e-6)
+    rotary.backward(q, k, v, qkv, positions, cos, cos, *weights, factors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [HALF, SINGLE, torch.float16], ids=str)
+def test_layers_in_every_form(compiled, dtype):
+    for H, has_norm, update in product((61, 1024, 2560, 8192), (False, True), (False, True)):
+        launch_layers(dtype, H=H, has_norm=has_norm, update=update, rotated=8 if update else 4)
+    check(compiled, [n for n in kernels_of_the_package() if n.startswith(("norm", "rotary", "swiglu"))])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
+def test_credit_in_every_form(compiled, dtype):
+    from lamer_kernels.credit.groups import gpu as groups
+    from lamer_kernels.credit.returns import gpu as returns
+
+    for length, form in product((3, 40, 80, 150, 300, 600, 2000), ("paper", "released", "gae")):
+        x = torch.zeros(4 * length, dtype=dtype)
+        for phase, episode, cu in (
+            (torch.uint8, torch.int16, torch.int64),
+            (torch.bool, torch.int32, torch.int32),
+            (torch.int64, torch.int64, torch.int64),
+        ):
+            inputs = [x, x, x.to(phase), x.to(episode), (torch.arange(5) * length).to(cu)]
+            returns.run(inputs, (x, x), (0.95, 0.6, 0.9, 0.9), paper=form == "paper", gae=form == "gae")
+    ids = torch.arange(300)
+    for scale in ("none", "std", "batch_std"):
+        groups.group_advantages(
+            torch.zeros(300, dtype=dtype),
+            ids,
+            ids,
+            ids,
+            None,
+            "episode",
+            "leave_one_out",
+            scale,
+            "zero",
+            1e-6,
+        )
+    check(compiled, ["returns_kernel", "moments_kernel"])
+
+
+def heads(vocab):
+    """(head, temperature): each part by itself, and all of them."""
+    from lamer_kernels.head.projection import Head
+
+    for bias, softcap, rows in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)):
+        temperature = torch.ones(3) if rows else 0.7
+        bias_of_head = torch.zeros(vocab) if bias else None
+        yield Head(torch.zeros(vocab, 0), bias_of_head, 30.0 if softcap else None, temperature), temperature
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vocab", [61, 4096, 50_257, 151_936])
+def test_rows_of_logits_in_every_form(compiled, vocab):
+    from lamer_kernels.head.logprob import launch
+    from lamer_kernels.head.logprob.cpu import RowGrads, RowStats
+
+    targets, per_row = torch.zeros(3, dtype=torch.int64), torch.zeros(3)
+    for (head, temperature), first, second in product(heads(vocab), (False, True), (False, True)):
+        logits = torch.zeros(3, vocab)
+        launch.row_stats(logits, targets, head, temperature, entropy=first, sum_sq=second)
+        stats = RowStats(*[per_row] * 5)
+        grads = RowGrads(per_row, per_row if first else None, per_row if second else None)
+        for dtype in (HALF, torch.float16, SINGLE):
+            launch.write_dlogits(None, logits, targets, stats, grads, head, temperature, dtype)
+    check(compiled, ["row_stats_kernel", "write_dlogits_kernel"])
+
+
+LOSS = dict(
+    loss="clip", clip_low=0.2, clip_high=0.28, dual_clip=None, log_ratio_clip=None, kl="k3", kl_coef=0.1,
+    kl_clip=None, entropy_coef=0.1,
+)  # fmt: skip
+LOSS_FORMS = [
+    {}, {"dual_clip": 3.0}, {"log_ratio_clip": 20.0}, {"kl_clip": (20.0, 10.0)}, {"loss": "cispo"},
+    {"loss": "reinforce"}, {"kl": "k1"}, {"kl": "k2"},
+    {"dual_clip": 3.0, "log_ratio_clip": 20.0, "kl_clip": (20.0, 10.0)},
+]  # fmt: skip
+TOKEN_FORMS = [(), ("old_logprobs",), ("token_weights",), ("ref_logprobs",), ("importance_weights",)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vocab", [61, 50_257, 151_936])
+def test_policy_rows_in_every_form(compiled, vocab):
+    """Switches of the loss one by one and together: their product would be 9,216 compilations a target."""
+    from lamer_kernels.head.policy.launch import policy_rows
+    from lamer_kernels.head.policy.terms import LossConfig, TokenData
+
+    targets, per_row = torch.zeros(3, dtype=torch.int64), torch.zeros(3)
+    every = {name: per_row for name in ("advantages", *(n for form in TOKEN_FORMS for n in form))}
+    plain, *_, whole = list(heads(vocab))
+    forms = [(head, {}, ()) for head in heads(vocab)]
+    forms += [(head, loss, ()) for head in (plain, whole) for loss in LOSS_FORMS]
+    forms += [(plain, {}, absent) for absent in TOKEN_FORMS]
+    for dtype, (head, loss, absent) in product((HALF, torch.float16, SINGLE), forms):
+        tokens = TokenData(**(every | dict.fromkeys(absent)))
+        config = LossConfig(**(LOSS | loss))
+        policy_rows(torch.zeros(3, vocab), targets, head[0], head[1], tokens, config, dtype)
+    check(compiled, ["policy_rows_kernel"])
