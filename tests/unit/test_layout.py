@@ -1,5 +1,6 @@
 """Import rules and packaging guards of docs/architecture.md."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -76,3 +77,34 @@ def test_vllm_has_not_shaped_this_process():
     """Collecting all tests must neither switch torch.compile off nor import vLLM."""
     assert "vllm" not in sys.modules and str(ROOT / "tests") not in sys.path
     assert "VLLM_HOST_IP" not in os.environ and "TORCH_COMPILE_DISABLE" not in os.environ
+
+
+MOST_ARGUMENTS = 12
+FACE = "a public face: keywords with defaults, each in the docstring"
+LONGER = {
+    "meta_advantages": FACE,
+    "linear_logprob": FACE,
+    "linear_policy_loss": FACE,
+    "policy_loss": FACE,
+    "policy_loss_ref": "the face of policy_loss, as its definition",
+    "compare": "keywords of one measurement, nearly all at their defaults",
+}
+
+
+def argument_counts(root):
+    """(function, arguments); a Triton kernel is left out: it takes pointers and sizes one by one."""
+    for path in (ROOT / root).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if any("triton.jit" in ast.unparse(decorator) for decorator in node.decorator_list):
+                continue
+            a = node.args
+            several = [a.vararg, a.kwarg]
+            named = [*a.posonlyargs, *a.args, *a.kwonlyargs]
+            yield node.name, len(named) + sum(x is not None for x in several)
+
+
+def test_argument_lists_are_short_or_have_a_reason():
+    counts = [x for root in ("lamer_fast", "kernels", "benchmarks") for x in argument_counts(root)]
+    assert {name for name, count in counts if count > MOST_ARGUMENTS} == set(LONGER)

@@ -71,15 +71,12 @@ class CpuBackend:
             as_numpy(qkv),
             as_numpy(nothing if layer.q_norm is None else layer.q_norm),
             as_numpy(nothing if layer.k_norm is None else layer.k_norm),
-            self._cos,
-            self._sin,
+            (self._cos, self._sin),
             keys,
             values,
             self._slots,
             self._positions,
-            self._head,
-            self._scores,
-            self._lanes,
+            (self._head, self._scores, self._lanes),
             as_numpy(out),
             self._eps,
             self._scale,
@@ -215,13 +212,12 @@ def _weighted_mean(scores, values, num_tokens, out):
 
 
 @jit
-def _attend(
-    qkv, q_norm, k_norm, cos, sin, keys, values, slots, positions, head, scores, lanes, out, eps, scale
-):
+def _attend(qkv, q_norm, k_norm, rotary, keys, values, slots, positions, scratch, out, eps, scale):
     """qkv [N, (H * G + 2 H) * D] -> out [N, H * G * D].
 
-    Scratch: head [G, D], scores [G, tokens + 1], lanes [LANES].
+    rotary: cos, sin; scratch: head [G, D], scores [G, tokens + 1], lanes [LANES].
     """
+    (cos, sin), (head, scores, lanes) = rotary, scratch
     H, (G, D) = values.shape[1], head.shape
     for n in range(len(slots)):
         slot, at = slots[n], positions[n]

@@ -36,14 +36,13 @@ def name_trials(group, cu_trials, names):
 
 
 @njit
-def step_bracket(
-    returns, state, key, n, mask, loo, scale, eps, w,
-    table, first, total, squares, count, ids, out,
-):  # fmt: skip
+def step_bracket(returns, state, key, n, mask, switches, scratch, out):
     """Adds w x advantages of the step groups, the rows of a group with equal (state, key), to out.
 
-    table: [mask + 1] int32 filled with -1 here; the others have room for n values.
+    scratch: table [mask + 1] int32, filled with -1 here; the others have room for n values.
     """
+    table, first, total, squares, count, ids = scratch
+    loo, scale, eps, w = switches.baseline == LOO, switches.scale, switches.eps, switches.step_weight
     table[: mask + 1] = -1
     num = 0
     for i in range(n):
@@ -154,10 +153,8 @@ def meta_advantages(rewards, phase, episode, group, cu_trials, anchors, valid, s
             mask = 1
             while mask < 2 * n:
                 mask *= 2
-            step_bracket(
-                returns, state, key, n, mask - 1, loo, scale, eps, switches.step_weight,
-                table, first, total, step_squares, count, ids, result,
-            )  # fmt: skip
+            scratch = (table, first, total, step_squares, count, ids)
+            step_bracket(returns, state, key, n, mask - 1, switches, scratch, result)
         n = 0
         for j in range(starts[k], starts[k + 1]):
             start = cu_trials[order[j]]
