@@ -79,7 +79,40 @@ def check(compiled, names=None):
 def test_every_kernel_once(compiled):
     launch_all()
     launch_layers(HALF, H=64, has_norm=True, update=True, rotated=8)
+    launch_meta(SINGLE, {"scale": "std", "baseline": "leave_one_out"})
+    launch_meta(SINGLE, {"estimator": "reinforce++"})
     check(compiled)
+
+
+def launch_meta(dtype, switches, index=torch.int64):
+    from lamer_kernels.credit.meta import gpu
+    from lamer_kernels.credit.switches import Switches, resolve
+
+    ints, x = torch.zeros(8, dtype=index), torch.zeros(8, dtype=dtype)
+    anchors = torch.zeros(8, dtype=torch.int64) if switches.get("estimator", "gigpo") == "gigpo" else None
+    cu_trials = torch.tensor([0, 3, 8], dtype=torch.int32 if index is torch.int32 else torch.int64)
+    valid = torch.ones(8, dtype=torch.bool)
+    columns = (x, ints.to(torch.uint8), ints, ints, cu_trials, anchors, valid)
+    gpu.meta_advantages(columns, resolve(Switches(**switches)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
+def test_meta_advantages_in_every_form(compiled, dtype):
+    """Units, scores and statistics one by one; each bracket with and without its options."""
+    for unit, score, baseline, index in product(
+        ("trial", "episode", "turn"), ("next_return", "zero", "exclude"), ("mean", "leave_one_out"),
+        (torch.int16, torch.int32, torch.int64),
+    ):  # fmt: skip
+        switches = {"stats_unit": unit, "reflection_score": score, "baseline": baseline}
+        launch_meta(dtype, switches, index)
+    for credit, form, scale, key in product(
+        ("cross", "own"), ("paper", "released"), ("none", "std"), ("board", "board+episode")
+    ):
+        switches = {"episode_credit": credit, "return_form": form, "scale": scale, "anchor_key": key}
+        launch_meta(dtype, switches)
+    launch_meta(dtype, {"estimator": "reinforce++"})
+    check(compiled, ["score_kernel", "bracket_kernel", "divide_kernel"])
 
 
 def launch_layers(dtype, *, H, has_norm, update, rotated):

@@ -1,5 +1,6 @@
 """Triton kernels of the credit ops on the CPU: `TRITON_INTERPRET=1 pytest -m interpret`, its own process."""
 
+from contextlib import suppress
 from itertools import product
 
 import numpy as np
@@ -16,7 +17,8 @@ from lamer_kernels import (
 )
 from lamer_kernels.credit.groups.op import group_op
 from lamer_kernels.credit.returns.op import gae_op, returns_op
-from tests.kernels.credit import group_loop, make_trials, returns_loop, same_bits
+from lamer_kernels.credit.switches import Switches, resolve
+from tests.kernels.credit import group_loop, make_trials, returns_loop, same_bits, table
 
 pytestmark = pytest.mark.interpret
 
@@ -121,9 +123,89 @@ def test_meta_advantages_match_the_reference(switches):
     assert same_bits(runs[0], runs[2])
 
 
+VALUES = {
+    "estimator": ("gigpo", "gigpo", "grpo", "rloo", "reinforce++"),
+    "episode_credit": ("cross", "own"),
+    "return_form": ("paper", "released"),
+    "reflection_score": ("next_return", "zero", "exclude"),
+    "stats_unit": ("trial", "episode", "turn"),
+    "baseline": (None, "mean", "leave_one_out"),
+    "scale": (None, "none", "std"),
+    "anchor_key": ("board", "board+episode"),
+    "w": (1.0, 0.3),
+    "gamma_step": (0.95, 1.0),
+    "invalid_penalty": (0.5, 0.0),
+}
+
+
+def allowed_switches(count, seed=0):
+    """Random switches that mean something together."""
+    rng, found = np.random.default_rng(seed), []
+    while len(found) < count:
+        switches = {name: values[rng.integers(len(values))] for name, values in VALUES.items()}
+        named = switches | {"step_weight": switches["w"]}
+        del named["w"]
+        with suppress(ValueError):
+            resolve(Switches(**named))
+            found.append(switches)
+    return found
+
+
+def check_grouped(switches, **sizes):
+    trials = make_trials(1, **sizes)
+    cu = trials["cu_trials"]
+    trials["cu_trials"] = np.concatenate([[0, 0], cu[1:4], cu[3:], cu[-1:]])  # trials of no turns
+    runs = [meta_advantages(**trials, **switches, grouped=True, backend=b, validate=True)
+            for b in ("triton", "reference", "triton")]  # fmt: skip
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-9, atol=1e-10)
+    assert same_bits(runs[0], runs[2])
+
+
+def test_grouped_trials_match_the_reference():
+    chosen = allowed_switches(18)
+    assert all({s[name] for s in chosen} == set(values) for name, values in VALUES.items())
+    for switches in chosen:
+        check_grouped(switches, groups=2, trials=2, max_turns=2)
+
+
+def test_groups_of_several_tiles_match_the_reference():
+    for switches in ({}, {"baseline": "leave_one_out", "scale": "std", "stats_unit": "episode"}):
+        check_grouped(switches, groups=2, trials=3, max_turns=17)
+
+
+@pytest.mark.slow
+def test_grouped_trials_match_the_reference_on_every_switch():
+    for switches in allowed_switches(400, seed=1):
+        check_grouped(switches, groups=2, trials=3, max_turns=3)
+
+
+def test_equal_groups_give_exactly_zero_without_a_sort():
+    rewards, phase, episode, cu_trials = table([[[0.1, 0.7, 0.3]] * 2] * 4 + [[[0.3]]])
+    columns = (rewards, phase, episode, np.repeat([3, -1], [len(rewards) - 1, 1]), cu_trials)
+    for scale, unit in product(("none", "std"), ("trial", "episode", "turn")):
+        out = meta_advantages(
+            *columns, estimator="grpo", episode_credit="own", reflection_score="exclude", scale=scale,
+            stats_unit=unit, grouped=True, backend="triton",
+        )  # fmt: skip
+        assert not out.any()
+
+
+@pytest.mark.parametrize("scale", ["none", "std"])
+@pytest.mark.parametrize("bad", [np.inf, np.nan, 1e200])
+def test_what_is_not_finite_stays_in_its_group(bad, scale):
+    rewards, phase, episode, cu_trials = table([[[1.0, bad]], [[2.0]], [[0.5], [1.0]], [[3.0]]])
+    group, anchors = np.repeat([5, 2], [3, 4]), np.array([1, 2, 1, 4, 0, 4, 4])
+    columns = (rewards, phase, episode, group, cu_trials)
+    runs = [meta_advantages(*columns, anchors=anchors, scale=scale, grouped=True, backend=b)
+            for b in ("triton", "reference")]  # fmt: skip
+    np.testing.assert_allclose(*runs, rtol=1e-9, atol=1e-12)
+    assert np.isfinite(runs[0][3:]).all()
+
+
 def test_empty():
     nothing = {name: x[:0] for name, x in make_trials(0).items()} | {"cu_trials": np.array([0])}
-    assert meta_advantages(**nothing, backend="triton").shape == (0,)
+    for grouped in (False, True):
+        assert meta_advantages(**nothing, grouped=grouped, backend="triton").shape == (0,)
 
 
 def test_no_trials_and_trials_of_no_turns():

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lamer_kernels
+from tests.kernels.credit import make_trials, tensors
 
 triton = pytest.importorskip("triton")
 interpreting = os.environ.get("TRITON_INTERPRET") == "1"
@@ -105,3 +107,33 @@ def test_where_a_chunk_starts_is_not_specialised(launches):
 def test_no_rows_no_launch(launches):
     launch_all(num_rows=0)
     assert {name for name, _, _ in launches} == {"returns_kernel"}  # one trial of no turns
+
+
+class Operations(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("switches", "count"),
+    [({}, 2), ({"scale": "std", "episode_credit": "own"}, 2), ({"estimator": "reinforce++"}, 3)],
+    ids=str,
+)
+def test_grouped_credit_is_at_most_three_launches_and_no_sort(launches, switches, count):
+    from lamer_kernels.credit.meta import gpu
+    from lamer_kernels.credit.switches import Switches, resolve
+
+    trials = tensors(make_trials(0))
+    names = ("rewards", "phase", "episode", "group", "cu_trials", "anchors", "valid")
+    columns = [trials[name] for name in names]
+    if "estimator" in switches:
+        columns[5] = None
+    with Operations() as operations:
+        gpu.meta_advantages(columns, resolve(Switches(**switches)))
+    assert len(launches) == count
+    assert set(operations.names) <= {"new_empty", "empty", "fill_"}, "filling is the tests' poison"

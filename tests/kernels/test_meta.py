@@ -144,7 +144,18 @@ def test_every_combination_matches_the_loop(seed, backend):
 def test_switches_have_one_set_of_names_and_defaults():
     taken = signature(meta_advantages).parameters
     assert {name: taken[name].default for name in keywords(Switches())} == keywords(Switches())
-    others = ["rewards", "phase", "episode", "group", "cu_trials", "anchors", "valid", "backend", "validate"]
+    others = [
+        "rewards",
+        "phase",
+        "episode",
+        "group",
+        "cu_trials",
+        "anchors",
+        "valid",
+        "grouped",
+        "backend",
+        "validate",
+    ]
     assert set(taken) == {*keywords(Switches()), *others}
 
 
@@ -258,6 +269,15 @@ def test_bad_input_is_named(change, message):
         meta_advantages(**{**trials, **change}, validate=True)
 
 
+def test_groups_that_are_no_neighbours_are_found():
+    trials = make_trials(0)
+    assert same_bits(meta_advantages(**trials, grouped=True, validate=True), meta_advantages(**trials))
+    last = trials["group"] == trials["group"][-1]
+    trials["group"][last] = trials["group"][0]
+    with pytest.raises(ValueError, match=r"group \d+ comes twice"):
+        meta_advantages(**trials, grouped=True, validate=True)
+
+
 def test_lives_under_torch_compile():
     trials = tensors(make_trials(0, dtype=np.float32))
 
@@ -274,4 +294,4 @@ def test_lives_under_torch_compile():
 def test_opcheck(backend):
     trials = tensors(make_trials(0, dtype=np.float32))
     switches = Switches(reflection_score="exclude", scale="std", anchor_key="board+episode")
-    torch.library.opcheck(meta_op, (*trials.values(), flat(resolve(switches)), backend))
+    torch.library.opcheck(meta_op, (*trials.values(), flat(resolve(switches)), False, backend))

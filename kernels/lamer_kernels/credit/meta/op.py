@@ -10,6 +10,7 @@ from torch import Tensor
 from ..._core.arrays import accepts_numpy
 from ..._core.checks import INT_DTYPES, as_floats, as_mask, check_offsets, check_tensor
 from ..._core.dispatch import Backend, resolve_backend
+from ..._core.numbers import check_flag
 from ..returns.op import check_turns
 from ..switches import (
     AnchorKey,
@@ -51,6 +52,7 @@ def meta_advantages(
     w: float = Switches.step_weight,
     invalid_penalty: float = Switches.invalid_penalty,
     eps: float = Switches.eps,
+    grouped: bool = False,
     backend: Backend = "auto",
     validate: bool = False,
 ) -> Tensor:
@@ -92,6 +94,7 @@ def meta_advantages(
         anchors: [R] int64 hash of the state before the turn; needed by gigpo, not used by the others.
         valid: [R] bool (or integers 0 and 1), False where the reply could not be parsed. None: all are valid.
         gamma_step, gamma_traj: in [0, 1]. w (``Switches.step_weight``), invalid_penalty, eps: >= 0.
+        grouped: the trials of a group are neighbours. A GPU then needs at most 3 launches and no sort.
         validate: also check the values of ``cu_trials``, ``phase``, ``episode`` and ``group`` (synchronises).
 
     Returns:
@@ -122,9 +125,12 @@ def meta_advantages(
         raise ValueError(f"invalid_penalty={invalid_penalty} needs valid, got None")
     if validate:
         _check_groups(group, cu_trials)
+        if grouped:
+            _check_neighbours(group)
     out: Tensor = meta_op(
         rewards, phase, episode, group, cu_trials, anchors if estimator == "gigpo" else None, valid,
-        flat(switches), resolve_backend(backend, rewards.device, cpu_needs_numba=True),
+        flat(switches), check_flag("grouped", grouped),
+        resolve_backend(backend, rewards.device, cpu_needs_numba=True),
     )  # fmt: skip
     return out
 
@@ -142,6 +148,14 @@ def _check_groups(group: Tensor, cu_trials: Tensor) -> None:
         )
 
 
+def _check_neighbours(group: Tensor) -> None:
+    runs = torch.unique_consecutive(group)
+    if len(runs) != len(torch.unique(runs)):
+        values, counts = torch.unique(runs, return_counts=True)
+        again = int(values[counts > 1][0])
+        raise ValueError(f"grouped says that the trials of a group are neighbours, group {again} comes twice")
+
+
 @torch.library.custom_op("lamer_kernels::meta_advantages", mutates_args=())
 def meta_op(
     rewards: Tensor,
@@ -152,9 +166,15 @@ def meta_op(
     anchors: Tensor | None,
     valid: Tensor | None,
     switches: Sequence[float],
+    grouped: bool,
     backend: str,
 ) -> Tensor:
     """switches: `switches.flat`."""
+    if backend == "triton" and grouped:
+        from . import gpu
+
+        columns = (rewards, phase, episode, group, cu_trials, anchors, valid)
+        return gpu.meta_advantages(columns, of_flat(switches))
     if backend != "cpu":
         exact = meta_advantages_ref(
             rewards, phase, episode, group, cu_trials, anchors, valid, of_flat(switches), backend
@@ -164,9 +184,9 @@ def meta_op(
 
     check_offsets("cu_trials", cu_trials, len(rewards))
     out = torch.empty(rewards.shape, dtype=rewards.dtype)
-    columns = (rewards.detach(), phase, episode, group, cu_trials)
+    given = (rewards.detach(), phase, episode, group, cu_trials)
     bad = cpu.meta_advantages(
-        *(x.contiguous().numpy() for x in columns),
+        *(x.contiguous().numpy() for x in given),
         np.empty(0, np.int64) if anchors is None else anchors.contiguous().numpy(),
         np.empty(0, np.bool_) if valid is None else valid.contiguous().numpy(),
         cpu.Numbers(*switches),

@@ -20,14 +20,12 @@ def _compose(p1, q1, s1, u1, v1, p2, q2, s2, u2, v2):
 
 
 @triton.jit
-def returns_kernel(
-    rewards_ptr, values_ptr, phase_ptr, episode_ptr, cu_trials_ptr, out_ptr, advantages_ptr,
-    gamma_step: tl.float64, gamma_traj: tl.float64, lambda_step: tl.float64, lambda_traj: tl.float64,
+def scan_trial(
+    rewards_ptr, values_ptr, phase_ptr, episode_ptr, start, end, out_ptr, advantages_ptr,
+    gamma_step, gamma_traj, lambda_step, lambda_traj,
     PAPER: tl.constexpr, GAE: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
-    trial = tl.program_id(0).to(tl.int64)
-    start = tl.load(cu_trials_ptr + trial).to(tl.int64)
-    end = tl.load(cu_trials_ptr + trial + 1).to(tl.int64)
+    """Turns start:end, of one trial."""
     lane = tl.arange(0, BLOCK_R)
     x = tl.zeros([], tl.float64)
     y = tl.zeros([], tl.float64)
@@ -73,11 +71,30 @@ def returns_kernel(
         tail -= BLOCK_R
 
 
+@triton.jit
+def returns_kernel(
+    rewards_ptr, values_ptr, phase_ptr, episode_ptr, cu_trials_ptr, out_ptr, advantages_ptr,
+    gamma_step: tl.float64, gamma_traj: tl.float64, lambda_step: tl.float64, lambda_traj: tl.float64,
+    PAPER: tl.constexpr, GAE: tl.constexpr, BLOCK_R: tl.constexpr,
+):  # fmt: skip
+    trial = tl.program_id(0).to(tl.int64)
+    start = tl.load(cu_trials_ptr + trial).to(tl.int64)
+    end = tl.load(cu_trials_ptr + trial + 1).to(tl.int64)
+    scan_trial(
+        rewards_ptr, values_ptr, phase_ptr, episode_ptr, start, end, out_ptr, advantages_ptr,
+        gamma_step, gamma_traj, lambda_step, lambda_traj, PAPER, GAE, BLOCK_R,
+    )  # fmt: skip
+
+
 def run(inputs: list, outputs: tuple, factors: tuple, *, paper: bool, gae: bool) -> None:
     """inputs: rewards, values, phase, episode, cu_trials; outputs: returns, advantages (gae only)."""
     num_turns, num_trials = inputs[0].numel(), inputs[4].numel() - 1
-    block = min(max(triton.next_power_of_2(num_turns // max(num_trials, 1)), 16), 1024)
     launch(
         returns_kernel, num_trials, *inputs, *outputs, *factors,
-        PAPER=paper, GAE=gae, BLOCK_R=block, num_warps=1 if block <= 128 else 4,
+        PAPER=paper, GAE=gae, **blocks(num_turns, num_trials),
     )  # fmt: skip
+
+
+def blocks(num_turns: int, num_trials: int) -> dict[str, int]:
+    block = min(max(triton.next_power_of_2(num_turns // max(num_trials, 1)), 16), 1024)
+    return {"BLOCK_R": block, "num_warps": 1 if block <= 128 else 4}
