@@ -11,6 +11,7 @@ import torch
 from harness import Case, Row, compare, main
 from model_shapes import DEVICE, NAMES, ON_GPU, SHAPES, make_model
 
+from lamer_fast.algo.losses import Surrogate
 from lamer_fast.config import AlgoConfig, LearnConfig
 from lamer_fast.cost.limits import measure, shape_of, training_flop
 from lamer_fast.learn.batch import Packed, PolicyBatch
@@ -47,7 +48,7 @@ def bench(case: Case) -> list[Row]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy = Policy(model.train(), None, torch.bfloat16)
     optimizer = Optimizer(policy.masters, LearnConfig(), total_updates=1_000)
-    batch, algo = make_batch(SHAPES[case.model][-1]), AlgoConfig()
+    batch, loss = make_batch(SHAPES[case.model][-1]), Surrogate(AlgoConfig())
     flop = MICROBATCHES * training_flop(
         shape_of(model), np.full(SEQUENCES, LENGTH), len(batch.packed.targets)
     )
@@ -55,7 +56,7 @@ def bench(case: Case) -> list[Row]:
 
     def update() -> None:
         for _ in range(MICROBATCHES):
-            policy(batch, algo, head_gradient=policy.head_sum()).loss.backward()
+            policy(batch, loss, head_gradient=policy.head_sum()).loss.backward()
         done.append(optimizer.step())
 
     def verify() -> bool:

@@ -26,8 +26,7 @@ class Stopwatch(Display):
         super().__init__("bench", state.config.train.iterations, terminal=False)
         self.state = state
         state.sampler = TimedSampler(state.sampler, self)
-        update = training.update_policy
-        training.update_policy = partial(self.update_policy, update)
+        training.update = partial(self.timed_update, training.update)
         self.restart()
 
     def restart(self) -> None:
@@ -36,11 +35,9 @@ class Stopwatch(Display):
         self.computed = self.state.sampler.computed_tokens()
         self.cpu, self.wall = time.process_time(), time.perf_counter()
 
-    def update_policy(
-        self, update: Callable[..., Any], policy: Any, optimizer: Any, minibatch: Any, *rest: Any
-    ) -> Any:
+    def timed_update(self, update: Callable[..., Any], algorithm: Any, minibatch: Any, *rest: Any) -> Any:
         started = time.process_time()
-        outcome = update(policy, optimizer, minibatch, *rest)
+        outcome = update(algorithm, minibatch, *rest)
         self.update_s += time.process_time() - started
         self.packed += sum(len(batch.packed.input_ids) for batch in minibatch)
         return outcome

@@ -1,20 +1,38 @@
-"""Credit: the configuration's switches -> one advantage per turn, and which turns are trained on."""
+"""Credit: one advantage per turn, by the estimator that the configuration names."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lamer_fast.algo.own import called, function
+from lamer_fast.algo.pass_at_k import pass_at_k
 from lamer_fast.config import AlgoConfig
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_kernels import meta_advantages
 from lamer_kernels.credit.switches import keywords
+
+PARAMETERS = ("trials", "algo")
+Estimator = Callable[[TrialBatch, AlgoConfig], NDArray[np.float32]]
 
 
 def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
     """One advantage per turn, [R] float32; broadcast to the turn's tokens by `pack`."""
     if trials.num_turns == 0:
         return np.zeros(0, np.float32)
+    return estimator(algo)(trials, algo)
+
+
+def estimator(algo: AlgoConfig) -> Estimator:
+    """Raises ValueError if `algo.estimator` names a function that cannot be used."""
+    if ":" in algo.estimator:
+        return own_advantages
+    return pass_at_k if algo.estimator == "pass_at_k" else by_switches
+
+
+def by_switches(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
+    """GiGPO, GRPO, RLOO, REINFORCE++: the configuration's switches."""
     credit: Any = meta_advantages  # typed for tensors, takes numpy arrays as well
     advantages: NDArray[np.float32] = credit(
         trials.rewards,
@@ -29,14 +47,40 @@ def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
     return advantages
 
 
-def lone_turns(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.bool_]:
-    """[R] True for turns of a group that has fewer than two trials left: nothing to compare them with.
+def own_advantages(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
+    """Of the user's function, `estimator(trials: TrialBatch, algo: AlgoConfig)` -> [R] float, checked.
 
-    reinforce++ compares with the whole batch, so that nothing is left out there.
+    Raises:
+        ValueError: it raises, or returns another shape, another kind of number, or one that is not finite.
     """
-    if algo.estimator == "reinforce++":
+    name = f"algo.estimator = {algo.estimator!r}"
+    own = function(algo.estimator, "algo.estimator", PARAMETERS)
+    out = called(algo.estimator, "algo.estimator", own, trials, algo)
+    if not isinstance(out, np.ndarray) or out.shape != (trials.num_turns,) or out.dtype.kind != "f":
+        found = f"{out.shape} {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(f"{name} returned {found}, expected ({trials.num_turns},) float32, one per turn")
+    wrong = int((~np.isfinite(out)).sum())
+    if wrong:
+        raise ValueError(f"{name}: {wrong} of {len(out)} advantages are not finite")
+    return out.astype(np.float32)
+
+
+def trials_needed(algo: AlgoConfig) -> int:
+    """Trials that a group must have left for the estimator to compare them.
+
+    reinforce++ compares with the whole batch, and a function of the user's own judges by itself.
+    """
+    if algo.estimator == "reinforce++" or ":" in algo.estimator:
+        return 1
+    over_trials = algo.estimator == "pass_at_k" and algo.pass_over == "trials"
+    return max(2, algo.pass_k) if over_trials else 2
+
+
+def lone_turns(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.bool_]:
+    """[R] True for turns of a group that has too few trials left: nothing to compare them with."""
+    if trials_needed(algo) < 2:
         return np.zeros(trials.num_turns, np.bool_)
     alive = np.diff(trials.cu_trials) > 0  # a trial whose environment failed has no turns
     group_of_trial = trials.group[trials.cu_trials[:-1][alive]]
     size = np.bincount(group_of_trial, minlength=int(trials.group.max(initial=-1)) + 1)
-    return np.asarray(size[trials.group] < 2)
+    return np.asarray(size[trials.group] < trials_needed(algo))

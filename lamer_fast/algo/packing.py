@@ -81,7 +81,7 @@ def _pack_minibatch(
     lengths = np.diff(trials.cu_seqlens)[sequences]
 
     needed = np.ones(len(sequences), bool)
-    if config.algo.entropy_coef == 0 and config.algo.kl_coef == 0:
+    if config.algo.only_advantages:
         needed[:] = False
         np.logical_or.at(needed, sequence_of, advantages[turns] != 0)
     kept = np.flatnonzero(needed)

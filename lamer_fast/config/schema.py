@@ -1,13 +1,15 @@
 """Every setting of the trainer, its default, and what must hold between them. No torch here."""
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.registry import default_options, option_classes
 from lamer_fast.fields import Range, check_ranges
-from lamer_kernels.credit.switches import Switches, resolve
+from lamer_kernels.credit.switches import Estimator, Switches, resolve
+
+LOSSES = ("clip", "gspo", "cispo", "reinforce")
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,16 @@ class RolloutConfig:
 class AlgoConfig(Switches):
     """Credit (`Switches`, whose settings come first), and the loss."""
 
+    estimator: str = "gigpo"  # type: ignore[assignment]  # more than the switches know
+    """Advantage estimator: gigpo, grpo, rloo, reinforce++, pass_at_k, or `module:function` of your own."""
+    pass_k: Annotated[int, Range(0)] = 0
+    """Estimator pass_at_k: k, of so many episodes or trials one is to succeed; 0 is all of them."""
+    pass_over: Literal["episodes", "trials"] = "episodes"
+    """Estimator pass_at_k: whether k counts the episodes of a trial or the trials of a group."""
     old_logprobs: Literal["recompute", "sampler"] = "recompute"
     """Whose log-probabilities are the denominator of the ratio."""
-    loss: Literal["clip", "gspo", "cispo", "reinforce"] = "clip"
-    """Surrogate of the policy loss."""
+    loss: str = "clip"
+    """Surrogate of the policy loss: clip, gspo, cispo, reinforce, or `module:function` of your own."""
     aggregation: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
     """How token losses become one number, over a whole minibatch."""
     clip_low: Annotated[float, Range(0, 1)] = 0.2
@@ -86,6 +94,11 @@ class AlgoConfig(Switches):
     """Weight of the entropy bonus."""
     importance_cap: Annotated[float, Range(0)] = 0.0
     """Truncated importance sampling between sampler and trainer: cap of the weight; 0 is off."""
+
+    @property
+    def only_advantages(self) -> bool:
+        """A token whose advantage is 0 teaches nothing: no other term, no loss of a user's own."""
+        return self.entropy_coef == 0 and self.kl_coef == 0 and ":" not in self.loss
 
 
 @dataclass(frozen=True)
@@ -238,11 +251,22 @@ class Config:
 
     def _validate_algo(self) -> None:
         a, r = self.algo, self.rollout
-        if r.trials_per_group < 2 and a.estimator != "reinforce++":
+        for key, known in (("algo.estimator", (*get_args(Estimator), "pass_at_k")), ("algo.loss", LOSSES)):
+            name = str(_get(self, key))
+            if ":" not in name and name not in known:
+                own = "or module:function of your own"
+                raise ValueError(f"{key} = {name!r}, must be one of: {', '.join(known)}; {own}")
+        if r.trials_per_group < 2 and a.estimator != "reinforce++" and ":" not in a.estimator:
             _contradict(
                 self, "rollout.trials_per_group", "algo.estimator", "a group needs two trials for a baseline"
             )
-        resolve(a)
+        if a.estimator == "pass_at_k":
+            self._validate_pass_at_k()
+        elif a.pass_k or a.pass_over != "episodes":
+            key = "algo.pass_k" if a.pass_k else "algo.pass_over"
+            _contradict(self, key, "algo.estimator", "only pass_at_k uses it")
+        elif ":" not in a.estimator:
+            resolve(a)
         if 0.0 < a.dual_clip <= 1.0:
             raise ValueError(f"algo.dual_clip = {a.dual_clip}, must be 0 (off) or above 1")
         if a.importance_cap > 0 and a.old_logprobs == "sampler":
@@ -252,6 +276,14 @@ class Config:
                 "algo.old_logprobs",
                 "the weights would all be 1; take 'recompute'",
             )
+
+    def _validate_pass_at_k(self) -> None:
+        limit = {"episodes": "rollout.episodes", "trials": "rollout.trials_per_group"}[self.algo.pass_over]
+        if self.algo.pass_k > _get(self, limit):  # type: ignore[operator]
+            _contradict(self, "algo.pass_k", limit, "there are no more of them")
+        for switch in fields(Switches):
+            if switch.name != "estimator" and getattr(self.algo, switch.name) != switch.default:
+                _contradict(self, f"algo.{switch.name}", "algo.estimator", "it looks at successes alone")
 
     def _validate_learn(self) -> None:
         le, r = self.learn, self.rollout

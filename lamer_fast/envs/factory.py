@@ -44,7 +44,7 @@ def load(name: str) -> Entry:
     Raises:
         ValueError: no such module or name in it, it cannot be imported, or its options cannot be read.
     """
-    found = _find(name)
+    found = find(name)
     if isinstance(found, Entry):
         _check_options(name, found.options)
         return found
@@ -134,7 +134,12 @@ class SingleEntry(FactoryEntry):
 _COMMON = {f.name for f in fields(PoolOptions)}
 
 
-def _find(name: str) -> Any:
+def find(name: str, key: str = "env.name") -> Any:
+    """What `module:attribute` names, from any module here or installed; `key` is the setting that says so.
+
+    Raises:
+        ValueError: no such module or name in it, or it cannot be imported.
+    """
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
@@ -144,10 +149,10 @@ def _find(name: str) -> Any:
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
         why = "no such module here or installed" if missing else f"importing it {describe(error)}"
-        raise ValueError(f"env.name = {name!r}: {why}") from None
+        raise ValueError(f"{key} = {name!r}: {why}") from None
     if not hasattr(module, attribute):
         has = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-        raise ValueError(f"env.name = {name!r}: {module_name} has no {attribute!r}, but {', '.join(has)}")
+        raise ValueError(f"{key} = {name!r}: {module_name} has no {attribute!r}, but {', '.join(has)}")
     return getattr(module, attribute)
 
 

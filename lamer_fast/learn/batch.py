@@ -30,7 +30,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class PolicyBatch:
-    """Frozen: who adds log-probabilities puts another batch in its place, see `score` and `update_policy`."""
+    """Frozen: who adds log-probabilities puts another batch in its place, see `score` and `update`."""
 
     packed: Packed
     rollout_logprobs: Tensor  # [L] float32, nats, from the sampler

@@ -34,13 +34,21 @@ class Optimizer:
     def zero_grad(self) -> None:
         self.masters.clear()
 
+    def grad_norm(self) -> float:
+        """Of the accumulated gradient. Synchronises with the device."""
+        return float(self.masters.norm())
+
     @torch.no_grad()
-    def step(self) -> tuple[float, bool]:
+    def step(self, grad_norm: float | None = None) -> tuple[float, bool]:
         """Clips and applies the accumulated gradient, then clears it; (its norm before clipping, applied).
 
-        A gradient that is not finite changes nothing. Synchronises with the device once.
+        A gradient that is not finite changes nothing.
+
+        Args:
+            grad_norm: of the accumulated gradient, from who knows it already.
         """
-        grad_norm = float(self.masters.norm())
+        if grad_norm is None:
+            grad_norm = self.grad_norm()
         applied = math.isfinite(grad_norm)
         if applied:
             scale = self.config.max_grad_norm / (grad_norm + 1e-6)

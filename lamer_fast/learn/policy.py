@@ -1,19 +1,34 @@
 """Policy: a Hugging Face causal language model trained over packed sequences, with float32 master weights."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from lamer_fast.config import AlgoConfig, Config, ModelConfig
+from lamer_fast.config import Config, ModelConfig
 from lamer_fast.learn.batch import Packed, PolicyBatch
 from lamer_fast.learn.gradients import Masters
 from lamer_fast.learn.trunk import make_trunk
 from lamer_fast.model.files import ModelFiles, num_tokenizer_ids, read_model_files, reading
 from lamer_fast.model.path import model_path
-from lamer_kernels import linear_logprob, linear_policy_loss, register_attention
+from lamer_kernels import linear_logprob, register_attention
 from lamer_kernels.head.policy import PolicyLoss
+
+
+class Objective(Protocol):
+    """What a policy is trained towards: the loss of a batch, from hidden states and the head."""
+
+    def __call__(
+        self, hidden: Tensor, weight: Tensor, batch: PolicyBatch, head_gradient: Tensor | None
+    ) -> PolicyLoss:
+        """
+        Args:
+            hidden: [L, H] at the positions that predict a target.
+            weight: [num_ids, H], the head.
+            head_gradient: see `Policy.forward`; an objective may leave it alone and use autograd.
+        """
+        ...
 
 
 class Policy(nn.Module):
@@ -46,7 +61,7 @@ class Policy(nn.Module):
         self.trunk = make_trunk(model)  # None: the model's own
 
     def forward(
-        self, batch: PolicyBatch, algo: AlgoConfig, *, head_gradient: Tensor | None = None
+        self, batch: PolicyBatch, objective: Objective, *, head_gradient: Tensor | None = None
     ) -> PolicyLoss:
         """Loss of a micro-batch, already weighted over its minibatch, and statistics per loss token [L].
 
@@ -54,30 +69,7 @@ class Policy(nn.Module):
             head_gradient: [num_ids, H] float32, see `head_sum`: the head's gradient of this loss is added
                 here, unrounded, in the forward pass already; `backward` gives the rest. None: it gives all.
         """
-        importance_weights = None
-        if algo.importance_cap > 0 and batch.old_logprobs is not None:
-            gap = batch.old_logprobs - batch.rollout_logprobs
-            importance_weights = gap.exp().clamp(max=algo.importance_cap)
-        return linear_policy_loss(
-            self.hidden(batch.packed),
-            self.head_weight,
-            batch.packed.targets,
-            batch.old_logprobs,
-            batch.advantages,
-            token_weights=batch.token_weights,
-            cu_segments=batch.cu_segments if algo.loss == "gspo" else None,
-            temperature=batch.temperature,
-            loss=algo.loss,
-            clip_low=algo.clip_low,
-            clip_high=algo.clip_high,
-            dual_clip=algo.dual_clip or None,
-            ref_logprobs=batch.ref_logprobs,
-            kl=algo.kl,
-            kl_coef=algo.kl_coef,
-            entropy_coef=algo.entropy_coef,
-            importance_weights=importance_weights,
-            dweight_out=head_gradient,
-        )
+        return objective(self.hidden(batch.packed), self.head_weight, batch, head_gradient)
 
     def head_sum(self) -> Tensor:
         """[num_ids, H] float32: where the masters sum the head's gradient."""

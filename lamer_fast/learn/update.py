@@ -1,7 +1,7 @@
-"""One update of the policy from one minibatch, and the scores that come before it."""
+"""One update from one minibatch, and the scores that come before it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.batch import Minibatch
-from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy
+from lamer_fast.learn.trainable import Algorithm
 from lamer_kernels.head.policy import PolicyLoss
 
 
@@ -80,48 +80,59 @@ def score_reference(reference: Policy, minibatches: list[Minibatch]) -> None:
             minibatch[i] = replace(batch, ref_logprobs=ref)
 
 
-def update_policy(
-    policy: Policy, optimizer: Optimizer, minibatch: Minibatch, algo: AlgoConfig, stats: LearnStats
-) -> Outcome:
-    """Exactly one update: gradients of all micro-batches, one AdamW step. Adds what happened to `stats`.
+def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats) -> Outcome:
+    """Exactly one update: gradients of all micro-batches, one step of each optimizer. Adds to `stats`.
 
     Makes no update without loss tokens or with coefficients that are all zero. A loss or gradient that is not
     finite changes nothing. Batches without `old_logprobs` are replaced by ones that have those of this pass.
     """
-    if not has_coefficients(minibatch, algo):
+    if not has_coefficients(minibatch, algorithm.config):
         stats.empty += 1
         return "empty"
-    outputs = []
+    outputs: list[Mapping[str, PolicyLoss]] = []
     for i, batch in enumerate(minibatch):
-        output = policy(batch, algo, head_gradient=policy.head_sum())
-        output.loss.backward()
+        losses = algorithm.losses(batch)
+        for output in losses.values():
+            output.loss.backward()  # type: ignore[no-untyped-call]
         if batch.old_logprobs is None:
-            minibatch[i] = replace(batch, old_logprobs=output.logprobs)
-        outputs.append(output)
+            minibatch[i] = replace(batch, old_logprobs=losses["policy"].logprobs)
+        outputs.append(losses)
+    of_policy = [losses["policy"] for losses in outputs]
     if stats.updates + stats.skipped == 0:
-        stats.first = [
-            (o.logprobs[o.kept], b.rollout_logprobs[o.kept]) for o, b in zip(outputs, minibatch, strict=True)
-        ]
-    lr = optimizer.lr()
-    loss_value = float(torch.stack([o.loss.detach() for o in outputs]).sum())
-    grad_norm, applied = optimizer.step() if math.isfinite(loss_value) else (math.nan, False)
-    if not applied:
-        optimizer.zero_grad()
+        pairs = zip(of_policy, minibatch, strict=True)
+        stats.first = [(o.logprobs[o.kept], b.rollout_logprobs[o.kept]) for o, b in pairs]
+    optimizers = {name: trained.optimizer for name, trained in algorithm.trainables.items()}
+    values = {_key(name, "loss"): _total(losses[name] for losses in outputs) for name in optimizers}
+    norms: dict[str, float] = {}
+    if all(map(math.isfinite, values.values())):
+        norms = {name: optimizer.grad_norm() for name, optimizer in optimizers.items()}
+    if not norms or not all(map(math.isfinite, norms.values())):
+        for optimizer in optimizers.values():
+            optimizer.zero_grad()
         stats.skipped += 1
         return "skipped"
+    stats.lr = optimizers["policy"].lr()
+    for name, optimizer in optimizers.items():
+        optimizer.step(norms[name])
+        values[_key(name, "grad_norm")] = norms[name]
     stats.updates += 1
     stats.trained_tokens += sum(len(b.packed.targets) for b in minibatch)
-    stats.lr = lr
-    stats.add({"loss": loss_value, "grad_norm": grad_norm} | _token_means(outputs))
+    stats.add(values | _token_means(of_policy))
     return "applied"
+
+
+def _key(name: str, value: str) -> str:
+    return value if name == "policy" else f"{name}_{value}"
+
+
+def _total(outputs: Iterable[PolicyLoss]) -> float:
+    return float(torch.stack([output.loss.detach() for output in outputs]).sum())
 
 
 def has_coefficients(minibatch: Minibatch, algo: AlgoConfig) -> bool:
     if not any(len(b.packed.targets) for b in minibatch):
         return False
-    if algo.entropy_coef != 0 or algo.kl_coef != 0:
-        return True
-    return any(bool((b.advantages != 0).any()) for b in minibatch)
+    return not algo.only_advantages or any(bool((b.advantages != 0).any()) for b in minibatch)
 
 
 def _token_means(outputs: list[PolicyLoss]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.algo.credit import assign_credit, lone_turns
+from lamer_fast.algo.credit import lone_turns
 from lamer_fast.algo.packing import epochs, pack
 from lamer_fast.config import Config
 from lamer_fast.cost.estimate import estimate
@@ -25,7 +25,7 @@ from lamer_fast.files import CannotWrite, free_bytes, read_jsonl, replace_folder
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
-from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update_policy
+from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update
 from lamer_fast.rng import sampling_seed
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
@@ -65,12 +65,11 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         if trials.errors:
             print(f"note: iteration {iteration}: {trials.lost()}", flush=True)
         with clock.phase("learn"), display.phase("learn"):
-            advantages = assign_credit(trials, config.algo)
+            advantages = state.algorithm.advantages(trials)
             minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
             score_before_updates(state, minibatches)
             for minibatch in epochs(minibatches, config.learn.epochs):
-                done = update_policy(state.policy, state.optimizer, minibatch, config.algo, stats)
-                state.note(done, minibatch)
+                state.note(update(state.algorithm, minibatch, stats), minibatch)
                 if state.skipped_in_row >= config.train.max_skipped_updates:
                     break
         with clock.phase("sync"), display.phase("sync"):
@@ -108,8 +107,9 @@ def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]]
     """One collection of trials; optimizer state leaves the device meanwhile if so configured."""
     config = state.config
     offload = config.learn.offload_optimizer == "rollout"
-    if offload:
-        state.optimizer.to_host()
+    optimizers = [trained.optimizer for trained in state.algorithm.trainables.values()] if offload else []
+    for optimizer in optimizers:
+        optimizer.to_host()
     trials = collect_trials(
         state.sampler,
         clock.timed("env", state.env),
@@ -122,8 +122,8 @@ def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]]
     )
     if config.rollout.sleep_during_updates:
         state.sampler.sleep()  # type: ignore[attr-defined]  # validated: vLLM, which `transfer` wakes
-    if offload:
-        state.optimizer.to_device()
+    for optimizer in optimizers:
+        optimizer.to_device()
     return trials
 
 

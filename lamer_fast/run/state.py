@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.algo.algorithm import Algorithm, check_own_functions
 from lamer_fast.config import Config
 from lamer_fast.cost.limits import Limits
 from lamer_fast.cost.memory import memory_of
@@ -23,6 +24,7 @@ from lamer_fast.files import writing
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_model
+from lamer_fast.learn.trainable import Trainable
 from lamer_fast.learn.update import Outcome
 from lamer_fast.model.files import ModelFiles
 from lamer_fast.samplers.protocol import Sampler
@@ -31,8 +33,7 @@ from lamer_fast.samplers.protocol import Sampler
 @dataclass
 class TrainState:
     config: Config
-    policy: Policy
-    optimizer: Optimizer
+    algorithm: Algorithm
     sampler: Sampler
     env: Any  # TextBatchEnv
     agent: Agent
@@ -43,6 +44,15 @@ class TrainState:
     best: dict[str, float] = field(default_factory=dict)  # {"iteration", "score"} of the best checkpoint
     dump_dir: Path | None = None  # where batches of skipped updates go
     limits: Limits | None = None  # of the device, for the record of an iteration
+
+    @property
+    def policy(self) -> Policy:
+        return self.algorithm.trainables["policy"].module
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The policy's."""
+        return self.algorithm.trainables["policy"].optimizer
 
     def note(self, outcome: Outcome, minibatch: Minibatch) -> None:
         """Counts updates that were not finite and keeps their batches for inspection."""
@@ -73,10 +83,11 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
 
     Raises:
         ValueError: the model cannot be loaded or bridged, the device is not there or too small, the board is
-            impossible, the environment breaks the protocol. No weight has been read before all is known but
-            what the weights are.
+            impossible, the environment breaks the protocol, the user's own estimator or loss cannot be used.
+            No weight has been read before all is known but what the weights are.
     """
     check_at_start(config.env)
+    check_own_functions(config.algo)
     if policy is None:
         device, files = pick_device(config.train.device), read_model(config)
         renderer = files.renderer()
@@ -95,13 +106,18 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
     updates = config.train.iterations * config.learn.epochs * config.learn.minibatches
     return TrainState(
         config=config,
-        policy=policy,
-        optimizer=Optimizer(policy.masters, config.learn, updates),
+        algorithm=make_algorithm(config, policy, updates),
         sampler=make_sampler(config, policy),
         env=env,
         agent=agent,
         reference=reference,
     )
+
+
+def make_algorithm(config: Config, policy: Policy, updates: int) -> Algorithm:
+    """`policy` under an optimizer whose schedule ends after so many updates."""
+    optimizer = Optimizer(policy.masters, config.learn, updates)
+    return Algorithm(config.algo, {"policy": Trainable(policy, optimizer)})
 
 
 @dataclass(frozen=True)

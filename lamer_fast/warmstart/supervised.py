@@ -19,12 +19,11 @@ from lamer_fast.device import pick_device
 from lamer_fast.envs.registry import entry, eval_seeds, make_env
 from lamer_fast.eval.success import play_boards, success_within
 from lamer_fast.files import replace_files, writing
-from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_model
 from lamer_fast.rng import generator
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
-from lamer_fast.run.state import TrainState, make_sampler
+from lamer_fast.run.state import TrainState, make_algorithm, make_sampler
 from lamer_fast.warmstart.base_model import make_base_model
 from lamer_fast.warmstart.expert_batch import ExpertBatch, pack_experts
 from lamer_fast.warmstart.experts import ExpertSampler
@@ -126,8 +125,7 @@ def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
         )
     return TrainState(
         config=config,
-        policy=policy,
-        optimizer=Optimizer(policy.masters, config.learn, settings.updates),
+        algorithm=make_algorithm(config, policy, settings.updates),
         sampler=make_sampler(config, policy),
         env=env,
         agent=Agent(renderer, env, config),

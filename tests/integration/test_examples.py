@@ -44,3 +44,14 @@ def test_treasure_trains(treasure, capsys):
     assert cli.main(["eval", "runs/treasure", "--tasks", "4"]) == 0
     assert cli.main(["play", "runs/treasure", "--pause", "0"]) == 0
     assert "Row 1: " in capsys.readouterr().out
+
+
+def test_an_estimator_and_a_loss_of_ones_own_train(tmp_path, monkeypatch):
+    for name in ("own_estimator.py", "own_estimator.toml"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert cli.main(["train", "own_estimator.toml", "--train.iterations=2"]) == 0
+    lines = Path("runs/own-estimator/metrics.jsonl").read_text().splitlines()
+    for record in map(json.loads, lines):
+        assert record["counters"]["updates"] == 2 and record["advantage_abs"] > 0 and record["grad_norm"] > 0

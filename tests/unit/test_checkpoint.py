@@ -10,10 +10,9 @@ from safetensors.torch import load_file, save_file
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config, TrainConfig
-from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy
 from lamer_fast.run import checkpoint
-from lamer_fast.run.state import TrainState
+from lamer_fast.run.state import TrainState, make_algorithm
 from tests.scripted import PlannedEnv
 from tests.tiny import CHATML, tiny_model, tiny_tokenizer
 
@@ -23,7 +22,7 @@ def make_state(template: str = CHATML, eos_ids: tuple[int, ...] = (), **model) -
     policy = Policy(tiny_model(**model), None, torch.float32)
     env = PlannedEnv([["3L"]])
     agent = Agent(ChatRenderer(tiny_tokenizer(template), eos_ids), env, config)
-    return TrainState(config, policy, Optimizer(policy.masters, config.learn, 10), None, env, agent)
+    return TrainState(config, make_algorithm(config, policy, 10), None, env, agent)
 
 
 def update(state: TrainState) -> None:

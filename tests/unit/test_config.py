@@ -184,7 +184,7 @@ def test_overrides_are_typed():
         (["--rollout.groups", "2.5"], "rollout.groups = '2.5', must be int"),
         (["--rollout.groups", "many"], "rollout.groups = 'many', must be int"),
         (["--rollout.reflect", "maybe"], "rollout.reflect = 'maybe', must be bool"),
-        (["--algo.loss", "ppo"], "must be one of: clip, gspo, cispo, reinforce"),
+        (["--algo.kl", "k4"], "must be one of: k1, k2, k3"),
         (["--algo.loss"], "--algo.loss has no value"),
         (["algo.loss", "clip"], "expected --key value, found 'algo.loss'"),
     ],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lamer_fast.algo.losses import Surrogate
 from lamer_fast.algo.packing import pack
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig
 from lamer_fast.learn.policy import Policy
@@ -82,7 +83,7 @@ def test_an_update_stays_on_its_device(algo, dtype, model):
         batch = replace(batch, old_logprobs=policy.logprobs(batch.packed, batch.temperature))
     if algo.kl_coef:
         batch = replace(batch, ref_logprobs=policy.logprobs(batch.packed, batch.temperature))
-    out = policy(batch, algo, head_gradient=policy.head_sum())
+    out = policy(batch, Surrogate(algo), head_gradient=policy.head_sum())
     out.loss.backward()
     for x in (*out, *(master.grad for master in policy.masters.values())):
         assert x.device.type == "meta"

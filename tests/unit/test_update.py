@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lamer_fast.algo.losses import Surrogate
 from lamer_fast.algo.packing import pack
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy
-from lamer_fast.learn.update import LearnStats, Mismatch, mismatch, score, score_reference, update_policy
-from lamer_fast.run.state import TrainState
+from lamer_fast.learn.update import LearnStats, Mismatch, mismatch, score, score_reference, update
+from lamer_fast.run.state import TrainState, make_algorithm
 from lamer_kernels import register_attention
 from tests.hand_made import make_trials
 from tests.tiny import tiny_model
@@ -29,16 +30,15 @@ def make_policy(dtype: torch.dtype = torch.float32, num_ids: int | None = None) 
 
 
 def make_state(policy: Policy, config: Config, dump_dir=None) -> TrainState:
-    optimizer = Optimizer(policy.masters, config.learn, total_updates=10)
-    return TrainState(config, policy, optimizer, None, None, None, dump_dir=dump_dir)
+    return TrainState(config, make_algorithm(config, policy, 10), None, None, None, dump_dir=dump_dir)
 
 
-def update(state: TrainState, minibatch, algo: AlgoConfig, stats: LearnStats) -> None:
-    state.note(update_policy(state.policy, state.optimizer, minibatch, algo, stats), minibatch)
+def make_update(state: TrainState, minibatch, stats: LearnStats) -> None:
+    state.note(update(state.algorithm, minibatch, stats), minibatch)
 
 
 def add_gradient(policy: Policy, batch, algo: AlgoConfig = ALGO) -> float:
-    loss = policy(batch, algo, head_gradient=policy.head_sum()).loss
+    loss = policy(batch, Surrogate(algo), head_gradient=policy.head_sum()).loss
     loss.backward()
     return float(loss.detach())
 
@@ -109,10 +109,10 @@ def test_bfloat16_gradients_reach_float32_masters():
 def test_forward_computes_a_loss_and_nothing_else(num_ids):
     _, _, (minibatch,), _ = make_minibatches()
     policy, summing = make_policy(num_ids=num_ids), make_policy(num_ids=num_ids)
-    unused = policy(minibatch[0], ALGO)
+    unused = policy(minibatch[0], Surrogate(ALGO))
     assert not policy.masters.gradients()
-    (3.0 * policy(minibatch[0], ALGO).loss).backward()  # scaled; the first pass is never used
-    assert torch.equal(unused.loss, policy(minibatch[0], ALGO).loss)
+    (3.0 * policy(minibatch[0], Surrogate(ALGO)).loss).backward()  # scaled; the first pass is never used
+    assert torch.equal(unused.loss, policy(minibatch[0], Surrogate(ALGO)).loss)
     add_gradient(summing, minibatch[0])
     for name, master in policy.masters.items():
         expected = 3.0 * summing.masters[name].grad
@@ -125,7 +125,7 @@ def test_lr_of_1e6_changes_parameters(dtype):
     policy = make_policy(dtype)
     before = {name: master.detach().clone() for name, master in policy.masters.items()}
     state = make_state(policy, replace(config, learn=LearnConfig(lr=1e-6, weight_decay=0.0)))
-    update(state, minibatch, ALGO, LearnStats())
+    make_update(state, minibatch, LearnStats())
     for name, master in policy.masters.items():
         moved = (master - before[name]).abs()
         assert 0.5e-6 < float(moved.max()) < 1.5e-6, name  # AdamW's first step is lr in each coordinate
@@ -142,7 +142,7 @@ def test_first_minibatch_needs_no_score():
     first = minibatches[0][0]
     expected = policy.logprobs(first.packed, first.temperature)
     stats = LearnStats()
-    update(make_state(policy, config), minibatches[0], algo, stats)
+    make_update(make_state(policy, config), minibatches[0], stats)
     torch.testing.assert_close(minibatches[0][0].old_logprobs, expected, rtol=0, atol=1e-6)
     assert stats.mean("clipped") == 0  # the ratio is 1
     assert mismatch(minibatches, stats, algo).max > 0
@@ -157,24 +157,23 @@ def test_non_finite_updates_are_skipped_dumped_and_counted(tmp_path, bad):
     good = float(minibatch[0].advantages[0])
     minibatch[0].advantages[0] = bad
     for _ in range(2):
-        update(state, minibatch, ALGO, stats)
+        make_update(state, minibatch, stats)
     assert (stats.skipped, stats.updates, state.skipped_in_row, state.optimizer.num_updates) == (2, 0, 2, 0)
     assert all(torch.equal(master, before[name]) for name, master in policy.masters.items())
     assert all(master.grad is None for master in policy.masters.values())
     dumped = load_file(tmp_path / "skipped" / "000000-0002.safetensors")
     assert torch.equal(dumped["0/targets"], minibatch[0].packed.targets)
     minibatch[0].advantages[0] = good
-    update(state, minibatch, ALGO, stats)
+    make_update(state, minibatch, stats)
     assert (stats.updates, state.skipped_in_row, state.skipped) == (1, 0, 2)
 
 
 def test_nothing_to_learn_makes_no_update():
-    algo = replace(ALGO, entropy_coef=0.0)
-    _, _, (minibatch,), config = make_minibatches()
+    _, _, (minibatch,), config = make_minibatches(replace(ALGO, entropy_coef=0.0))
     state, stats = make_state(make_policy(), config), LearnStats()
     minibatch[0].advantages.zero_()
     for nothing in ([], [minibatch[0]]):
-        update(state, nothing, algo, stats)
+        make_update(state, nothing, stats)
     assert (stats.empty, stats.updates, state.optimizer.num_updates) == (2, 0, 0)
 
 
@@ -218,7 +217,7 @@ def test_frozen_reference_has_no_masters_and_fills_kl():
     reference = Policy(make_policy().model, None, torch.float32, frozen=True)
     assert not reference.masters and not any(p.requires_grad for p in reference.parameters())
     score_reference(reference, [minibatch])
-    assert float(policy(minibatch[0], algo).kl.abs().max()) < 1e-6  # the same weights
+    assert float(policy(minibatch[0], Surrogate(algo)).kl.abs().max()) < 1e-6  # the same weights
     with torch.no_grad():
         next(iter(policy.masters.values())).mul_(1.1)
-    assert float(policy(minibatch[0], algo).kl.max()) > 1e-4
+    assert float(policy(minibatch[0], Surrogate(algo)).kl.max()) > 1e-4
