@@ -162,6 +162,7 @@ class RunFolder:
             self._excepthook(args)
 
     def write_metrics(self, record: dict[str, Any]) -> None:
+        """One line of JSON, such as `Record.to_json` gives it, and its numbers to the boards."""
         line = json.dumps(record, allow_nan=False) + "\n"
         with writing(self.metrics, len(line)), self.metrics.open("a") as file:
             file.write(line)

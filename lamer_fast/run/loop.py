@@ -5,14 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lamer_fast.algo.credit import lone_turns
 from lamer_fast.algo.packing import epochs, pack
 from lamer_fast.config import Config
 from lamer_fast.cost.estimate import estimate
@@ -20,12 +15,13 @@ from lamer_fast.cost.limits import Limits
 from lamer_fast.cost.tokens import say_notes
 from lamer_fast.device import GIB, pick_device, prepare_process
 from lamer_fast.envs.contract import EnvError
+from lamer_fast.eval.success import evaluate
 from lamer_fast.fields import to_flat
 from lamer_fast.files import CannotWrite, free_bytes, read_jsonl, replace_folder
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
-from lamer_fast.learn.update import LearnStats, mismatch, score, score_reference, update
+from lamer_fast.learn.update import LearnStats, score, score_reference, update
 from lamer_fast.rng import sampling_seed
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
@@ -35,6 +31,7 @@ from lamer_fast.run.clock import Clock
 from lamer_fast.run.display import Display
 from lamer_fast.run.folder import RunFolder
 from lamer_fast.run.output import without_reader
+from lamer_fast.run.record import Evaluated, Record
 from lamer_fast.run.state import TrainState, build_state
 from lamer_fast.run.stop import INTERRUPTED, StopRequest
 
@@ -46,11 +43,11 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         EnvError: the environment broke the protocol, or failed on every board; earlier updates are saved.
     """
     config = state.config
-    record: dict[str, Any] | None = None
+    record: Record | None = None
     for iteration in range(state.iteration, config.train.iterations):
         clock, stats = Clock(config.train.watchdog_s), LearnStats()
         transcripts: list[dict[str, Any]] = []
-        evaluations: dict[str, Any] = {}
+        evaluations: dict[str, Evaluated] = {}
         if config.eval.every and iteration == 0:
             with clock.phase("eval"), display.phase("eval"):
                 evaluations["eval_before"] = run_eval(state)
@@ -82,10 +79,13 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
                     evaluations["eval"] = run_eval(state)
             except EnvError as error:  # raised when what was learnt is safe
                 failure = EnvError(f"evaluation after iteration {iteration}: {error}")
-        record = report(iteration, trials, advantages, minibatches, stats, state, clock) | evaluations
-        folder.write_metrics(record)
+        seconds = clock.seconds
+        if state.limits is not None:
+            seconds = seconds | state.limits.least_seconds(trials, config.learn.epochs)
+        record = Record.of(iteration, trials, advantages, minibatches, stats, seconds, config, evaluations)
+        folder.write_metrics(record.to_json())
         folder.write_trials(iteration, transcripts)
-        display.update(record)
+        display.update(record.to_json())
 
         broken = state.skipped_in_row >= config.train.max_skipped_updates
         last = state.iteration == config.train.iterations or stop.asked or broken or failure
@@ -142,62 +142,10 @@ def score_before_updates(state: TrainState, minibatches: list[Minibatch]) -> Non
         score(state.policy, minibatches, state.config.algo)
 
 
-def report(
-    iteration: int,
-    trials: TrialBatch,
-    advantages: NDArray[np.float32],
-    minibatches: list[Minibatch],
-    stats: LearnStats,
-    state: TrainState,
-    clock: Clock,
-) -> dict[str, Any]:
-    """The record of metrics.jsonl, evaluations apart."""
+def run_eval(state: TrainState) -> Evaluated:
+    """Of the policy as the sampler has it."""
     config = state.config
-    sampled = int(trials.loss_mask.sum())
-    lone = lone_turns(trials, config.algo)
-    record: dict[str, Any] = {
-        "iteration": iteration,
-        "success_at": trials.success_at().tolist(),
-        "return": float(trials.rewards.sum()) / max(1, trials.num_trials),
-        "advantage_abs": float(np.abs(advantages).mean()) if len(advantages) else 0.0,
-        "loss": stats.mean("loss"),
-        "entropy": stats.mean("entropy"),
-        "clipped": stats.mean("clipped"),
-        "kl": stats.mean("kl"),
-        "mismatch": asdict(mismatch(minibatches, stats, config.algo)),
-        "grad_norm": stats.mean("grad_norm"),
-        "lr": stats.lr,
-        "tokens": {
-            "prompt": len(trials.tokens) - sampled,
-            "sampled": sampled,
-            "trained": stats.trained_tokens,
-        },
-        "counters": {
-            "turns": trials.num_turns,
-            "invalid": int((~trials.valid).sum()),
-            "truncated": int(trials.truncated.sum()),
-            "failed_trials": len(trials.errors),
-            "groups_dropped": len(np.unique(trials.group[lone])),
-            "updates": stats.updates,
-            "updates_empty": stats.empty,
-            "updates_skipped": stats.skipped,
-        },
-    }
-    record["seconds"] = clock.seconds | {"sample": clock.seconds["sample"] - clock.seconds.get("env", 0.0)}
-    if state.limits is not None:
-        record["seconds"] |= state.limits.least_seconds(trials, config.learn.epochs)
-    return record
-
-
-def run_eval(state: TrainState) -> dict[str, Any]:
-    """success@1..K with 95 % intervals, of trials and of independent attempts, on held-out boards.
-
-    `iteration` counts the iterations that the policy was trained for: 0 is the policy before training.
-    """
-    from lamer_fast.eval.success import evaluate
-
-    config = state.config
-    evaluation = evaluate(
+    found = evaluate(
         state.sampler,
         state.agent.renderer,
         config,
@@ -205,25 +153,12 @@ def run_eval(state: TrainState) -> dict[str, Any]:
         tasks=config.eval.tasks,
         seed=config.train.seed,
     )
-    trial, independent = evaluation.trial, evaluation.independent
-    return {
-        "iteration": state.iteration,
-        "tasks": evaluation.num_tasks,
-        "panel": evaluation.panel,
-        "success_at": [e.mean for e in trial],
-        "success_low": [e.low for e in trial],
-        "success_high": [e.high for e in trial],
-        "independent": [e.mean for e in independent],
-        "independent_low": [e.low for e in independent],
-        "independent_high": [e.high for e in independent],
-    }
+    return Evaluated.of(state.iteration, found)
 
 
-def save(state: TrainState, folder: RunFolder, record: dict[str, Any]) -> None:
-    """Checkpoint; the best is judged by the evaluation of this iteration, or by its training trials."""
+def save(state: TrainState, folder: RunFolder, record: Record) -> None:
     folder.sync()
-    score_ = record.get("eval", record)["success_at"][-1]
-    checkpoint.save(state, folder.checkpoints, score_)
+    checkpoint.save(state, folder.checkpoints, record.score)
 
 
 def run(

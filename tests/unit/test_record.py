@@ -1,0 +1,54 @@
+"""The record of an iteration: from what happened to a line of JSON that display and report read."""
+
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+
+from lamer_fast.config import Config
+from lamer_fast.learn.update import LearnStats
+from lamer_fast.run.display_table import evaluations, training
+from lamer_fast.run.record import Evaluated, Record
+from tests.hand_made import make_trials
+
+SECONDS = {"sample": 3.0, "env": 1.0, "learn": 2.0, "sync": 0.5}
+
+
+def make_record(**found) -> Record:
+    trials = make_trials(0, groups=2, trials_per_group=2, empty=(1,))
+    stats = LearnStats(updates=2, empty=1, trained_tokens=7, lr=1e-3)
+    stats.add({"loss": 3.0, "grad_norm": 1.0, "critic_loss": 5.0})
+    advantages = np.full(trials.num_turns, -0.5, np.float32)
+    return Record.of(4, trials, advantages, [], stats, SECONDS, Config(), found)
+
+
+def evaluated(iteration: int, won: float) -> Evaluated:
+    bounds = [0.1, 0.2], [0.0, 0.1], [0.2, 0.3]
+    return Evaluated(iteration, 9, "abc", [0.1, won], [0.0, 0.2], [0.3, 1.0], *bounds)
+
+
+def test_values_are_those_of_the_iteration():
+    record, trials = make_record(), make_trials(0, groups=2, trials_per_group=2, empty=(1,))
+    assert record.loss == 1.5 and record.grad_norm == 0.5 and record.advantage_abs == 0.5
+    assert record.seconds == SECONDS | {"sample": 2.0}
+    assert record.tokens.prompt + record.tokens.sampled == len(trials.tokens)
+    assert record.counters.groups_dropped == 1 and record.counters.failed_trials == 1
+    assert record.others == {"critic_loss": 2.5}
+    with pytest.raises(FrozenInstanceError):
+        record.loss = 0.0
+
+
+def test_json_goes_round_and_is_what_display_reads():
+    record = make_record(eval_before=evaluated(0, 0.4), eval=evaluated(5, 0.5))
+    line = json.loads(json.dumps(record.to_json(), allow_nan=False))
+    assert line == record.to_json() and line["critic_loss"] == 2.5 and "others" not in line
+    assert line["return"] == record.return_ and line["mismatch"]["ess"] == 1.0
+    assert [column.name for column in training(line)][:2] == ["iteration", "success@1"]
+    assert [found["iteration"] for found in evaluations(line)] == [0, 5]
+    assert "eval" not in make_record().to_json()
+
+
+def test_the_score_is_of_the_evaluation_where_there_is_one():
+    assert replace(make_record(), success_at=[0.1, 0.7]).score == 0.7
+    assert make_record(eval=evaluated(5, 0.25)).score == 0.25
