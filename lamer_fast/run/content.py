@@ -38,13 +38,19 @@ class Content:
             "prompts": state.agent.renderer.prompts(),
             "torch": torch.__version__,
         }
-        return cls(counters, state.policy.masters.saved(), state.optimizer.state_tensors())
+        masters: dict[str, torch.Tensor] = {}
+        optimizer: dict[str, torch.Tensor] = {}
+        for name, trained in state.algorithm.trainables.items():
+            masters |= {_full(name, key): x for key, x in trained.module.masters.saved().items()}
+            optimizer |= {_full(name, key): x for key, x in trained.optimizer.state_tensors().items()}
+        return cls(counters, masters, optimizer)
 
     def put(self, state: TrainState) -> None:
         """Into a state that `check` has compared it with."""
-        state.policy.masters.load(self.masters)
-        state.optimizer.load_state_tensors(self.optimizer)
-        state.optimizer.num_updates = self.counters["num_updates"]
+        for name, trained in state.algorithm.trainables.items():
+            trained.module.masters.load(_of(name, self.masters))
+            trained.optimizer.load_state_tensors(_of(name, self.optimizer))
+            trained.optimizer.num_updates = self.counters["num_updates"]
         state.iteration = self.counters["iteration"]
         state.skipped_in_row, state.skipped = self.counters["skipped_in_row"], self.counters["skipped"]
         state.best = self.counters["best"]
@@ -59,14 +65,18 @@ class Content:
                     f"its prompts have {part} = {prompts[part]!r}, by the model's files it is {now!r}: chat "
                     "template, tokenizer or generation_config.json are others"
                 )
-        masters = state.policy.masters
+        trainables = state.algorithm.trainables
+        masters = {_full(n, key): x for n, t in trainables.items() for key, x in t.module.masters.items()}
         if odd := sorted(self.masters.keys() ^ masters.keys()):
             where = "checkpoint" if odd[0] in self.masters else "model"
             raise ValueError(f"it is of another model: only the {where} has {odd[0]}")
         for name, master in masters.items():
             check_tensor(name, self.masters[name], master.shape, master.dtype)
             check_finite(name, self.masters[name])
-        state.optimizer.check_state_tensors(self.optimizer, self.counters["num_updates"])
+        if foreign := sorted(key for key in self.optimizer if _owner(key) not in trainables):
+            raise ValueError(f"the optimizer's state has {foreign[0]!r}, which is no parameter of the model")
+        for name, trained in trainables.items():
+            trained.optimizer.check_state_tensors(_of(name, self.optimizer), self.counters["num_updates"])
 
     def write(self, folder: Path) -> None:
         """Three files; the counters hold a checksum of the others and of themselves."""
@@ -75,6 +85,20 @@ class Content:
         counters = self.counters | {"sha256": {name: _digest(folder / name) for name in (MASTERS, OPTIMIZER)}}
         counters["sha256"][COUNTERS] = _own_digest(counters)
         (folder / COUNTERS).write_text(json.dumps(counters, indent=1))
+
+
+def _full(trainable: str, key: str) -> str:
+    """The name of a tensor in a file; the policy's stand under their own."""
+    return key if trainable == "policy" else f"{trainable}:{key}"
+
+
+def _of(trainable: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Inverse of `_full`: the tensors of one trainable."""
+    return {key.rpartition(":")[2]: x for key, x in tensors.items() if _owner(key) == trainable}
+
+
+def _owner(full: str) -> str:
+    return full.partition(":")[0] if ":" in full else "policy"
 
 
 def read(folder: Path, state: TrainState) -> Content:

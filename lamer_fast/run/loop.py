@@ -226,7 +226,8 @@ def iterate(state: TrainState, folder: RunFolder) -> int:
 
 
 def disk_needs(state: TrainState, saved: Sequence[int]) -> tuple[int, str]:
-    num_parameters = state.policy.masters.num_elements
+    trainables = state.algorithm.trainables.values()
+    num_parameters = sum(trained.module.masters.num_elements for trained in trainables)
     return checkpoint.disk_needs(state.config, num_parameters, model_bytes(state), saved)
 
 

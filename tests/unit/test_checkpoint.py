@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.algo.algorithm import Algorithm
 from lamer_fast.config import Config, TrainConfig
 from lamer_fast.learn.policy import Policy
 from lamer_fast.run import checkpoint
@@ -67,6 +68,36 @@ def test_the_latest_or_the_one_that_is_asked_for(folder):
         checkpoint.load(states[2], folder, 3)
     checkpoint.discard_after(folder, 1)
     assert checkpoint.finished(folder) == [0, 1]
+
+
+def two_trainables() -> TrainState:
+    state = make_state()
+    critic = make_algorithm(state.config, Policy(tiny_model(seed=1), None, torch.float32), 10)
+    both = {**state.algorithm.trainables, "critic": critic.trainables["policy"]}
+    state.algorithm = Algorithm(state.config.algo, both)
+    return state
+
+
+def test_every_trainable_is_saved_and_comes_back(tmp_path, folder):
+    state, fresh = two_trainables(), two_trainables()
+    for seed, trained in enumerate(state.algorithm.trainables.values()):
+        generator = torch.Generator().manual_seed(seed)
+        for master in trained.module.masters.values():
+            master.grad = torch.randn(master.shape, generator=generator)
+        trained.optimizer.step()
+    checkpoint.save(state, tmp_path / "two", score=0.0)
+    assert checkpoint.load(fresh, tmp_path / "two")
+    for name, trained in state.algorithm.trainables.items():
+        again = fresh.algorithm.trainables[name]
+        saved, loaded = trained.optimizer.state_tensors(), again.optimizer.state_tensors()
+        assert saved.keys() == loaded.keys() and all(torch.equal(saved[key], loaded[key]) for key in saved)
+        for key, master in trained.module.masters.items():
+            assert torch.equal(master, again.module.masters[key])
+        assert again.optimizer.num_updates == 1
+    with pytest.raises(ValueError, match="only the checkpoint has critic:"):
+        checkpoint.load(make_state(), tmp_path / "two")
+    with pytest.raises(ValueError, match="only the model has critic:"):
+        checkpoint.load(two_trainables(), folder)
 
 
 @pytest.mark.parametrize(
