@@ -12,13 +12,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from harness import ROOT, Case, Row, compare, main, measured, resident_bytes
 
 sys.path.insert(0, str(ROOT))
-from lamer_fast.envs import make
+from lamer_fast.envs import EnvOptions, Turn, make
+from lamer_fast.envs.registry import default_options, make_env
 from tests.envs.golden.record_digests import PATH, digest
 from tests.envs.sokoban_rules import shortest_solution
 
@@ -176,6 +178,47 @@ def threads(case: Case) -> list[Row]:
     ]
 
 
+class Echo:
+    """A single board that does nothing, so that what is measured is the pool's own."""
+
+    def __init__(self, options: EnvOptions) -> None:
+        self.text = ""
+
+    def reset(self, seed: int) -> None:
+        self.text = f"{seed} " * 20
+
+    def restart(self) -> None:
+        pass
+
+    def step(self, reply: str) -> Turn:
+        return Turn(float(len(reply)))
+
+    def observe(self) -> str:
+        return self.text
+
+    def task_prompt(self) -> str:
+        return "Anything goes."
+
+
+def pool(case: Case) -> list[Row]:
+    """A turn of every board through worker processes and back, with its text. The goal is 100 us."""
+    options = replace(default_options("benchmarks.bench_envs:Echo"), workers=case.workers)
+    env = make_env(options, case.num_boards, split=None)
+    boards, replies = np.arange(case.num_boards), ["<action>(1, 2)</action>"] * case.num_boards
+    env.reset(boards.astype(np.uint64))
+
+    def call() -> None:
+        env.step(replies, boards)
+        env.observe(boards)
+
+    def verify() -> bool:
+        right = (env.step(replies, boards).rewards == len(replies[0])).all()
+        return bool(right) and env.observe(boards) == [f"{i} " * 20 for i in boards]
+
+    work, goal = case.num_boards, case.goal
+    return compare({"ours": call}, verify=verify, work=work, unit="turns/s", clock="wall", goal=goal)
+
+
 def memory(case: Case) -> list[Row]:
     """Growth of the process, by batch and texts of many boards."""
     count = 400_000
@@ -227,6 +270,7 @@ CASES = [
     case(latency, "16 boards, step + text arena", 4e-6, as_list=False),
     case(latency, "16 boards, step + list[str]", 8e-6, as_list=True),
     case(threads, "2 threads over 1, 16,384 boards", 1.8, num_boards=16_384),
+    case(pool, "single environments, 64 boards, 2 workers", 10e3, num_boards=64, workers=2),
     case(memory, "memory of a 6x6 board with text", 192),
 ]
 

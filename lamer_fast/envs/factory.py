@@ -169,7 +169,12 @@ def _with_common(name: str, annotation: Any, common: type[EnvOptions]) -> type[E
             )
     if issubclass(annotation, common):
         return annotation
-    taken = sorted({f.name for f in fields(annotation)} & {f.name for f in fields(common)})
+    if issubclass(common, annotation):
+        return common
+    own = {f.name for f in fields(annotation)}
+    if issubclass(annotation, EnvOptions):
+        own -= {f.name for f in fields(EnvOptions)}
+    taken = sorted(own & {f.name for f in fields(common)})
     if taken:
         raise ValueError(f"env.name = {name!r}: the option {taken[0]!r} is one that every environment has")
     if not annotation.__dataclass_params__.frozen:  # type: ignore[attr-defined]

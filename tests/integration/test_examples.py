@@ -55,3 +55,17 @@ def test_an_estimator_and_a_loss_of_ones_own_train(tmp_path, monkeypatch):
     lines = Path("runs/own-estimator/metrics.jsonl").read_text().splitlines()
     for record in map(json.loads, lines):
         assert record["counters"]["updates"] == 2 and record["advantage_abs"] > 0 and record["grad_norm"] > 0
+
+
+def test_own_environment(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(EXAMPLES.parent)
+    name = "examples.own_environment:Treasure"
+    replies = "|".join(f"<action>({row}, {column})</action>" for row in (1, 2, 3) for column in (1, 2, 3))
+    assert cli.main(["envs", "check", name, "--replies", replies, "--boards", "4"]) == 0
+    assert "nothing is wrong" in capsys.readouterr().out
+    recipe = str(EXAMPLES / "own_environment.toml")
+    assert cli.main(["train", recipe, "--runs", str(tmp_path), "--train.iterations", "2"]) == 0
+    records = [json.loads(line) for line in (tmp_path / "own_environment" / "metrics.jsonl").open()]
+    assert len(records) == 2 and all(r["counters"]["failed_trials"] == 0 for r in records)
+    assert all(0 < r["success_at"][0] <= r["success_at"][-1] < 1 for r in records)
+    assert all(r["counters"]["invalid"] < 0.1 * r["counters"]["turns"] for r in records)

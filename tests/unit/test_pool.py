@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,13 @@ from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.envs import check_env
 from lamer_fast.envs.contract import BoardsLost, EnvError
+from lamer_fast.envs.options import EnvOptions, PoolOptions
 from lamer_fast.envs.registry import default_options, entry, make_env
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.collect import collect_trials
 from tests.scripted import ScriptedSampler
-from tests.single_env import FAULTS
+from tests.single_env import FAULTS, Hunt
+from tests.single_env import Options as HuntOptions
 from tests.tiny import tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +74,25 @@ def test_its_settings():
         env.reset(SEEDS[:8])
         tasks.append(set(env.tasks(np.arange(8)).tolist()))
     assert not tasks[0] & tasks[1]
+
+
+def bare(options: EnvOptions):
+    return Hunt(HuntOptions())
+
+
+@dataclass(frozen=True)
+class Derived(EnvOptions):
+    highest: int = 7
+
+
+def derived(options: Derived):
+    return Hunt(HuntOptions(options.highest))
+
+
+def test_options_may_derive_from_those_of_every_environment():
+    assert entry(f"{__name__}:bare").options is PoolOptions
+    options = default_options(f"{__name__}:derived")
+    assert isinstance(options, Derived) and isinstance(options, PoolOptions)
 
 
 RENDERER = ChatRenderer(tiny_tokenizer())
