@@ -30,6 +30,7 @@ from lamer_fast.samplers.protocol import Completion, Request, Sampler, Sampling
 from lamer_fast.text import shortest
 
 Trials = NDArray[np.int64]
+OVER = -1  # status of a trial that asks nothing more; the others are `Ask`
 MAX_WAIT_S = 1.0  # for an environment, while nothing is there to sample
 
 
@@ -69,14 +70,13 @@ class TrialScheduler:
         # a text beyond this many characters has more tokens than any sequence
         self.sampling = sampling or Sampling(rollout.temperature)
         self.env = EnvGuard(env, max_chars=sampler.max_sequence_tokens * agent.renderer.max_token_chars + 1)
-        self.live = np.ones(M, bool)
         self.success_by_episode = np.zeros((M, K), bool)
         self._table = TurnTable(M, K * rollout.max_turns + K - 1)
         self._sequences: list[list[Sequence]] = [[] for _ in range(M)]
         self._memories = [Memory() for _ in range(M)]
         self._episode = np.zeros(M, np.int16)
         self._turn = np.zeros(M, np.int16)
-        self._reflecting = np.zeros(M, bool)
+        self._status = np.full(M, Ask.FIRST, np.int8)  # what was asked last, or OVER
         self._anchors = np.zeros(M, np.int64)  # of the state before the turn that is asked for
         self._seed = seed
         self._shown = [""] * M
@@ -92,6 +92,15 @@ class TrialScheduler:
         for memory, text, task in zip(self._memories, texts, asked, strict=True):
             memory.start_board, memory.task = text, task
         self._ask(Ask.FIRST, trials, texts)
+
+    @property
+    def live(self) -> NDArray[np.bool_]:
+        """[M] True for trials that are still being played."""
+        return np.asarray(self._status != OVER)
+
+    @property
+    def _reflecting(self) -> NDArray[np.bool_]:
+        return np.asarray(self._status == Ask.REFLECTION)
 
     def advance(self) -> bool:
         """One engine step and everything that follows from it. False when no trial is left."""
@@ -115,12 +124,12 @@ class TrialScheduler:
             sequence = self._sequences[completion.id][-1]
             self._answered[completion.id] = Answer(completion, reply, sequence.length)
             sequence.extend(completion.token_ids, completion.logprobs)
-        trials = np.array([c.id for c in completions if not self._reflecting[c.id]], np.int64)
+        trials = np.array([c.id for c in completions if self._status[c.id] != Ask.REFLECTION], np.int64)
         self.env.submit([self._answered[t].reply for t in trials.tolist()], trials, self._anchors[trials])
 
     def _receive(self, played: Trials, out: TurnOut) -> None:
         """Turns that are over: those of `played`, and every reflection that was sampled."""
-        is_over = self._reflecting.copy()
+        is_over = self._reflecting
         is_over[played] = True
         trials = np.array([t for t in self._answered if is_over[t]], np.int64)
         if len(trials) == 0:
@@ -174,6 +183,11 @@ class TrialScheduler:
         """What follows for each trial: another turn, a reflection, another episode, or nothing."""
         lost = np.isin(trials, list(self.env.errors))
         over = ended & (lost | success | (self._episode[trials] + 1 >= self.rollout.episodes))
+        status = np.where(play, Ask.TURN, Ask.EPISODE)
+        status[ended] = Ask.REFLECTION if self.rollout.reflect else Ask.EPISODE
+        status[over] = OVER
+        self._status[trials] = status
+
         after_turn = np.flatnonzero(play & ~over)
         boards = self.env.observe(trials[after_turn])
         if self.agent.keeps_memory:
@@ -183,19 +197,17 @@ class TrialScheduler:
                 self.agent.remember_reflection(self._memories[trials[b]], replies[b])
         board_of = dict(zip(trials[after_turn].tolist(), boards, strict=True))
 
-        again = trials[play & ~ended]
-        failed = trials[ended & ~over]
-        starting = trials[~play] if self.rollout.reflect else failed
-        self._turn[again] += 1
+        failed = trials[ended & ~over]  # their next turn is of the next episode, a reflection too
         self._episode[failed] += 1
         self._turn[failed] = 0
-        self._reflecting[trials[~play]] = False
+        again, reflecting, starting = (
+            trials[status == ask] for ask in (Ask.TURN, Ask.REFLECTION, Ask.EPISODE)
+        )
+        self._turn[again] += 1
         self.env.restart(starting)
         self._leave(trials[over])
         self._ask(Ask.TURN, again, [board_of[t] for t in again.tolist()])
-        if self.rollout.reflect:
-            self._reflecting[failed] = True
-            self._ask(Ask.REFLECTION, failed, [board_of[t] for t in failed.tolist()])
+        self._ask(Ask.REFLECTION, reflecting, [board_of[t] for t in reflecting.tolist()])
         last_boards = [board_of.get(t, "") for t in starting.tolist()]
         for t in starting:
             self._memories[t].episodes.append([])
@@ -258,7 +270,7 @@ class TrialScheduler:
                 self._sequences[t].clear()
                 self.success_by_episode[t] = False
             self.sampler.release(t)
-        self.live[trials] = False
+        self._status[trials] = OVER
 
     def _record(self, trials: Trials, replies: Seq[str]) -> None:
         columns = self._table.columns
