@@ -79,6 +79,7 @@ def check(compiled, names=None):
 def test_every_kernel_once(compiled):
     launch_all()
     launch_layers(HALF, H=64, has_norm=True, update=True, rotated=8)
+    launch_cached_attention(HALF, heads=4, kv_heads=2, D=16, rows=2)
     launch_meta(SINGLE, {"scale": "std", "baseline": "leave_one_out"})
     launch_meta(SINGLE, {"estimator": "reinforce++"})
     check(compiled)
@@ -116,6 +117,7 @@ def test_meta_advantages_in_every_form(compiled, dtype):
 
 
 def launch_layers(dtype, *, H, has_norm, update, rotated):
+    from lamer_kernels.layers.embedding import gpu as embedding
     from lamer_kernels.layers.rms_norm import gpu as norm
     from lamer_kernels.layers.rotary import gpu as rotary
     from lamer_kernels.layers.swiglu import gpu as swiglu
@@ -124,6 +126,7 @@ def launch_layers(dtype, *, H, has_norm, update, rotated):
     x, weight, factors = torch.zeros(T, H, dtype=dtype), torch.zeros(H, dtype=dtype), torch.zeros(T)
     norm.forward(x, x if update else None, weight, 1e-6)
     norm.backward(x, x if update else None, x, weight, factors)
+    embedding.backward(x, torch.zeros(T, dtype=torch.int64), 5)
     swiglu.backward(x, torch.zeros(T, 2 * H, dtype=dtype))
     swiglu.forward(torch.zeros(T, 2 * H, dtype=dtype))
     qkv, positions = torch.zeros(T, heads + 2 * kv, D, dtype=dtype), torch.zeros(T, dtype=torch.int64)
@@ -133,12 +136,32 @@ def launch_layers(dtype, *, H, has_norm, update, rotated):
     rotary.backward(q, k, v, qkv, positions, cos, cos, *weights, factors)
 
 
+def launch_cached_attention(dtype, *, heads, kv_heads, D, rows):
+    """Of 12 new tokens."""
+    from lamer_kernels.layers import new_slots
+    from lamer_kernels.layers.cached_attention import gpu
+
+    q, k = torch.zeros(12, heads, D, dtype=dtype), torch.zeros(12, kv_heads, D, dtype=dtype)
+    at, cu_seqlens = torch.zeros(12, dtype=torch.int64), torch.arange(rows + 1)
+    gpu.forward(q, k, k, *new_slots(2, 100, kv_heads, D, dtype), at, at, cu_seqlens, 0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [HALF, SINGLE, torch.float16], ids=str)
+def test_cached_attention_in_every_form(compiled, dtype):
+    """Heads of Llama 3, Qwen2.5, Phi-3, SmolLM2 and odd ones; chunks, and rows of one token each."""
+    shapes = [(32, 8, 128), (14, 2, 64), (32, 32, 96), (9, 3, 64), (5, 1, 80), (3, 3, 20)]
+    for (heads, kv_heads, D), rows in product(shapes, (2, 12)):
+        launch_cached_attention(dtype, heads=heads, kv_heads=kv_heads, D=D, rows=rows)
+    check(compiled, ["write_slots_kernel", "cached_attention_kernel"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [HALF, SINGLE, torch.float16], ids=str)
 def test_layers_in_every_form(compiled, dtype):
     for H, has_norm, update in product((61, 1024, 2560, 8192), (False, True), (False, True)):
         launch_layers(dtype, H=H, has_norm=has_norm, update=update, rotated=8 if update else 4)
-    check(compiled, [n for n in kernels_of_the_package() if n.startswith(("norm", "rotary", "swiglu"))])
+    check(compiled, [n for n in kernels_of_the_package() if n.startswith(("norm", "rotary", "swiglu", "embed"))])
 
 
 @pytest.mark.slow

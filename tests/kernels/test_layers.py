@@ -1,4 +1,4 @@
-"""rms_norm, rotary, swiglu: values and gradients against float64, on each back end and in any layout.
+"""rms_norm, rotary, swiglu, embedding: values and gradients against float64, on each back end, in any layout.
 
 Runs on a CPU, on a GPU, and (TRITON_INTERPRET=1, `-m interpret`) as Triton kernels on a CPU.
 """
@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lamer_kernels._core.dispatch import interpreting
-from lamer_kernels.layers import add_rms_norm, rms_norm, rotary, swiglu
+from lamer_kernels.layers import add_rms_norm, embedding, rms_norm, rotary, swiglu
+from lamer_kernels.layers.embedding import embedding_ref
 from lamer_kernels.layers.rms_norm import add_rms_norm_ref, rms_norm_ref
 from lamer_kernels.layers.rotary import rotary_ref
 from lamer_kernels.layers.swiglu import swiglu_ref
@@ -89,6 +90,38 @@ def test_swiglu(T, F, dtype, backend):
     check_op(swiglu, swiglu_ref, [3 * randn(T, 2 * F, seed=0)], dtype, backend=backend)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("V", "H", "T"), [(7, 5, 60), (40, 300, 19), (9, 16, 1)])
+def test_embedding(V, H, T, dtype, backend):
+    ids = torch.randint(V, (T,), generator=torch.Generator().manual_seed(1))
+    ids[: T // 2] = 3  # a token that is read often; some are never read
+    weight = randn(V, H, seed=0)
+
+    def call(function):
+        return lambda w, ids, **options: function(ids, w, **options)
+
+    check_op(call(embedding), call(embedding_ref), [weight], dtype, backend=backend, ids=ids)
+    if dtype is torch.bfloat16:
+        # the sum of many equal small numbers, which sums in 16 bits would stop at 256 times one of them
+        leaf = weight.to(DEVICE, dtype).requires_grad_()
+        many = torch.full((520,), 2, device=DEVICE)
+        embedding(many[None], leaf, backend=backend).sum().backward()
+        assert (leaf.grad[2] == 520).all() and not leaf.grad[3:].any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_embedding_same_bits_twice(backend):
+    ids = torch.randint(5, (90,), generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    weight, upstream = randn(5, 8, seed=0).float().to(DEVICE), randn(90, 8, seed=1).float().to(DEVICE)
+    grads = []
+    for _ in range(2):
+        leaf = weight.clone().requires_grad_()
+        embedding(ids, leaf, backend=backend).backward(upstream)
+        grads.append(leaf.grad)
+    assert torch.equal(*grads)
+
+
 def layouts(x):
     """The same values as the tensor of a user: transposed, strided, expanded in front."""
     yield "transposed", x.mT.contiguous().mT
@@ -132,6 +165,7 @@ def test_an_expanded_upstream_gradient_and_no_rows(backend):
 
 @pytest.mark.skipif(interpreting(), reason="opcheck traces, the interpreter runs")
 def test_custom_ops_pass_opcheck():
+    from lamer_kernels.layers.embedding.op import embedding_op
     from lamer_kernels.layers.rms_norm.op import add_norm_op, norm_op
     from lamer_kernels.layers.rotary.op import rotary_op
     from lamer_kernels.layers.swiglu.op import swiglu_op
@@ -149,6 +183,7 @@ def test_custom_ops_pass_opcheck():
         (rotary_op, (leaf(5, 4, 8), positions, t["cos"], t["sin"], 1, None, None, 1e-6, backend)),
         (rotary_op, (leaf(5, 4, 8), positions, t["cos"], t["sin"], 1, leaf(8), leaf(8), 1e-6, backend)),
         (swiglu_op, (leaf(5, 8), backend)),
+        (embedding_op, (positions, leaf(7, 8), backend)),
     ]
     for op, args in calls:
         torch.library.opcheck(op, args)
@@ -178,6 +213,8 @@ def test_a_layer_compiles_whole():
         (lambda x: add_rms_norm(x, x[:1], x[0], eps=1e-6), "update must have shape"),
         (lambda x: swiglu(x[:, :7]), r"two halves in its last dimension, got \(5, 7\)"),
         (lambda x: swiglu(x.long()), "gate_up must be"),
+        (lambda x: embedding(x, x), "ids must be int64, got float32"),
+        (lambda x: embedding(torch.arange(3), x[0]), r"weight must have shape \(any, any\), got \(8,\)"),
         (lambda x: rotary(x[:, None], torch.arange(5), x, x, num_kv_heads=1), "leaves no query head"),
         (
             lambda x: rotary(x[:, None].expand(5, 3, 8), torch.arange(5), x, x, num_kv_heads=1),

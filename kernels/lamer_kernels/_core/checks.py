@@ -44,11 +44,20 @@ def check_tensor(
     if x.dtype not in dtypes:
         raise ValueError(f"{name} must be {_names(dtypes)}, got {_names([x.dtype])}")
     sizes = (None,) * x.dim() if shape is None else shape
-    if x.dim() != len(sizes) or any(w is not None and w != n for w, n in zip(sizes, x.shape, strict=True)):
+    if x.shape != sizes and not _fits(x.shape, sizes):
         wanted = ", ".join("any" if n is None else str(n) for n in sizes)
         raise ValueError(f"{name} must have shape ({wanted}), got {tuple(x.shape)}")
     if like is not None and x.device != like.device:
         raise ValueError(f"{name} must be on {like.device} as the other tensors, got {x.device}")
+
+
+def _fits(got: torch.Size, wanted: tuple[int | None, ...]) -> bool:
+    if len(got) != len(wanted):
+        return False
+    for n, w in zip(got, wanted, strict=True):  # noqa: SIM110, a generator takes as long as all other checks
+        if w is not None and w != n:
+            return False
+    return True
 
 
 def has_values(x: Tensor) -> bool:

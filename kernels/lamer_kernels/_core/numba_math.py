@@ -23,6 +23,11 @@ def as_numpy(x: torch.Tensor) -> NDArray:
     return array
 
 
+def weight_as_numpy(x: torch.Tensor) -> NDArray:
+    """Of a copy: exported memory cannot be freed, which FSDP2 does with a parameter after each use."""
+    return as_numpy(x.clone())
+
+
 @intrinsic
 def float_of_bits(typing_context, bits):
     def codegen(context, builder, signature, args):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .._core.dispatch import resolve_backend
+from .._core.dispatch import HAS_NUMBA, resolve_backend
 
 CPU_DTYPES = (torch.float32, torch.bfloat16)  # what the numba passes read and write
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -11,7 +11,10 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 def choose(backend: str, x: Tensor) -> str:
     """As `resolve_backend`; "auto" is the reference for the dtypes that a path does not take."""
-    dtypes = CPU_DTYPES if x.device.type == "cpu" else DTYPES[:3]
+    on_cpu = x.device.type == "cpu"
+    if on_cpu and backend == "auto" and HAS_NUMBA and x.dtype in CPU_DTYPES:
+        return "cpu"
+    dtypes = CPU_DTYPES if on_cpu else DTYPES[:3]
     if backend == "auto" and x.dtype not in dtypes:
         return "reference"
     resolved = resolve_backend(backend, x.device, cpu_needs_numba=True)

@@ -136,34 +136,41 @@ def _softmax(scores, first, causal, scale, p, lse):
     for h in range(num_heads):
         for r in range(num_rows):
             seen = first + r // group + 1 if causal else num_keys
-            whole = seen // LANES * LANES
-            s, out = scores[h, r], p[h, r]
-            lanes[:] = s[0]
-            for i in range(0, whole, LANES):
-                for j in range(LANES):
-                    lanes[j] = s[i + j] if s[i + j] > lanes[j] else lanes[j]
-            top = lanes[0]
-            for j in range(LANES):
-                top = max(top, lanes[j])
-            for i in range(whole, seen):
-                top = max(top, s[i])
-            shift = top * scale
-            for i in range(seen):
-                e[i] = exp(fma(s[i], scale, -shift))
-            lanes[:] = 0
-            for i in range(0, whole, LANES):
-                for j in range(LANES):
-                    lanes[j] += e[i + j]
-            total = np.float32(0.0)
-            for j in range(LANES):
-                total += lanes[j]
-            for i in range(whole, seen):
-                total += e[i]
+            out = p[h, r]
+            shift, total = exponentials(scores[h, r], seen, scale, lanes, e)
             factor = np.float32(1.0) / total
             for i in range(seen):
                 out[i] = store(e[i] * factor, out[i])
             out[seen:] = 0
             lse[h, r] = shift + np.log(total)
+
+
+@jit
+def exponentials(scores, seen, scale, lanes, e):
+    """e[:seen] = exp(scale * scores - shift) -> (shift, their sum); shift is the largest scaled score."""
+    whole = seen // LANES * LANES
+    lanes[:] = scores[0]
+    for i in range(0, whole, LANES):
+        for j in range(LANES):
+            lanes[j] = scores[i + j] if scores[i + j] > lanes[j] else lanes[j]
+    top = lanes[0]
+    for j in range(LANES):
+        top = max(top, lanes[j])
+    for i in range(whole, seen):
+        top = max(top, scores[i])
+    shift = top * scale
+    for i in range(seen):
+        e[i] = exp(fma(scores[i], scale, -shift))
+    lanes[:] = 0
+    for i in range(0, whole, LANES):
+        for j in range(LANES):
+            lanes[j] += e[i + j]
+    total = np.float32(0.0)
+    for j in range(LANES):
+        total += lanes[j]
+    for i in range(whole, seen):
+        total += e[i]
+    return shift, total
 
 
 @jit

@@ -4,17 +4,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._core.numba_math import LANES, as_numpy, fma, jit, load, store, sum_of_squares
+from ..._core.numba_math import LANES, as_numpy, fma, jit, load, store, sum_of_squares, weight_as_numpy
 
 
 def forward(x: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """x, update: [T, H] -> (x + update, or x; its norm; factors [T] float32)."""
-    total = x
-    if update is not None:
-        total = x.new_empty(x.shape)
-        _add(as_numpy(x), as_numpy(update), as_numpy(total))
-    out, factors = x.new_empty(x.shape), torch.empty(len(x), dtype=torch.float32, device="cpu")
-    _norm(as_numpy(total), as_numpy(weight), np.float32(eps), as_numpy(out), factors.numpy())
+    out, factors = torch.empty_like(x), torch.empty(len(x), dtype=torch.float32, device="cpu")
+    rest = weight_as_numpy(weight), np.float32(eps), as_numpy(out), factors.numpy()
+    if update is None:
+        _norm(as_numpy(x), *rest)
+        return x, out, factors
+    total = torch.empty_like(x)
+    _add_norm(as_numpy(x), as_numpy(update), as_numpy(total), *rest)
     return total, out, factors
 
 
@@ -22,9 +23,9 @@ def backward(
     dout: Tensor, dtotal: Tensor | None, total: Tensor, weight: Tensor, factors: Tensor
 ) -> tuple[Tensor, Tensor]:
     """dx [T, H], dweight [H] float32."""
-    dx = total.new_empty(total.shape)
+    dx = torch.empty_like(total)
     dweight = torch.zeros(weight.shape, dtype=torch.float32, device="cpu")
-    arrays = as_numpy(total), as_numpy(weight), factors.numpy(), as_numpy(dout)
+    arrays = as_numpy(total), weight_as_numpy(weight), factors.numpy(), as_numpy(dout)
     if dtotal is None:
         dtotal = total.new_zeros(total.shape)
     _norm_gradient(*arrays, as_numpy(dtotal), as_numpy(dx), dweight.numpy())
@@ -32,10 +33,12 @@ def backward(
 
 
 @jit
-def _add(a, b, out):
+def _add_norm(a, b, total, weight, eps, out, factors):
+    """total = a + b, and its norm as in `_norm`."""
     for n in range(len(a)):
         for i in range(a.shape[1]):
-            out[n, i] = store(load(a[n, i]) + load(b[n, i]), a[n, i])
+            total[n, i] = store(load(a[n, i]) + load(b[n, i]), a[n, i])
+    _norm(total, weight, eps, out, factors)
 
 
 @jit

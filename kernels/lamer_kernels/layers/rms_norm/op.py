@@ -36,7 +36,7 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float, backend: Backend = "auto"
         out: Tensor = norm_op(rows, scale, eps, resolved)[0]
     else:
         out = module(resolved).forward(rows.detach(), None, scale.detach(), eps)[1]
-    return out.view(x.shape)
+    return out if x.dim() == 2 else out.view(x.shape)
 
 
 def add_rms_norm(
@@ -61,7 +61,7 @@ def add_rms_norm(
         total, out, _ = add_norm_op(rows, more, scale, eps, resolved)
     else:
         total, out, _ = module(resolved).forward(rows.detach(), more.detach(), scale.detach(), eps)
-    return total.view(x.shape), out.view(x.shape)
+    return (total, out) if x.dim() == 2 else (total.view(x.shape), out.view(x.shape))
 
 
 def check(x: Tensor, update: Tensor | None, weight: Tensor) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._core.numba_math import LANES, as_numpy, fma, jit, load, store, sum_of_squares
+from ..._core.numba_math import LANES, as_numpy, fma, jit, load, store, sum_of_squares, weight_as_numpy
 from ..rms_norm.cpu import dot
 
 
@@ -22,11 +22,10 @@ def forward(
     q, k, v = (qkv.new_empty(T, n, D) for n in (num_heads, num_kv_heads, num_kv_heads))
     rows = T if q_norm is not None else 0
     factors = torch.empty(rows, num_heads + num_kv_heads, dtype=torch.float32, device="cpu")
-    tables = cos.numpy(), sin.numpy(), positions.numpy(), np.float32(eps)
-    x, f = as_numpy(qkv), factors.numpy()
-    _rotate(x, 0, given(qkv, q_norm), *tables, as_numpy(q), f)
-    _rotate(x, num_heads, given(qkv, k_norm), *tables, as_numpy(k), f)
-    v.copy_(qkv[:, num_heads + num_kv_heads :])
+    _forward(
+        as_numpy(qkv), given(qkv, q_norm), given(qkv, k_norm), cos.numpy(), sin.numpy(), positions.numpy(),
+        np.float32(eps), as_numpy(q), as_numpy(k), as_numpy(v), factors.numpy(),
+    )  # fmt: skip
     return q, k, v, factors
 
 
@@ -47,7 +46,15 @@ def backward(
 
 
 def given(like: Tensor, weight: Tensor | None) -> np.ndarray:
-    return as_numpy(like.new_empty(0) if weight is None else weight)
+    return as_numpy(like.new_empty(0)) if weight is None else weight_as_numpy(weight)
+
+
+@jit
+def _forward(qkv, q_norm, k_norm, cos, sin, positions, eps, q, k, v, factors):
+    _rotate(qkv, 0, q_norm, cos, sin, positions, eps, q, factors)
+    _rotate(qkv, q.shape[1], k_norm, cos, sin, positions, eps, k, factors)
+    for n in range(len(v)):
+        v[n] = qkv[n, q.shape[1] + k.shape[1] :]
 
 
 @jit

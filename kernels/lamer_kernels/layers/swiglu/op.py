@@ -34,7 +34,7 @@ def swiglu(gate_up: Tensor, *, backend: Backend = "auto") -> Tensor:
         out: Tensor = swiglu_op(rows, resolved)
     else:
         out = module(resolved).forward(rows.detach())
-    return out.view(*gate_up.shape[:-1], gate_up.shape[-1] // 2)
+    return out if gate_up.dim() == 2 else out.view(*gate_up.shape[:-1], gate_up.shape[-1] // 2)
 
 
 def module(backend: str) -> ModuleType:
