@@ -5,13 +5,7 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    LlamaConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen3Config,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 CHATML = (
     "{% for m in messages %}"
@@ -38,16 +32,15 @@ def tiny_tokenizer(chat_template: str | None = CHATML) -> PreTrainedTokenizerFas
 
 def tiny_model(kind: str = "qwen3", vocab_size: int = 128, seed: int = 0, **overrides: Any) -> Any:
     """Two layers, hidden 32, float32, random weights large enough that tokens depend on their past."""
-    config_class = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig}[kind]
     sizes: dict[str, Any] = {
         "vocab_size": vocab_size, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16_384,
-        "tie_word_embeddings": kind != "llama",
+        "tie_word_embeddings": kind != "llama", "pad_token_id": None,
     }  # fmt: skip
     if kind == "qwen3":
         sizes["head_dim"] = 16
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config_class(**sizes | overrides)).float().eval()
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes | overrides)).float().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:

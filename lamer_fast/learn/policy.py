@@ -1,6 +1,7 @@
 """Policy: a Hugging Face causal language model trained over packed sequences, with float32 master weights."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from lamer_fast.config import Config, ModelConfig
 from lamer_fast.learn.batch import Packed, PolicyBatch
 from lamer_fast.learn.gradients import Masters
-from lamer_fast.learn.trunk import make_trunk
+from lamer_fast.model.architecture import decoder_computes
+from lamer_fast.model.decoder import Decoder, PackedAttention
 from lamer_fast.model.files import ModelFiles, num_tokenizer_ids, read_model_files, reading
 from lamer_fast.model.path import model_path
 from lamer_kernels import linear_logprob, register_attention
@@ -58,7 +60,11 @@ class Policy(nn.Module):
         ids = num_tokenizer_ids(tokenizer) if num_ids is None and tokenizer is not None else num_ids
         self.num_ids = len(head) if ids is None else min(ids, len(head))
         self.masters = Masters(model, dtype, frozen=frozen)
-        self.trunk = make_trunk(model)  # None: the model's own
+
+    @cached_property
+    def decoder(self) -> Decoder | None:
+        """None: the model's own module."""
+        return Decoder(self.model) if decoder_computes(self.model.config) else None
 
     def forward(
         self, batch: PolicyBatch, objective: Objective, *, head_gradient: Tensor | None = None
@@ -83,8 +89,9 @@ class Policy(nn.Module):
 
     def hidden(self, packed: Packed) -> Tensor:
         """Last hidden states at the positions that predict a target, [L, H] in the compute dtype."""
-        if self.trunk is not None:
-            return self.trunk(packed)
+        if self.decoder is not None:
+            at = PackedAttention(packed.position_ids, packed.cu_seqlens, packed.max_seqlen, packed.token_idx)
+            return self.decoder(packed.input_ids, at)
         out = self.model.get_decoder()(
             input_ids=packed.input_ids[None],
             # offsets say all; without a mask transformers would look for sequences, and synchronise
@@ -112,7 +119,7 @@ class Policy(nn.Module):
         return self.masters.weights()
 
 
-def read_model(config: Config) -> ModelFiles:
+def read_model(config: Config, *, training: bool = True) -> ModelFiles:
     """All but the weights of `model.path`: shipped name, folder, hub id or GGUF file.
 
     Raises:
@@ -120,7 +127,7 @@ def read_model(config: Config) -> ModelFiles:
     """
     files = read_model_files(config.model.path, *model_path(config.model.path))
     check_head(files.shape)
-    files.check(config.rollout)
+    files.check(config.rollout, training=training)
     return files
 
 

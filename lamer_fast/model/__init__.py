@@ -1,1 +1,1 @@
-"""Language models: their files and their arithmetic."""
+"""Language models: their files, and one decoder for the sampler and the trainer over their parameters."""

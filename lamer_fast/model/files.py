@@ -16,7 +16,7 @@ from safetensors import safe_open
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.agent.template import USERS
 from lamer_fast.config import RolloutConfig
-from lamer_fast.samplers.local.decoder import ARCHITECTURES, check_supported
+from lamer_fast.model.architecture import LAYOUTS, Architecture, decoder_computes
 
 T = TypeVar("T")
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -39,16 +39,21 @@ class ModelFiles:
         """Raises ValueError when the chat template cannot be continued turn by turn."""
         return ChatRenderer(self.tokenizer, self.eos_ids)
 
-    def check(self, rollout: RolloutConfig) -> None:
-        """Raises ValueError when sequences may grow longer than the model has positions, or the sampler or
-        the plan of a run does not know its architecture."""
+    def check(self, rollout: RolloutConfig, *, training: bool) -> None:
+        """Raises ValueError when sequences may grow longer than the model has positions, or the sampler, the
+        trainer or the plan of a run does not know its architecture."""
         if rollout.sampler == "torch":
-            check_supported(self.config)
+            try:
+                Architecture.of(self.config)
+            except ValueError as error:
+                raise ValueError(f"rollout.sampler = 'torch' cannot sample this model: {error}") from None
         config = self.config.get_text_config()
         absent = [name for name in NEEDED if getattr(config, name, None) is None]
         if absent or config is not self.config:
             why = f"its configuration has no {absent[0]}" if absent else "it has more than a decoder of text"
             raise ValueError(f"model type {self.config.model_type!r} is not supported: {why}")
+        if training:
+            decoder_computes(config)
         positions, longest = getattr(config, "max_position_embeddings", None), rollout.max_sequence_tokens
         scaling = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
         if positions is not None and scaling in UNSCALED and longest > positions:
@@ -102,7 +107,7 @@ def read_model_files(name: str, path: str, extra: dict[str, str]) -> ModelFiles:
             "take the model's own tokenizer, or resize the model to it (resize_token_embeddings)"
         )
     meta = reading(name, "its configuration", shape)
-    if not extra and config.model_type in ARCHITECTURES and Path(path).is_dir():
+    if not extra and config.model_type in LAYOUTS and Path(path).is_dir():
         reading(name, "its weights", lambda: _check_weights(Path(path), meta))
     return ModelFiles(name, config, tokenizer, tuple(i for i in eos_ids if i < num_ids), meta)
 

@@ -132,7 +132,7 @@ def build_player(config: Config) -> Player:
     """Says what the user should know of it. Raises as `build_state` does."""
     config = config.evaluation()
     check_at_start(config.env)
-    device, files = pick_device(config.train.device), read_model(config)
+    device, files = pick_device(config.train.device), read_model(config, training=False)
     renderer = files.renderer()
     env = check_memory(config, files, renderer, device, training=False)
     say_notes(config, Agent(renderer, env, config), env)

@@ -161,7 +161,9 @@ def test_cached_attention_in_every_form(compiled, dtype):
 def test_layers_in_every_form(compiled, dtype):
     for H, has_norm, update in product((61, 1024, 2560, 8192), (False, True), (False, True)):
         launch_layers(dtype, H=H, has_norm=has_norm, update=update, rotated=8 if update else 4)
-    check(compiled, [n for n in kernels_of_the_package() if n.startswith(("norm", "rotary", "swiglu", "embed"))])
+    check(
+        compiled, [n for n in kernels_of_the_package() if n.startswith(("norm", "rotary", "swiglu", "embed"))]
+    )
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def model(monkeypatch):
 )
 def test_an_update_stays_on_its_device(algo, dtype, model):
     policy, batch = Policy(model, None, dtype), packed("meta", algo)
-    assert policy.trunk is None
+    assert policy.decoder is not None
     if algo.old_logprobs == "recompute":
         batch = replace(batch, old_logprobs=policy.logprobs(batch.packed, batch.temperature))
     if algo.kl_coef:

@@ -96,7 +96,7 @@ BROKEN = {  # what is done to a whole folder, and what every command says
         lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 999),
         "its weights: model.safetensors: ",
     ),
-    "another architecture": (gpt2, "model type 'gpt2' is not one of llama, qwen2, qwen3"),
+    "another architecture": (gpt2, "'torch' cannot sample this model: model type 'gpt2' is not one of llama"),
     "quantised": (
         lambda f: edit(f, "config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
         r"is quantised \(gptq\); training needs weights in float32, bfloat16 or float16",
@@ -226,6 +226,8 @@ def test_positions_may_be_as_many_as_needed_and_scaled_ones_are_left_to_the_samp
     assert read_model(config).eos_ids == ()
     scaled = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 256}
     edit(tmp_path / "model", "config.json", max_position_embeddings=256, rope_parameters=scaled)
-    read_model(replace(config, rollout=replace(config.rollout, sampler="vllm")))
-    with pytest.raises(ValueError, match="rotary positions of type 'yarn'"):
+    for sampler in ("vllm", "torch"):
+        read_model(replace(config, rollout=replace(config.rollout, sampler=sampler)))
+    edit(tmp_path / "model", "config.json", rope_parameters=scaled | {"rope_type": "dynamic"})
+    with pytest.raises(ValueError, match="rotary positions of type 'dynamic'"):
         read_model(config)

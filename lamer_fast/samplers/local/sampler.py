@@ -14,20 +14,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lamer_fast.model.cache import SlotCache
+from lamer_fast.model.decoder import Decoder, PackedAttention
 from lamer_fast.rng import uniforms
-from lamer_fast.samplers.local.backend import Rows
-from lamer_fast.samplers.local.decoder import Decoder
 from lamer_fast.samplers.protocol import Completion, Request, Sampling
 from lamer_fast.samplers.sampling import sample
 
 FIRST_SLOTS = 8
+FUSE_BELOW_PARAMETERS = 100_000_000  # fused projections cost a copy of most weights
 
 
 class TorchSampler:
     """Implements `Sampler` over a Hugging Face causal language model.
 
     Args:
-        model: full-attention decoder (Qwen2, Qwen3, Llama, SmolLM2); its dtype is the compute dtype.
+        model: of a family that `Decoder` computes; its dtype is the compute dtype.
         max_sequence_tokens: length of a slot; prompt and reply together may not exceed it.
         cache_tokens: KV cache in tokens, rounded down to whole slots; 0 makes a slot for every trial.
         max_in_flight: the most rows of one pass.
@@ -57,10 +58,12 @@ class TorchSampler:
         self.policy_version = 0
         self.num_prefill_tokens = 0  # computed so far, for reports
         self.num_decode_tokens = 0
-        self._decoder = Decoder(model, max_sequence_tokens, num_ids)
+        self._decoder = Decoder(model, num_ids)
+        self._fuses = sum(p.numel() for p in model.parameters()) < FUSE_BELOW_PARAMETERS
         self._max_slots = cache_tokens // max_sequence_tokens if cache_tokens else None
         num_slots = FIRST_SLOTS if self._max_slots is None else min(FIRST_SLOTS, self._max_slots)
-        self._cache = self._decoder.new_cache(num_slots)
+        self._cache = SlotCache(self._decoder, num_slots, max_sequence_tokens)
+        self._refresh()
         self._slots = _SlotTable(num_slots, max_sequence_tokens)
         self._slot_of: dict[int, int] = {}  # trial -> slot, least recently used first
         self._free = list(range(num_slots))[::-1]
@@ -88,8 +91,7 @@ class TorchSampler:
         slots, counts = self._plan(np.fromiter(self._active, np.int64, len(self._active)))
         table = self._slots
         with torch.inference_mode():
-            for part in (slice(None),) if self._decoder.backend.ragged else _by_width(counts):
-                self._advance(slots[part], counts[part])
+            self._advance(slots, counts)
         return [self._complete(int(slot)) for slot in slots[table.finished[slots]]]
 
     def release(self, trial: int) -> None:
@@ -127,28 +129,40 @@ class TorchSampler:
             batch = [todo.pop()]
             while todo and sum(len(token_ids[i]) for i in (*batch, todo[-1])) <= self.max_prefill_tokens:
                 batch.append(todo.pop())
-            counts = np.array([len(token_ids[i]) for i in batch])
-            ids = np.concatenate([token_ids[i] for i in batch]).astype(np.int64)
-            cache = self._decoder.new_cache(len(batch))
-            rows = Rows(np.arange(len(batch)), np.zeros(len(batch), np.int64), counts, ids)
+            parts = [torch.from_numpy(token_ids[i].astype(np.int64)) for i in batch]
             with torch.inference_mode():
-                hidden = self._decoder.forward(rows, cache)
-                logprobs = torch.log_softmax(self._decoder.logits(hidden[:-1]), dim=-1)
-                targets = torch.from_numpy(ids[1:, None]).to(logprobs.device)
-                chosen = logprobs.gather(1, targets)[:, 0].cpu().numpy()
-            ends = np.cumsum(counts)
-            for i, end in zip(batch, ends, strict=True):
-                out[i][1:] = chosen[end - len(token_ids[i]) : end - 1]
+                for i, logprobs in zip(batch, self._score(parts), strict=True):
+                    out[i][1:] = logprobs
         return out
+
+    def _score(self, sequences: list[Tensor]) -> list[NDArray[np.float32]]:
+        """By one packed pass; of each token but the first."""
+        counts = [len(ids) for ids in sequences]
+        ids, cu_seqlens = torch.cat(sequences), torch.tensor([0, *counts]).cumsum(0)
+        predicts = torch.ones(len(ids), dtype=torch.bool)
+        predicts[cu_seqlens[1:] - 1] = False
+        wanted = predicts.nonzero()[:, 0]
+        positions = torch.cat([torch.arange(n) for n in counts])
+        sent = [
+            x.to(self._decoder.device) for x in (ids, positions, cu_seqlens.int(), wanted, ids[wanted + 1])
+        ]
+        hidden = self._decoder(sent[0], PackedAttention(sent[1], sent[2], max(counts), sent[3]))
+        logprobs = torch.log_softmax(self._decoder.logits(hidden), dim=-1)
+        chosen = logprobs.gather(1, sent[4][:, None])[:, 0].cpu()
+        return [x.numpy() for x in torch.split(chosen, [n - 1 for n in counts])]
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
         """The weights are the trainer's own: nothing is read from `named_tensors`. Empties the cache."""
         if self._active or self._waiting:
             raise ValueError(f"{len(self._active) + len(self._waiting)} requests are in flight, must be 0")
-        self._decoder.refresh()
+        self._refresh()
         self.policy_version = version
         for trial in list(self._slot_of):
             self.release(trial)
+
+    def _refresh(self) -> None:
+        if self._fuses:
+            self._decoder.fuse()
 
     def _admit(self) -> None:
         while self._waiting and len(self._active) < self.max_in_flight:
@@ -180,7 +194,7 @@ class TorchSampler:
         num_slots = self._cache.num_slots
         if self._max_slots is None or num_slots < self._max_slots:
             more = 2 * num_slots if self._max_slots is None else min(2 * num_slots, self._max_slots)
-            self._cache = self._decoder.new_cache(more, self._cache)
+            self._cache.grow(more)
             self._slots.grow(more)
             self._free = list(range(num_slots, more))[::-1]
             return
@@ -209,15 +223,15 @@ class TorchSampler:
         ends = np.cumsum(counts)
         offsets = np.arange(ends[-1]) - np.repeat(ends - counts - starts, counts)
         token_ids = table.token_ids[np.repeat(slots, counts), offsets].astype(np.int64)
-        hidden = self._decoder.forward(Rows(slots, starts, counts, token_ids), self._cache)
         table.computed[slots] = starts + counts
-
         complete = table.computed[slots] == table.length[slots]
-        if not complete.any():
+        wanted = None if len(token_ids) == complete.sum() else ends[complete] - 1
+        attention = self._cache.rows(slots, starts, counts, token_ids, wanted)
+        hidden = self._decoder(attention.token_ids, attention)
+
+        slots = slots[complete]
+        if len(slots) == 0:
             return
-        slots, last = slots[complete], ends[complete] - 1
-        if len(last) < len(hidden):
-            hidden = hidden.index_select(0, torch.from_numpy(last).to(hidden.device))
         logits = self._decoder.logits(hidden)
         kinds = table.sampling[slots]
         if (kinds == kinds[0]).all():
@@ -248,11 +262,6 @@ class TorchSampler:
             stopped=bool(table.stopped[slot]),
             policy_version=self.policy_version,
         )
-
-
-def _by_width(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Decoding rows, and the others, as passes of their own: padding a row of one token would be wasteful."""
-    return np.flatnonzero(counts == 1), np.flatnonzero(counts > 1)
 
 
 def num_slots(num_trials: int, cache_tokens: int, max_sequence_tokens: int) -> int:
