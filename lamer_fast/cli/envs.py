@@ -1,9 +1,10 @@
-"""`lamer-fast envs`: the environments, their options and tasks; `envs check`: what is wrong with one."""
+"""`lamer-fast envs`: the environments, their options and tasks; `envs check` and `envs data` examine one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from lamer_fast.cli.flags import Command, Target, entries_beyond
@@ -33,7 +34,8 @@ class EnvsOptions:
 COMMAND = Command(
     "envs",
     "List the environments of this package and their options; with NAME, how many tasks its splits have. "
-    "`lamer-fast envs check NAME` plays it on purpose-made calls and says what is wrong with it.",
+    "`lamer-fast envs check NAME` plays it on purpose-made calls and says what is wrong with it; "
+    "`lamer-fast envs data NAME PATH` checks the files that it plays on.",
     EnvsOptions,
     Target("NAME", f"{', '.join(GAMES)}, or package.module:factory of your own", ""),
     Chosen,
@@ -63,10 +65,21 @@ CHECK = Command(
     Chosen,
 )
 
+DATA = Command(
+    "envs data NAME",
+    "Check the files that an environment plays on, before long work: what is there, with counts and digests. "
+    "What it makes of them once is made now.",
+    EnvsOptions,
+    Target("PATH", "the folder or file; left out: what the environment's options name, or what ships", ""),
+    Chosen,
+)
+
 
 def run(argv: Sequence[str]) -> int:
     if argv and argv[0] == "check":
         return check(argv[1:])
+    if argv and argv[0] == "data":
+        return data(argv[1:])
     name, _, overrides = COMMAND.parse(argv)
     if not name and not overrides:
         for game in GAMES:
@@ -93,6 +106,17 @@ def check(argv: Sequence[str]) -> int:
     if result.turns_per_s is not None:
         print(f"speed  {result.turns_per_s:,.0f} turns/s on {own.boards} boards (step and observe)")
     return 1 if result.violations else 0
+
+
+def data(argv: Sequence[str]) -> int:
+    name = argv[0] if argv and not argv[0].startswith("-") else ""
+    path, _, overrides = DATA.parse(argv[1:] if name else argv)
+    if not name:
+        raise ValueError(f"NAME is missing: {COMMAND.target.doc}")
+    options = choose(name, overrides)
+    for line in entry(options.name).data(options, Path(path) if path else None):
+        print(one_line(line, 500), flush=True)
+    return 0
 
 
 def choose(name: str, overrides: Sequence[str]) -> EnvOptions:

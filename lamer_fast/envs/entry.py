@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,17 @@ class Entry(ABC):
     ) -> Expert:
         """Players for warm starts, one per trial (`Expert` has the arguments)."""
         return Expert(env, noise, memory, num_trials, rng)
+
+    def data(self, options: Any, path: Path | None) -> Iterator[str]:
+        """Checks the files that it plays on, builds what it makes of them once, and says what it found.
+
+        Args:
+            path: of the files; None: where the options say they are, or those that ship.
+
+        Yields:
+            lines of what is there: counts, digests.
+
+        Raises:
+            ValueError: a file is missing (what to download and where from), broken, or of another version.
+        """
+        raise ValueError(f"{self.name} plays without files: there is nothing to check")

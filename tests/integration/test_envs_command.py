@@ -104,3 +104,32 @@ def test_what_is_wrong_is_found_and_survived(sentence, hunt, capsys):
         return
     status, wrong, _ = checked(hunt(body, split), capsys, "--timeout-s", "5")
     assert status == 1 and any(sentence in line for line in wrong), wrong
+
+
+DATA = """
+from lamer_fast.envs.native.minesweeper import Minesweeper
+
+
+class Shelf(Minesweeper):
+    def data(self, options, path):
+        if path is None or not path.exists():
+            raise ValueError(f"{path} is missing: fetch it from the shelf")
+        yield f"{options.num_mines} mines, {len(path.read_bytes())} bytes"
+
+
+ENTRY = Shelf()
+"""
+
+
+def test_the_files_of_an_environment_are_checked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = f"shelf_{next(numbers)}"
+    (tmp_path / f"{name}.py").write_text(DATA)
+    (tmp_path / "games").write_text("12345")
+    assert cli.main(["envs", "data", f"{name}:ENTRY", "games", "--env.num-mines=2"]) == 0
+    assert capsys.readouterr().out == "2 mines, 5 bytes\n"
+    assert cli.main(["envs", "data", f"{name}:ENTRY", "nothing"]) == 2
+    assert "nothing is missing: fetch it from the shelf" in capsys.readouterr().err
+    assert cli.main(["envs", "data", "minesweeper"]) == 2
+    assert "minesweeper plays without files" in capsys.readouterr().err
+    assert cli.main(["envs", "data"]) == 2 and "NAME is missing" in capsys.readouterr().err
