@@ -14,10 +14,13 @@ ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "environments.md").read_text()
 
 
-def test_the_example_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    exec(code, {})
+def test_the_examples_run(capsys):
+    first, vector = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(first, {})
     assert capsys.readouterr().out.strip().endswith("1.0")
+    pytest.importorskip("gymnasium")
+    exec(vector, {})
+    assert capsys.readouterr().out.split()[1:5] == ["[0", "1", "2", "3]"]
 
 
 @pytest.mark.parametrize("name", GAMES)

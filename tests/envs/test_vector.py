@@ -10,6 +10,8 @@ from gymnasium.utils import env_checker  # noqa: E402
 from gymnasium.utils.performance import benchmark_vector_step  # noqa: E402
 from gymnasium.vector import AutoresetMode, VectorEnv  # noqa: E402
 
+from lamer_fast.envs.panel import panel  # noqa: E402
+from lamer_fast.envs.registry import default_options  # noqa: E402
 from lamer_fast.envs.vector import GridVectorEnv  # noqa: E402
 
 GAMES = [("Sokoban", {"num_boxes": 1}), ("Minesweeper", {})]
@@ -113,3 +115,48 @@ def test_bad_arguments():
         GridVectorEnv("sokoban", 2, max_episode_steps=0)
     with pytest.raises(ValueError, match="2 values, expected one for each of 3"):
         GridVectorEnv("sokoban", 3).reset(seed=[1, 2])
+
+
+@pytest.mark.parametrize("mode", ["next", "same", "none"])
+def test_a_panel_is_played_in_order_and_each_task_can_be_counted_once(mode):
+    """Its digest is that of an evaluation; who counts every first finish has each task once."""
+    vec = make("Minesweeper", split="test", panel=7, autoreset=mode)
+    same = panel(default_options("minesweeper"), "test", 7)
+    assert vec.panel.digest == same.digest and (vec.panel.tasks == same.tasks).all()
+    env_checker.check_reset_seed_determinism(vec)
+    _, infos = vec.reset(seed=0)
+    assert infos["panel_idx"].tolist() == [0, 1, 2, 3, 4]
+    vec.action_space.seed(1)
+    won, playing = {}, infos["panel_idx"]
+    while len(won) < 7:
+        assert (vec.batch.tasks() == same.tasks[playing]).all()
+        _, _, terminated, _, infos = vec.step(vec.action_space.sample())
+        ended = infos.get("final_info", infos)
+        for board in np.flatnonzero(terminated):
+            assert ended["panel_idx"][board] == playing[board]
+            won.setdefault(int(playing[board]), bool(ended["success"][board]))
+        if mode == "none" and terminated.any():
+            _, infos = vec.reset(options={"reset_mask": terminated})
+        playing = infos["panel_idx"]
+    assert sorted(won) == list(range(7))
+
+
+def test_seeds_are_places_on_a_panel():
+    vec = make("Sokoban", num_envs=3, split="valid", panel=4, num_boxes=1)
+    assert vec.reset(seed=3)[1]["panel_idx"].tolist() == [3, 0, 1]
+    assert vec.reset(seed=[9, None, 2])[1]["panel_idx"].tolist()[::2] == [1, 2]
+    assert make("Sokoban", num_envs=2, split="valid", num_boxes=1).reset(seed=0)[1] == {}
+
+
+def test_a_panel_needs_a_split_and_a_size():
+    with pytest.raises(ValueError, match="panel=4 needs a split"):
+        GridVectorEnv("sokoban", 2, panel=4)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        GridVectorEnv("sokoban", 2, panel=0, split="test")
+
+
+def test_the_spec_makes_the_same_environment_again():
+    vec = make("Minesweeper", num_envs=3, split="test", panel=5, autoreset="same")
+    again = gymnasium.make_vec(vec.spec)
+    assert again.spec == vec.spec and again.panel.digest == vec.panel.digest and again.num_envs == 3
+    assert (again.reset(seed=2)[0] == vec.reset(seed=2)[0]).all()
