@@ -67,10 +67,10 @@ def row_stats(
         squares = shrink * shrink * squares + tl.sum(e * e, 0)
         peak = new_peak
     in_vocab = (target >= 0) & (target < V)  # else NaN: nobody has looked at the targets of a GPU
-    one = tl.arange(0, 1)
-    z_target, _ = load_row_block(
-        row_ptr, bias_ptr, target + one, (one == 0) & in_vocab, softcap, temperature, HAS_BIAS, HAS_SOFTCAP
-    )
+    # a mask of `at`, not in_vocab: Triton 3.9's interpreter loads by no scalar's condition
+    at = target + tl.arange(0, 1)
+    is_there = (at >= 0) & (at < V)
+    z_target, _ = load_row_block(row_ptr, bias_ptr, at, is_there, softcap, temperature, HAS_BIAS, HAS_SOFTCAP)
     log_total = tl.log(total)
     logprob = tl.where(in_vocab, tl.sum(z_target, 0) - peak - log_total, float("nan"))
     lse = peak + log_total
