@@ -13,6 +13,8 @@ out their thinking. `notes` says so. docs/models.md lists the families of templa
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from string import ascii_letters
 from typing import Any
 
 # Probe messages: plain letters, so that no template escapes, strips or splits them.
@@ -122,6 +124,17 @@ def _is_mark(token: str) -> bool:
     return 0 < letters < len("".join(token.split()))
 
 
+@cache
+def date_macro(day: datetime) -> str:
+    """To stand before a template: its `strftime_now` tells this day. transformers 5.24 takes no function.
+
+    Jinja cuts the end of the line, so that the template still begins one.
+    """
+    codes = [f"%{dash}{letter}" for dash in ("-", "") for letter in ascii_letters]
+    told = "".join(f"|replace({code!r}, {day.strftime(code)!r})" for code in codes)
+    return "{% macro strftime_now(format) %}{{ format" + told + " }}{% endmacro %}\n"
+
+
 def _render(tokenizer: Any, users: Sequence[str], replies: Sequence[str] = (), day: datetime = DAY) -> str:
     messages = []
     for user, reply in zip(users, [*replies, None], strict=True):
@@ -132,10 +145,10 @@ def _render(tokenizer: Any, users: Sequence[str], replies: Sequence[str] = (), d
         return str(
             tokenizer.apply_chat_template(
                 messages,
+                chat_template=date_macro(day) + tokenizer.get_chat_template(),
                 tokenize=False,
                 add_generation_prompt=True,
                 enable_thinking=False,
-                strftime_now=day.strftime,
             )
         )
     except Exception as error:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamer_fast.agent.chat import ChatRenderer
+from lamer_fast.agent.template import DAY, date_macro
 from tests.chat_families import ACCEPTED, FAMILIES, REFUSED, folds_characters
 
 CONTROLS = sorted(
@@ -60,8 +61,26 @@ def conversation(tokenizer, users, replies):
     messages = [{"role": "user", "content": users[0]}]
     for reply, user in zip(replies, users[1:], strict=True):
         messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": user}]
-    options = {"strftime_now": datetime(2024, 7, 26).strftime, "enable_thinking": False}
+    dated = tokenizer.get_chat_template().replace("strftime_now('%d %b %Y')", "'26 Jul 2024'")
+    options = {"chat_template": dated, "enable_thinking": False}
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False, **options)
+
+
+STARTS = ["", "\n", "\n\n", "  ", "  {% if true %}x{% endif %}", "{%- if true %}x{% endif %}"]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_date_is_told_and_nothing_else_changes(start):
+    tokenizer, _ = FAMILIES["chatml"].make()
+    codes = "%d %b %Y, %-d %B, %A %H:%M:%S %Z|%j %y-%-m %F %D %G-%V %u %l"
+    body = start + "{{ DATE[3:] }}{% macro inner() %}{{ DATE + '!' }}{% endmacro %}{{ inner() }}"
+    told = body.replace("DATE", f"'{DAY.strftime(codes)}'")
+    asks = body.replace("DATE", f"strftime_now('{codes}')")
+    texts = [
+        tokenizer.apply_chat_template([{"role": "user", "content": "a"}], chat_template=text, tokenize=False)
+        for text in (told, date_macro(DAY) + asks)
+    ]
+    assert texts[0] == texts[1]
 
 
 USERS = ["board\n..#\n  ####\n", "\nb (2, 3)", " user x=1  ", "####  ####\n\n..assistant"]
