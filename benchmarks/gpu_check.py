@@ -43,17 +43,18 @@ def main() -> int:
     parser.add_argument("part", choices=("correct", "speed"))
     parser.add_argument("--commit", help="of this tree, where it has no git history")
     parser.add_argument("--budget-s", type=float, default=330.0, help="seconds; no step starts after that")
-    parser.add_argument("--only", default="", help="run the steps whose name contains this")
+    parser.add_argument("--only", default="", help="run the steps whose name contains one of these, A,B,C")
+    parser.add_argument("--out", type=Path, help="folder for a copy of each record")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         print("gpu-check needs a CUDA device: torch.cuda.is_available() is False")
         return 2
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
-    steps = correct_steps() if args.part == "correct" else speed_steps(args.commit)
+    steps = correct_steps() if args.part == "correct" else speed_steps(args.commit, args.out)
     start, results = time.monotonic(), {}
     for name, command in steps.items():
         left = args.budget_s - (time.monotonic() - start)
-        if args.only not in name:
+        if not any(part in name for part in args.only.split(",")):
             continue
         if isinstance(command, str):
             results[name] = f"skipped, {command}"
@@ -77,8 +78,9 @@ def correct_steps() -> dict[str, list[str] | str]:
     }
 
 
-def speed_steps(commit: str | None) -> dict[str, list[str] | str]:
+def speed_steps(commit: str | None, out: Path | None) -> dict[str, list[str] | str]:
     handed_in = ["--commit", commit] if commit else []
+    handed_in += ["--out", str(out)] if out else []
     commands: dict[str, list[str] | str] = {"ops": OPS}
     for name in RECORDS:
         commands[name] = [

@@ -22,7 +22,7 @@ from lamer_kernels import (
     meta_advantages,
     varlen_attention,
 )
-from lamer_kernels.layers import add_rms_norm, rotary, swiglu
+from lamer_kernels.layers import add_rms_norm, cached_attention, embedding, new_slots, rotary, swiglu
 from tests.kernels.credit import make_trials
 from tests.kernels.head import make_inputs, relative_error
 
@@ -74,6 +74,12 @@ def credit_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]
                 kind,
                 call(meta_advantages, columns[0], columns[1], columns[2], turns["group"], columns[3],
                      anchors=turns["anchors"], valid=turns["valid"], estimator=estimator),
+            )  # fmt: skip
+            yield (
+                f"meta {estimator}, grouped",
+                kind,
+                call(meta_advantages, columns[0], columns[1], columns[2], turns["group"], columns[3],
+                     anchors=turns["anchors"], valid=turns["valid"], estimator=estimator, grouped=True),
             )  # fmt: skip
 
 
@@ -151,6 +157,7 @@ def layer_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]
         "add_rms_norm": (lambda *x, **o: add_rms_norm(*x, eps=1e-5, **o), [(37, 301), (37, 301), (301,)]),
         "rotary": (turned, [(37, 9, 32), (32,), (32,)]),
         "swiglu": (lambda x, **o: (swiglu(x, **o),), [(37, 2 * 1031)]),
+        "embedding": (lambda w, **o: (embedding(positions.to(w.device), w, **o),), [(41, 301)]),
     }
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for name, (function, shapes) in ops.items():
@@ -166,9 +173,39 @@ def layer_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]
             yield name, dtype, call
 
 
+def cache_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]:
+    """A chunk of a prompt beside decoding rows, then decoding alone; slot -1 is padding."""
+    g = torch.Generator().manual_seed(0)
+    passes = [({2: 130, 0: 1, -1: 5}, {2: 0, 0: 0, -1: 0}), ({0: 1, 2: 1, -1: 1}, {0: 1, 2: 130, -1: 0})]
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for heads, kv_heads, dim in ((4, 2, 64), (5, 1, 128)):
+            made = [
+                [torch.randn(sum(rows), n, dim, generator=g).to(dtype) for n in (heads, kv_heads, kv_heads)]
+                for rows in (p[0].values() for p in passes)
+            ]
+
+            def call(device: str, made=made, kv_heads=kv_heads, dim=dim, dtype=dtype) -> Tensors:
+                exact = device == "reference"
+                place, kind = ("cpu", torch.float64) if exact else (device, dtype)
+                cache, out = new_slots(3, 200, kv_heads, dim, kind, place), []
+                for (rows, starts), qkv in zip(passes, made, strict=True):
+                    counts = torch.tensor(list(rows.values()))
+                    slots = torch.tensor(list(rows)).repeat_interleave(counts)
+                    at = torch.cat([torch.arange(n) + starts[slot] for slot, n in rows.items()])
+                    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+                    tensors = [x.to(place, kind) for x in qkv]
+                    backend = "reference" if exact else "triton"
+                    index = [x.to(place) for x in (slots, at, offsets)]
+                    out.append(cached_attention(*tensors, *cache, *index, backend=backend))
+                return (*out, *cache)
+
+            yield f"cached_attention {heads}:{kv_heads}, D {dim}", dtype, call
+
+
 def main() -> int:
     failed = 0
-    for name, dtype, call in (*credit_cases(), *head_cases(), *attention_cases(), *layer_cases()):
+    cases = (*credit_cases(), *head_cases(), *attention_cases(), *layer_cases(), *cache_cases())
+    for name, dtype, call in cases:
         try:
             ours, truth = call("cuda"), call("reference")
             torch.cuda.synchronize()

@@ -325,12 +325,14 @@ def main(
     parser.add_argument("--allow-dirty", action="store_true", help="write it although the tree has changes")
     parser.add_argument("--only", default="", help="run the cases whose text contains this")
     parser.add_argument("--commit", help="of this tree, where it has no git history")
+    parser.add_argument("--out", type=Path, help="folder for a copy of the record")
     args = parser.parse_args(argv)
     env = environment(args.commit)
     if args.json and env["dirty"] and not args.allow_dirty:
         parser.error(f"the tree differs from commit {env['commit']}: commit first, or pass --allow-dirty")
 
     rows: list[Row] = []
+    written: list[Path] = []
     for case in cases:
         if args.only in str(case):
             found = bench(case)
@@ -338,16 +340,26 @@ def main(
                 row.case = {k: v for k, v in case.params.items() if not callable(v)}
             print_table(str(case), found, header=not rows)
             rows += found
+            if args.json:  # after each case: the next one may be stopped
+                written = write_record(name, env, rows, args.out)
     commit = f"{env['commit']}{'+changes' if env['dirty'] else ''}"
     print(f"\n{env['device']}, commit {commit}, {env['date'][:10]}")
-    if args.json:
-        path = RESULTS / re.sub(r"[^a-z0-9]+", "-", env["device"].lower()).strip("-") / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"bench": name, **env, "rows": [asdict(row) for row in rows]}
-        path.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"record: {path.relative_to(ROOT)}")
+    for path in written:
+        print(f"record: {path}")
     if any(row.check != "passed" for row in rows):
         sys.exit(1)
+
+
+def write_record(name: str, env: dict[str, Any], rows: Sequence[Row], out: Path | None) -> list[Path]:
+    """Under results/<device>/, and in `out`."""
+    device = re.sub(r"[^a-z0-9]+", "-", env["device"].lower()).strip("-")
+    paths = [folder / f"{name}.json" for folder in (RESULTS / device, out) if folder]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            json.dumps({"bench": name, **env, "rows": [asdict(row) for row in rows]}, indent=1) + "\n"
+        )
+    return paths
 
 
 def print_table(title: str, rows: Sequence[Row], *, header: bool) -> None:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -111,8 +112,8 @@ def cases(marks: list[Mark]) -> Iterator[dict[str, Any]]:
 
 
 def run_one(test: Any, arguments: dict[str, Any], fixtures: dict[str, Any]) -> None:
-    patch = MonkeyPatch()
-    provided: dict[str, Any] = {"monkeypatch": patch}
+    patch, folder = MonkeyPatch(), TemporaryDirectory()
+    provided: dict[str, Any] = {"monkeypatch": patch, "tmp_path": Path(folder.name)}
     generators = []
     wanted = set(inspect.signature(test).parameters) - set(arguments)
     try:
@@ -127,6 +128,7 @@ def run_one(test: Any, arguments: dict[str, Any], fixtures: dict[str, Any]) -> N
     finally:
         for undo in [*(lambda g=g: next(g, None) for g in generators), *reversed(patch.undo)]:
             undo()
+        folder.cleanup()
 
 
 def run_file(path: Path, shared: dict[str, Any]) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """Keys and values of the sampler's slots, and the attention of a pass that adds to them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +9,8 @@ from torch import Tensor
 
 from lamer_fast.model.decoder import Decoder
 from lamer_kernels.layers import cached_attention, new_slots
+
+Ints = NDArray[np.int64]
 
 
 class SlotCache:
@@ -32,11 +36,13 @@ class SlotCache:
 
     def rows(
         self,
-        slots: NDArray[np.int64],
-        starts: NDArray[np.int64],
-        counts: NDArray[np.int64],
-        token_ids: NDArray[np.int64],
-        wanted: NDArray[np.int64] | None = None,
+        slots: Ints,
+        starts: Ints,
+        counts: Ints,
+        token_ids: Ints,
+        wanted: Ints | None = None,
+        *,
+        pad: bool = False,
     ) -> "CachedAttention":
         """A pass over B rows.
 
@@ -44,37 +50,65 @@ class SlotCache:
             slots: [B]; starts: [B] tokens that they hold; counts: [B] new tokens of each, at least 1.
             token_ids: [N] the new tokens, row after row.
             wanted: [L] which of them, None for all.
+            pad: with tokens and rows of slot -1 up to one of few sizes, so that the pass can be a CUDA graph.
+                The tokens asked for come first, as they do without padding.
         """
-        return CachedAttention(self, slots, starts, counts, token_ids, wanted)
-
-
-class CachedAttention:
-    """`Attention` of the new tokens of some rows, each to its own slot up to itself. No gradients."""
-
-    def __init__(
-        self,
-        cache: SlotCache,
-        slots: NDArray[np.int64],
-        starts: NDArray[np.int64],
-        counts: NDArray[np.int64],
-        token_ids: NDArray[np.int64],
-        wanted: NDArray[np.int64] | None,
-    ) -> None:
-        self._layers = cache.layers
-        self.length = cache.max_tokens
         ends = np.cumsum(counts)
         positions = np.arange(ends[-1]) - np.repeat(ends - counts - starts, counts)
         parts = [token_ids, positions, np.repeat(slots, counts), np.concatenate(([0], ends))]
         parts += [] if wanted is None else [wanted]
-        # lengths and not masks, in one copy
-        device = cache.layers[0][0].device
-        sent = torch.from_numpy(np.concatenate(parts)).to(device, non_blocking=True)
-        cut = torch.split(sent, [len(part) for part in parts])
+        if pad:
+            parts = _padded(parts)
+        sent = torch.from_numpy(np.concatenate(parts))
+        device = self.layers[0][0].device
+        if device.type == "cuda":
+            sent = sent.pin_memory()  # freed when the copy is done, which nobody waits for
+        return CachedAttention(self, [len(part) for part in parts], sent.to(device, non_blocking=True))
+
+
+class CachedAttention:
+    """`Attention` of the new tokens of some rows, each to its own slot up to itself. No gradients.
+
+    Args:
+        sent: lengths and not masks, in one copy: ids, positions and slots of the tokens, offsets of the rows,
+            and which tokens are wanted; of `sizes`.
+    """
+
+    def __init__(self, cache: SlotCache, sizes: Sequence[int], sent: Tensor) -> None:
+        self.cache, self.sizes, self.sent = cache, tuple(sizes), sent
+        self.length = cache.max_tokens
+        cut = torch.split(sent, list(sizes))
         self.token_ids, self.positions, self._slots, self._cu_seqlens, *rest = cut
         self.wanted: Tensor | None = rest[0] if rest else None
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        keys, values = self._layers[layer]
+        keys, values = self.cache.layers[layer]
         return cached_attention(
             q, k, v, keys, values, self._slots, self.positions, self._cu_seqlens, scale=scale
         )
+
+
+def _padded(parts: list[Ints]) -> list[Ints]:
+    """Rows of one token each: one row more per token. Else one row more that has all the tokens, and no
+    others, so that the pass has not as many rows as tokens: that is how the kernel knows the first kind."""
+    token_ids, positions, slots, offsets, *wanted = parts
+    num, rows = len(token_ids), len(offsets) - 1
+    more = padded_size(num) - num
+    parts = [np.pad(token_ids, (0, more)), np.pad(positions, (0, more))]
+    parts.append(np.pad(slots, (0, more), constant_values=-1))
+    if not wanted:
+        return [*parts, np.arange(num + more + 1)]
+    capacity = 16
+    while capacity < rows + 1:
+        capacity *= 2
+    capacity += capacity == num + more
+    offsets = np.pad(offsets, (0, capacity - rows), constant_values=num + more)
+    return [*parts, offsets, np.pad(wanted[0], (0, capacity - len(wanted[0])))]
+
+
+def padded_size(n: int) -> int:
+    """The least of 1, 2, 4, 8, 10, 12, 14, 16, 20, ... that is not below n: four between powers of two."""
+    if n <= 8:
+        return 1 << (n - 1).bit_length()
+    step = 1 << ((n - 1).bit_length() - 3)
+    return -(-n // step) * step

@@ -149,12 +149,23 @@ class Block(nn.Module):
         return project(x, *(getattr(parent, name) for name in names))
 
     def fuse(self) -> None:
-        self._fused.clear()
+        before, self._fused = self._fused, {}
         a, layer = self.architecture, self.layer
         for names, parent in ((a.qkv, layer.self_attn), (a.gate_up, layer.mlp)):
             modules = [getattr(parent, name) for name in names]
             if len(modules) > 1 and all(map(is_plain, modules)):
-                self._fused[names] = side_by_side([m.weight for m in modules], [m.bias for m in modules])
+                new = side_by_side([m.weight for m in modules], [m.bias for m in modules])
+                self._fused[names] = _in_place(before.get(names), new)
+
+
+def _in_place(old: Fused | None, new: Fused) -> Fused:
+    """`new`, where `old` stands if it fits there: a graph of a pass knows addresses."""
+    if old is None or any((a is None) != (b is None) for a, b in zip(old, new, strict=True)):
+        return new
+    for a, b in zip(old, new, strict=True):
+        if a is not None and b is not None:
+            a.copy_(b)
+    return old
 
 
 def _add_norm(x: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:

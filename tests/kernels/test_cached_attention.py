@@ -104,6 +104,25 @@ def test_scale_and_nothing(backend):
     assert cached_attention(*empty[0], *cache, *empty[1], backend=backend).shape == q.shape
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("counts", [[1, 1, 1, 1], [1, 30, 3, 0]])
+def test_rows_of_no_slot_are_padding(counts, backend):
+    """They store nothing and come out as 0; the others have the bits that they have without them."""
+    n, rows = sum(counts), len(counts)
+    tensors = [randn(n, h, 16, seed=h).float().to(DEVICE) for h in (4, 2)]
+    slots = torch.arange(rows).repeat_interleave(torch.tensor(counts)).to(DEVICE)
+    positions = torch.cat([torch.arange(c) for c in counts]).to(DEVICE)
+    offsets = torch.tensor([0, *counts]).cumsum(0).to(DEVICE)
+    real, out, caches = slots != 1, [], []
+    for at in (slots, slots.where(real, -1)):
+        q, k = (x.masked_fill((at < 0)[:, None, None], torch.nan) for x in tensors)
+        caches.append(new_slots(rows, TOKENS, 2, 16, torch.float32, DEVICE))
+        out.append(cached_attention(q, k, k, *caches[-1], at, positions, offsets, backend=backend))
+    assert torch.equal(out[0][real], out[1][real]) and not out[1][~real].any()
+    for whole, part in zip(*caches, strict=True):
+        assert not part[1].any() and torch.equal(part[[0, 2, 3]], whole[[0, 2, 3]])
+
+
 def call(**changes):
     q, k = torch.zeros(3, 4, 16), torch.zeros(3, 2, 16)
     keys, values = new_slots(2, 100, 2, 16, torch.float32)

@@ -55,9 +55,10 @@ def sequences():
     return [torch.randint(NUM_IDS, (n,), generator=g) for n in LENGTHS]
 
 
-def packed(wanted=None):
-    positions = torch.cat([torch.arange(n) for n in LENGTHS])
-    return PackedAttention(positions, torch.tensor([0, *LENGTHS]).cumsum(0).int(), max(LENGTHS), wanted)
+def packed(wanted=None, device="cpu"):
+    positions = torch.cat([torch.arange(n) for n in LENGTHS]).to(device)
+    offsets = torch.tensor([0, *LENGTHS]).cumsum(0).int().to(device)
+    return PackedAttention(positions, offsets, max(LENGTHS), wanted)
 
 
 def by_module(model):
@@ -66,20 +67,20 @@ def by_module(model):
 
 
 def by_decoder(model, wanted=None):
-    return Decoder(model)(torch.cat(sequences()), packed(wanted))
+    return Decoder(model)(torch.cat(sequences()).to(model.device), packed(wanted, model.device))
 
 
 def with_gradients(hidden, model):
     """Hidden states, and the gradient of every parameter of the trunk for one upstream gradient."""
     parameters = list(model.get_decoder().parameters())
-    upstream = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1)).to(hidden.dtype)
+    upstream = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1)).to(hidden)
     return [hidden.detach(), *torch.autograd.grad(hidden, parameters, upstream)]
 
 
 def error(values, truth):
     """The largest relative one, tensor by tensor."""
     pairs = zip(values, truth, strict=True)
-    return max(float((a.double() - b.double()).norm() / b.double().norm()) for a, b in pairs)
+    return max(float((a.cpu().double() - b.cpu().double()).norm() / b.double().norm()) for a, b in pairs)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

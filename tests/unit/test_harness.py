@@ -88,7 +88,7 @@ def test_gpu_check_names_files_that_are_there():
     check = benchmark("gpu_check")
     assert all(any(folder.glob("test_*.py")) for folder in check.TESTS)
     scripts = [
-        part for command in check.speed_steps(None).values() for part in command if part.endswith(".py")
+        part for command in check.speed_steps(None, None).values() for part in command if part.endswith(".py")
     ]
     assert len(scripts) == 1 + len(check.RECORDS)
     assert all(Path(script).is_file() for script in scripts)

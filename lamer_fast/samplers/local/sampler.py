@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lamer_fast.model.cache import SlotCache
 from lamer_fast.model.decoder import Decoder, PackedAttention
+from lamer_fast.model.replay import MAX_TOKENS, CudaGraphs, Replayed
 from lamer_fast.rng import uniforms
 from lamer_fast.samplers.protocol import Completion, Request, Sampling
 from lamer_fast.samplers.sampling import sample
@@ -48,6 +49,7 @@ class TorchSampler:
         max_in_flight: int = 1024,
         max_prefill_tokens: int = 4096,
         num_ids: int | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         if 0 < cache_tokens < max_sequence_tokens:
             raise ValueError(
@@ -63,6 +65,8 @@ class TorchSampler:
         self._max_slots = cache_tokens // max_sequence_tokens if cache_tokens else None
         num_slots = FIRST_SLOTS if self._max_slots is None else min(FIRST_SLOTS, self._max_slots)
         self._cache = SlotCache(self._decoder, num_slots, max_sequence_tokens)
+        self._pads = self._decoder.device.type == "cuda"
+        self._replayed = Replayed(self._decoder, CudaGraphs() if self._pads and cuda_graphs else None)
         self._refresh()
         self._slots = _SlotTable(num_slots, max_sequence_tokens)
         self._slot_of: dict[int, int] = {}  # trial -> slot, least recently used first
@@ -163,6 +167,7 @@ class TorchSampler:
     def _refresh(self) -> None:
         if self._fuses:
             self._decoder.fuse()
+        self._replayed.refresh()
 
     def _admit(self) -> None:
         while self._waiting and len(self._active) < self.max_in_flight:
@@ -195,6 +200,7 @@ class TorchSampler:
         if self._max_slots is None or num_slots < self._max_slots:
             more = 2 * num_slots if self._max_slots is None else min(2 * num_slots, self._max_slots)
             self._cache.grow(more)
+            self._replayed.forget()
             self._slots.grow(more)
             self._free = list(range(num_slots, more))[::-1]
             return
@@ -225,9 +231,10 @@ class TorchSampler:
         token_ids = table.token_ids[np.repeat(slots, counts), offsets].astype(np.int64)
         table.computed[slots] = starts + counts
         complete = table.computed[slots] == table.length[slots]
-        wanted = None if len(token_ids) == complete.sum() else ends[complete] - 1
-        attention = self._cache.rows(slots, starts, counts, token_ids, wanted)
-        hidden = self._decoder(attention.token_ids, attention)
+        wanted = None if len(token_ids) == len(slots) == complete.sum() else ends[complete] - 1
+        pad = self._pads and len(token_ids) <= MAX_TOKENS
+        attention = self._cache.rows(slots, starts, counts, token_ids, wanted, pad=pad)
+        hidden = self._replayed(attention)[: complete.sum()]
 
         slots = slots[complete]
         if len(slots) == 0:

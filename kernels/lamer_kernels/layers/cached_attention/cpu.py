@@ -33,6 +33,8 @@ def _attend(q, k, v, keys, values, slots, positions, scale, out):
     longest = 0
     for n in range(N):
         slot, at = slots[n], positions[n]
+        if slot < 0:
+            continue
         longest = max(longest, at + 1)
         for h in range(H):
             for d in range(D):
@@ -43,6 +45,9 @@ def _attend(q, k, v, keys, values, slots, positions, scale, out):
     scores, weights, totals = np.zeros((G, room), np.float32), np.zeros((G, room), np.float32), np.zeros(G)
     for n in range(N):
         slot, seen = slots[n], positions[n] + 1
+        if slot < 0:
+            out[n] = 0
+            continue
         for h in range(H):
             for g in range(G):
                 for d in range(D):

@@ -24,7 +24,7 @@ def write_slots_kernel(
     token = tl.program_id(0).to(tl.int64)
     slot, at = tl.load(slots_ptr + token), tl.load(positions_ptr + token)
     offs = tl.arange(0, BLOCK_HD)
-    m = offs < H * D
+    m = (offs < H * D) & (slot >= 0)
     h, d = offs // D, offs % D
     head = slot * H + h
     k = tl.load(k_ptr + token * H * D + offs, mask=m)
@@ -65,6 +65,7 @@ def cached_attention_kernel(
         position = tl.load(positions_ptr + first + token, mask=valid, other=0)
         last = tl.load(positions_ptr + first + tl.minimum(count, begin + TOKENS) - 1)
         slot = tl.load(slots_ptr + first)
+        last = tl.where(slot < 0, -1, last)  # padding sees nothing
         d, j = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK)
         in_head = d < D
         rows = ((first + token) * H * G + h * G + m % G) * D
@@ -75,7 +76,7 @@ def cached_attention_kernel(
         top = tl.full([BLOCK_M], float("-inf"), tl.float32)
         total = tl.zeros([BLOCK_M], tl.float32)
         mean = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
-        for block in range(0, (last // BLOCK + 1).to(tl.int32)):
+        for block in range(0, ((last + BLOCK) // BLOCK).to(tl.int32)):
             at = block * BLOCK + j
             written = at <= last
             k = tl.load(k_tile, mask=in_head[:, None] & written[None, :], other=0.0)
@@ -92,7 +93,7 @@ def cached_attention_kernel(
             top = new_top
             k_tile += D * BLOCK
             v_tile += BLOCK * D
-        out = mean / total[:, None]
+        out = mean / tl.where(total > 0, total, 1.0)[:, None]
         tl.store(out_ptr + rows[:, None] + d[None, :], out.to(out_ptr.dtype.element_ty), mask=both)
 
 

@@ -32,7 +32,8 @@ def cached_attention(
     Args:
         q: [N, Hq, D]; k, v: [N, Hkv, D], Hq a multiple of Hkv.
         keys, values: of `new_slots`, in q's dtype; changed in place.
-        slots, positions: [N] int64, of each token. Not checked.
+        slots, positions: [N] int64, of each token. Not checked. Rows of slot -1 are padding, which gives a
+            pass a fixed size: they store nothing, and their output is 0.
         cu_seqlens: [B+1] int64, where the rows begin and end. Not checked.
         scale: of the scores; None is D ** -0.5.
 

@@ -45,12 +45,14 @@ def cached_attention_ref(
     scale: float | None = None,
 ) -> Tensor:
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    keys[slots, :, positions // BLOCK, :, positions % BLOCK] = k
-    values[slots, :, positions] = v
+    real = slots >= 0
+    slot, at = slots[real], positions[real]
+    keys[slot, :, at // BLOCK, :, at % BLOCK] = k[real]
+    values[slot, :, at] = v[real]
     exact = torch.promote_types(q.dtype, torch.float32)
-    out = q.new_empty(q.shape)
+    out = q.new_zeros(q.shape)
     for start, end in pairwise(cu_seqlens.tolist()):
-        if start == end:
+        if start == end or slots[start] < 0:
             continue
         seen = positions[start:end]
         here = read_slot(keys, values, int(slots[start]), int(seen[-1]) + 1)
