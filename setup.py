@@ -47,6 +47,7 @@ setup(
     package_data={
         "lamer_fast": ["py.typed", "*.pyi", "report/*.html"],
         "lamer_fast.config.recipes": ["*.toml", "**/*"],
+        "lamer_fast.envs.adapters.alfworld": ["alfred.*", "LICENSE.*"],
         "lamer_kernels": ["py.typed"],
     },
     ext_modules=[CMakeExtension("lamer_fast._C")],
