@@ -57,6 +57,8 @@ class Hunt:
     def step(self, reply):
         os.write(1, b'{"turn": "not of the protocol"}\n')
         word, _, rest = reply.partition(" ")
+        if reply in SILENT:
+            return SILENT[reply](self)
         if word in FAULTS:
             return FAULTS[word](self)
         if word == "sleep":
@@ -86,6 +88,13 @@ class Hunt:
     def task_text(self):
         return self.broken.get("task_text", f"It is at most {self.options.highest}.")
 
+    def expert(self):
+        luck = random.random(), np.random.rand()  # its own business
+        return self.broken.get("expert", str(self.number) if all(luck) else "")
+
+    def expert_note(self):
+        return f"it was not {self.tries}"
+
     def legal_actions(self):
         return self.broken.get("legal_actions", [str(i) for i in range(1, 5)])
 
@@ -111,6 +120,8 @@ def babble():
     return Turn(0)
 
 
+# these are found out when the expert is asked
+SILENT = {"no teacher": breaks("expert", None)}
 FAULTS = {
     "raise": lambda env: [][1],
     "exit": lambda env: sys.exit(0),

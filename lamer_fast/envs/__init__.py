@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lamer_fast.envs.batch import Batch, StepOut, distinct_seeds, iterate_tasks, make, num_tasks
     from lamer_fast.envs.check import check_env
+    from lamer_fast.envs.expert import with_noise
     from lamer_fast.envs.native.text_env import NativeTextEnv, text_env
     from lamer_fast.envs.options import EnvOptions
     from lamer_fast.envs.protocol import TextBatchEnv, TextEnv, Turn, TurnOut
@@ -28,6 +29,7 @@ _EXPORTS = {
     "make": "batch",
     "num_tasks": "batch",
     "text_env": "native.text_env",
+    "with_noise": "expert",
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "make",
     "num_tasks",
     "text_env",
+    "with_noise",
 ]
 
 

@@ -57,13 +57,25 @@ class Entry(ABC):
         """The task in a few words, as a report names it."""
 
     def words(self, options: Any) -> list[str]:
-        """Texts that deserve a token of their own in a vocabulary made for this environment."""
+        """Texts that deserve a token of their own in a vocabulary made for this environment.
+
+        Without any, a warm start learns a vocabulary from what the environment shows and its experts reply.
+        """
         return []
 
     def expert(
         self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
     ) -> Expert:
-        """Players for warm starts, one per trial (`Expert` has the arguments)."""
+        """Players for warm starts, one per trial (`Expert` has the arguments).
+
+        Raises:
+            ValueError: there is no expert.
+        """
+        if not callable(getattr(env, "expert_replies", None)):
+            raise ValueError(
+                f"env.name = {self.name!r} has no expert to learn from: a batch has expert_replies(), a "
+                "single board expert() (docs/own-environment.md)"
+            )
         return Expert(env, noise, memory, num_trials, rng)
 
     def data(self, options: Any, path: Path | None) -> Iterator[str]:

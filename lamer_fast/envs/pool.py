@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.envs.contract import BoardsLost, EnvError
+from lamer_fast.envs.expert import with_noise
 from lamer_fast.envs.options import PoolOptions
 from lamer_fast.envs.pool_process import Job, WorkerProcess
 from lamer_fast.envs.protocol import TurnOut
@@ -33,7 +34,8 @@ GOODBYE_S = 0.5  # for workers to end by themselves
 READ = selectors.EVENT_READ
 # member of a batch -> of a single environment
 OPTIONAL = {
-    "anchors": "anchor", "tasks": "task", "task_texts": "task_text", "legal_actions": "legal_actions"
+    "anchors": "anchor", "tasks": "task", "task_texts": "task_text", "legal_actions": "legal_actions",
+    "expert_replies": "expert", "expert_notes": "expert_note",
 }  # fmt: skip
 
 Boards = NDArray[np.int64]
@@ -53,6 +55,7 @@ class BoardState:
     heard: list[Any] | None = None  # what its worker answered last
     error: str | None = None
     begun: bool = False  # a turn is under way
+    said: str | None = None  # by its expert
 
 
 class EnvPool:
@@ -72,7 +75,8 @@ class EnvPool:
         self._first = {"name": options.name, "options": to_flat(options), "split": split}
         self._boards = [BoardState() for _ in range(num_envs)]
         self._over: dict[int, Turn] = {}
-        self._members: list[str] = []
+        self._members: list[str] = []  # of a single environment: those that are part of what is seen
+        self._asked: list[str] = []  # and those that are asked for
         self._prompt = ""
         self._selector = selectors.DefaultSelector()
         num_workers = min(num_envs, options.workers or len(os.sched_getaffinity(0)))
@@ -120,7 +124,8 @@ class EnvPool:
 
     def __getattr__(self, name: str) -> Any:
         """The optional members, where the environment has them."""
-        if OPTIONAL.get(name) in self.__dict__.get("_members", ()):
+        known = (*self.__dict__.get("_members", ()), *self.__dict__.get("_asked", ()))
+        if OPTIONAL.get(name) in known:
             return getattr(self, f"_{name}")
         raise AttributeError(f"{type(self).__name__!r} has no {name!r}")
 
@@ -135,6 +140,31 @@ class EnvPool:
 
     def _legal_actions(self, env_idx: Boards) -> list[list[str]]:
         return self._member("legal_actions", env_idx)
+
+    def _expert_replies(
+        self, env_idx: Boards, noise: float | NDArray[np.float32], seeds: NDArray[np.uint64]
+    ) -> list[str]:
+        if np.any(np.asarray(noise) > 0) and "legal_actions" not in self._members:
+            raise ValueError(f"noise = {noise} of an expert needs legal_actions() of the environment")
+        replies = self._say("expert", env_idx)
+        if "legal_actions" not in self._members:
+            return replies
+        alive = [i for i in env_idx.tolist() if self._boards[i].error is None]
+        legal = dict(zip(alive, self._legal_actions(np.array(alive, np.int64)), strict=True))
+        return with_noise(replies, [legal.get(i, []) for i in env_idx.tolist()], noise, seeds)
+
+    def _expert_notes(self, env_idx: Boards) -> list[str]:
+        return self._say("expert_note", env_idx)
+
+    def _say(self, name: str, env_idx: Boards) -> list[str]:
+        """What the boards' experts say; "" of a board that fails over it: its next turn tells why."""
+        self._shown(env_idx)
+        boards = [self._boards[i] for i in env_idx.tolist()]
+        for i, board in zip(env_idx.tolist(), boards, strict=True):
+            board.said = None
+            self._tell(i, name)
+        self._wait(lambda: all(board.said is not None or board.error for board in boards))
+        return [board.said or "" for board in boards]
 
     def _member(self, name: str, env_idx: Boards) -> list[Any]:
         at = 1 + self._members.index(name)
@@ -231,12 +261,15 @@ class EnvPool:
         if job.kind == "start":
             if "error" in answer:
                 raise EnvError(f"env.name = {self.options.name!r} {one_line(answer['error'], 1000)}")
-            self._members, self._prompt = answer["has"], answer["prompt"]
+            self._members, self._asked, self._prompt = answer["has"], answer["asked"], answer["prompt"]
             return
         board = self._boards[job.board]
         if job.draw != board.draw:
             return
         view, error = answer.get("view"), answer.get("error")
+        if error is None and "said" in answer:
+            board.said = answer["said"]
+            return
         if error is not None:
             pass
         elif job.kind == "reset":

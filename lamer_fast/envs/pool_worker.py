@@ -1,7 +1,7 @@
 """The worker's side of a pool: boards of a single environment, played as one line of JSON after another says.
 
     {"factory": ..., "options": {...}, "split": ...}      first, answered by what the environment is
-    ["reset", board, seed, replies]  ["restart", board]  ["step", board, reply]
+    ["reset", board, seed, replies]  ["restart", board]  ["step", board, reply]  ["expert", board]
 
 Each is answered by one line, {"view": what is seen now, ...} or {"error": why the board is lost}. A worker
 is a process of its own with a pipe of its own: what an environment prints goes nowhere, and with the end of
@@ -31,6 +31,7 @@ from lamer_fast.text import one_line
 
 MAX_CHARS = 10_000_000  # of a text; no model reads as much
 OPTIONAL = ("anchor", "task", "task_text", "legal_actions")
+ASKED = ("expert", "expert_note")  # not part of what is seen: answered when somebody wants to know
 View = list[Any]  # text, then the answer of each of OPTIONAL that the environment has
 
 
@@ -94,6 +95,22 @@ class Board:
         if turn[1]:
             self.last = turn
         return {"turn": turn, "view": self.view()}
+
+    def expert(self) -> dict[str, Any]:
+        return self._ask("expert")
+
+    def expert_note(self) -> dict[str, Any]:
+        return self._ask("expert_note")
+
+    def _ask(self, name: str) -> dict[str, Any]:
+        """What it draws changes nothing of the game."""
+        self._must_live()
+        before = random.getstate(), self._numpy.state
+        try:
+            return {"said": text(name, getattr(self.env, name)())}
+        finally:
+            random.setstate(before[0])
+            self._numpy.state = before[1]
 
     def view(self) -> View:
         found = [text("observe", self.env.observe())]
@@ -178,8 +195,8 @@ def introduction(factory: Callable[[], Any]) -> dict[str, Any]:
         ]
         if missing:
             return {"error": f"{type(env).__name__} has no {', '.join(f'{name}()' for name in missing)}"}
-        has = [name for name in OPTIONAL if callable(getattr(env, name, None))]
-        return {"has": has, "prompt": text("task_prompt", env.task_prompt())}
+        has, asked = ([n for n in names if callable(getattr(env, n, None))] for names in (OPTIONAL, ASKED))
+        return {"has": has, "asked": asked, "prompt": text("task_prompt", env.task_prompt())}
     except WrongAnswer as error:
         return {"error": str(error)}
     except (Exception, SystemExit) as error:

@@ -136,7 +136,7 @@ class HasLegalActions(Protocol):
 
 
 class HasExpert(Protocol):
-    """Optional: a teacher, for warm starts and upper bounds."""
+    """Optional: a teacher, for warm starts and upper bounds. It may know what the texts do not show."""
 
     def expert_replies(
         self, env_idx: NDArray[np.int64], noise: float | NDArray[np.float32], seeds: NDArray[np.uint64]
@@ -144,9 +144,17 @@ class HasExpert(Protocol):
         """[B] replies of a strong player, each action a random legal one with probability `noise`.
 
         Args:
-            noise: a number in [0, 1], or [B] of them.
+            noise: a number in [0, 1], or [B] of them; `expert.with_noise` mixes it in by `legal_actions`.
             seeds: [B] uint64, the only source of randomness: same state and seed, same reply.
         """
+        ...
+
+
+class HasExpertNotes(Protocol):
+    """Optional, beside an expert: what it writes when it is asked for a reflection."""
+
+    def expert_notes(self, env_idx: NDArray[np.int64]) -> list[str]:
+        """[B] texts about the episodes that have just failed; without them a note is the last reply."""
         ...
 
 
@@ -170,7 +178,9 @@ class TextEnv(Protocol):
     """A single board, the short way to an environment of one's own: `pool.py` makes a batch of many.
 
     Optional: `anchor() -> int`, `task() -> int`, `task_text() -> str` and `legal_actions() -> list[str]`, for
-    one board what `anchors`, `tasks`, `task_texts` and `legal_actions` are for a batch.
+    one board what `anchors`, `tasks`, `task_texts` and `legal_actions` are for a batch. For warm starts
+    `expert() -> str`, the reply of a strong player to this state ("" where it knows none), and
+    `expert_note() -> str`, what it notes of an episode that has failed; neither changes the board.
     """
 
     def reset(self, seed: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lamer_fast.envs.contract import FLAGS, EnvError, describe, task_prompt
+from lamer_fast.envs.contract import FLAGS, EnvError, check_texts, describe, task_prompt
 from lamer_fast.envs.player import Boards, Player
 from lamer_fast.text import one_line
 
@@ -197,8 +197,18 @@ def expert_replies(player: Player) -> Iterator[str]:
     if not player.has("expert_replies"):
         return
     every: Boards = player.all
-    for noise in (0.0, np.full(len(every), 0.5, np.float32)):
-        replies = player.call("expert_replies", every, noise, player.seeds)
+    levels: list[Any] = [0.0]
+    if player.has("legal_actions"):
+        levels.append(np.full(len(every), 0.5, np.float32))
+    for noise in levels:
+        player.start()
+        before = player.look(every)
+        replies = check_texts(
+            "expert_replies", player.call("expert_replies", every, noise, player.seeds), every
+        )
+        if player.has("expert_notes"):
+            check_texts("expert_notes", player.call("expert_notes", every), every)
+        yield from _named("asking the expert changes the boards", before, player.look(every))
         if replies != player.call("expert_replies", every, noise, player.seeds):
             yield "expert_replies() with the same seeds gives other replies"
         if not player.step(replies, every).valid.all():

@@ -239,7 +239,8 @@ class TrialScheduler:
 
     def _submit(self, ask: Ask, trial: int, prompt: NDArray[np.int32], seed: int, opens: bool) -> None:
         rollout, limit = self.rollout, self.sampler.max_sequence_tokens
-        max_tokens = rollout.max_reflection_tokens if ask == Ask.REFLECTION else rollout.max_reply_tokens
+        reflects = ask == Ask.REFLECTION
+        max_tokens = rollout.max_reflection_tokens if reflects else rollout.max_reply_tokens
         sequences = self._sequences[trial]
         sequence = Sequence() if opens else sequences[-1]
         cut = not opens and sequence.tokens[-1] != self._end_id  # the reply did not end by itself
@@ -260,7 +261,8 @@ class TrialScheduler:
             sequence.extend(self.agent.renderer.end_ids)
         sequence.extend(prompt)
         stop_ids = self.agent.renderer.stop_ids
-        self.sampler.submit(Request(trial, trial, sequence.tokens, seed, max_tokens, stop_ids, self.sampling))
+        tokens, sampling = sequence.tokens, self.sampling
+        self.sampler.submit(Request(trial, trial, tokens, seed, max_tokens, stop_ids, sampling, reflects))
 
     def _leave(self, trials: Trials) -> None:
         """Nothing more is asked for these trials; of one that its environment lost, nothing is kept."""

@@ -35,6 +35,7 @@ class Request:
     max_tokens: int
     stop_ids: tuple[int, ...]  # generation ends after one of these, which is returned too
     sampling: Sampling = Sampling()
+    reflects: bool = False  # it asks for a reflection, not for a move; of use to scripted players alone
 
 
 @dataclass(frozen=True)

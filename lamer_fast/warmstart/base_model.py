@@ -1,4 +1,4 @@
-"""A Qwen3 decoder of demo size with random weights, and its tokenizer."""
+"""A Qwen3 decoder of demo size with random weights."""
 
 from typing import Any
 
@@ -6,14 +6,11 @@ import torch
 import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from lamer_fast.envs.options import EnvOptions
 from lamer_fast.warmstart.settings import WarmstartSettings
-from lamer_fast.warmstart.tokenizer import make_tokenizer
 
 
-def make_base_model(settings: WarmstartSettings, env: EnvOptions, max_tokens: int) -> tuple[Any, Any]:
-    """(Qwen3ForCausalLM in float32, tokenizer). Positions are rotary, up to `max_tokens`."""
-    tokenizer = make_tokenizer(env)
+def make_base_model(settings: WarmstartSettings, tokenizer: Any, max_tokens: int) -> Any:
+    """Qwen3ForCausalLM in float32 over the tokenizer's ids. Positions are rotary, up to `max_tokens`."""
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
@@ -31,4 +28,4 @@ def make_base_model(settings: WarmstartSettings, env: EnvOptions, max_tokens: in
     )
     transformers.utils.logging.disable_progress_bar()  # of the shards of one file
     torch.manual_seed(settings.seed)
-    return Qwen3ForCausalLM(config).float(), tokenizer
+    return Qwen3ForCausalLM(config).float()

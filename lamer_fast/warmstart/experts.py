@@ -14,6 +14,7 @@ from torch import Tensor
 from lamer_fast.agent.agent import Agent
 from lamer_fast.envs.expert import Expert
 from lamer_fast.samplers.protocol import Completion, Request
+from lamer_fast.text import one_line
 
 
 class ExpertSampler:
@@ -29,11 +30,9 @@ class ExpertSampler:
         self.expert = expert
         self.agent = agent
         self.tokenizer = tokenizer
-        self.rollout = agent.rollout
         self.max_sequence_tokens = agent.rollout.max_sequence_tokens
         self.chances: list[list[NDArray[np.float64] | None]] = [[] for _ in range(num_trials)]
         self._waiting: list[Request] = []
-        self._turns = np.zeros(num_trials, np.int64)  # played in the present episode
 
     def submit(self, request: Request) -> None:
         self._waiting.append(request)
@@ -43,10 +42,7 @@ class ExpertSampler:
         if not requests:
             return []
         trials = np.array([request.trial for request in requests])
-        over = self.expert.env.batch.flags(trials)[0] | (self._turns[trials] == self.rollout.max_turns)
-        reflect = over & self.rollout.reflect
-        self._turns[trials[over]] = 0
-        self._turns[trials[~reflect]] += 1
+        reflect = np.array([request.reflects for request in requests])
         replies, chances = self.expert.play(trials[~reflect])
         texts = dict(zip(trials[~reflect].tolist(), replies, strict=True))
         for b, trial in enumerate(trials[~reflect].tolist()):
@@ -77,6 +73,13 @@ class ExpertSampler:
     def _completions(self, requests: list[Request], texts: list[str]) -> list[Completion]:
         encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         end_ids = self.agent.renderer.end_ids
+        for request, text, ids in zip(requests, texts, encoded, strict=True):
+            if len(ids) + 1 > request.max_tokens:
+                limit = "max_reflection_tokens" if request.reflects else "max_reply_tokens"
+                raise ValueError(
+                    f"rollout.{limit} = {request.max_tokens}, but an expert's reply has {len(ids) + 1} "
+                    f"tokens: {one_line(text, 80)!r}"
+                )
         return [
             Completion(
                 id=request.id,

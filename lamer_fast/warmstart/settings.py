@@ -39,6 +39,10 @@ class WarmstartSettings:
     """Updates between evaluations on `valid`."""
     eval_tasks: Annotated[int, Range(1)] = 256
     """Boards of such an evaluation."""
+    vocab_tokens: Annotated[int, Range(0, 1_000_000)] = 1024
+    """Most pieces of words that a new model's tokenizer learns, where the environment lists no words."""
+    vocab_trials: Annotated[int, Range(1)] = 32
+    """Expert trials that it learns them from."""
     num_layers: Annotated[int, Range(1)] = 3
     """Decoder layers of a new model."""
     hidden_size: Annotated[int, Range(1)] = 128

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.device import pick_device
-from lamer_fast.envs.registry import entry, eval_seeds, make_env
+from lamer_fast.envs.options import PoolOptions
+from lamer_fast.envs.registry import check_at_start, entry, eval_seeds, make_env
 from lamer_fast.eval.success import play_boards, success_within
 from lamer_fast.files import replace_files, writing
 from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_model
@@ -28,6 +30,7 @@ from lamer_fast.warmstart.base_model import make_base_model
 from lamer_fast.warmstart.expert_batch import ExpertBatch, pack_experts
 from lamer_fast.warmstart.experts import ExpertSampler
 from lamer_fast.warmstart.settings import WarmstartSettings
+from lamer_fast.warmstart.vocabulary import tokenizer_for
 from lamer_kernels import register_attention
 
 
@@ -92,8 +95,11 @@ def fit(state: TrainState, batches: list[ExpertBatch]) -> float:
 def supervised_config(settings: WarmstartSettings) -> Config:
     """The recipe's configuration with the warm start's own optimisation."""
     config = recipe.resolve(settings.recipe)
+    env = config.env
     return replace(
         config,
+        # boards that answer as they come would make the experts' draws depend on their speed
+        env=replace(env, wait_for_all=True) if isinstance(env, PoolOptions) else env,
         rollout=replace(config.rollout, groups=settings.trials, trials_per_group=1),
         learn=replace(
             config.learn,
@@ -109,20 +115,18 @@ def supervised_config(settings: WarmstartSettings) -> Config:
 
 def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
     device = pick_device(config.train.device)
+    check_at_start(config.env)
+    env = make_env(config.env, settings.trials, split="train")
     if settings.start:
         config = replace(config, model=replace(config.model, path=settings.start))
         files = read_model(config)
         policy, renderer = load_policy(config.model, device, files), files.renderer()
     else:
-        model, tokenizer = make_base_model(settings, config.env, config.rollout.max_sequence_tokens)
+        tokenizer = tokenizer_for(settings, config, env)
+        model = make_base_model(settings, tokenizer, config.rollout.max_sequence_tokens)
         model.set_attn_implementation(register_attention())
         policy = Policy(model.to(device).train(), tokenizer, compute_dtype(config.model, device))
         renderer = ChatRenderer(tokenizer)
-    env = make_env(config.env, settings.trials, split="train")
-    if not hasattr(env, "batch"):
-        raise ValueError(
-            f"env.name = {config.env.name!r}: warm starts have experts for the games of this package only"
-        )
     return TrainState(
         config=config,
         algorithm=make_algorithm(config, policy, settings.updates),
@@ -146,14 +150,16 @@ def _play_experts(
     sampler = ExpertSampler(expert, state.agent, tokenizer, len(boards))
     trials = collect_trials(sampler, env, state.agent, boards, config.rollout, seed=0)
     max_tokens = config.learn.max_microbatch_tokens
-    action_ids = single_token_actions(env, tokenizer)
-    return pack_experts(trials, sampler.chances, action_ids, len(state.policy.head_weight), max_tokens)
+    action_ids = single_token_actions(expert.actions, tokenizer)
+    chances = [[] if m in trials.errors else turns for m, turns in enumerate(sampler.chances)]
+    return pack_experts(trials, chances, action_ids, len(state.policy.head_weight), max_tokens)
 
 
-def single_token_actions(env: Any, tokenizer: Any) -> list[int] | None:
-    """The token of each action's reply, or None if some reply takes several tokens."""
-    replies = [env.reply([action]) for action in range(env.batch.num_actions)]
-    encoded = tokenizer(replies, add_special_tokens=False)["input_ids"]
+def single_token_actions(replies: Sequence[str], tokenizer: Any) -> list[int] | None:
+    """The token of each reply, or None if there are none or some reply takes several tokens."""
+    if not replies:
+        return None
+    encoded = tokenizer(list(replies), add_special_tokens=False)["input_ids"]
     return [ids[0] for ids in encoded] if all(len(ids) == 1 for ids in encoded) else None
 
 

@@ -166,6 +166,13 @@ class OffersNonsense(NumberHunt):
         return [["guess 3"] for _ in env_idx]
 
 
+class ExpertMoves(NumberHunt):
+    def expert_replies(self, env_idx, noise, seeds):
+        replies = [f"<action>{self.targets[i]}</action>" for i in env_idx]
+        self.step(replies, env_idx)
+        return replies
+
+
 class ReadsTagsAsText(NumberHunt):
     """Only fails once a hostile text stands where an action is expected."""
 
@@ -264,6 +271,7 @@ class ReportsErrors(NumberHunt):
         (BelongsToAThread, "called from another thread: observe() raised RuntimeError: wrong thread"),
         (TalksALot, "observe() returned a text of 20001"),
         (ReportsErrors, "step() reports an error of board 0: offline"),
+        (ExpertMoves, "asking the expert changes the boards: positions [0, 1"),
         (OffersNonsense, "step() cannot parse 'guess 3', which legal_actions() offers"),
     ],
 )

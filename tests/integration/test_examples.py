@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lamer_fast import cli
@@ -44,6 +45,21 @@ def test_treasure_trains(treasure, capsys):
     assert cli.main(["eval", "runs/treasure", "--tasks", "4"]) == 0
     assert cli.main(["play", "runs/treasure", "--pause", "0"]) == 0
     assert "Row 1: " in capsys.readouterr().out
+
+
+def test_a_base_model_of_its_own_is_made_and_trained(treasure, tmp_path):
+    """A warm start that was cut short reads one reply in five wrongly; training mends that, and wins more."""
+    short = ["--updates", "15", "--decay_updates", "5", "--eval_every", "15"]
+    assert cli.main(["warmstart", "warmstart.toml", "--out", "base", *short, "--num-threads", "1"]) == 0
+    last = json.loads(Path("base/warmstart.jsonl").read_text().splitlines()[-1])
+    assert last["valid_loss"] < last["loss"]
+    few = ["--train.iterations=12", "--eval.every=0", "--train.num-threads=1"]
+    assert cli.main(["train", "treasure.toml", "--model.path=base", *few]) == 0
+    records = [json.loads(line) for line in Path("runs/treasure/metrics.jsonl").read_text().splitlines()]
+    won = [record["success_at"][-1] for record in records]
+    wrong = [record["counters"]["invalid"] / record["counters"]["turns"] for record in records]
+    assert np.mean(won[-4:]) > np.mean(won[:2]) + 0.05
+    assert np.mean(wrong[-4:]) < 0.7 * np.mean(wrong[:2])
 
 
 def test_an_estimator_and_a_loss_of_ones_own_train(tmp_path, monkeypatch):

@@ -61,6 +61,39 @@ def test_games_do_not_depend_on_the_workers():
     assert len({str(board) for board in one}) == 7
 
 
+def test_an_expert_of_a_single_board():
+    """It is asked for boards that are named, in any order, and its draws are not those of the game."""
+    env, every = pool(6, workers=2), np.arange(6)
+    env.reset(SEEDS[:6])
+    numbers = [str(n) for n in env.tasks(every).tolist()]
+    some = np.array([4, 1, 5])
+    assert env.expert_replies(some, 0.0, SEEDS[:3]) == [numbers[i] for i in some]
+    noisy = env.expert_replies(every, np.full(6, 1.0, np.float32), SEEDS[:6])
+    assert noisy == env.expert_replies(every, 1.0, SEEDS[:6]) and set(noisy) <= set("1234")
+    assert env.expert_notes(some) == ["it was not 0"] * 3
+
+    silent, asked = pool(3, workers=2), pool(3, workers=2)
+    for one in (silent, asked):
+        one.reset(SEEDS[:3])
+    for _ in range(3):
+        asked.expert_replies(every[:3], 0.0, SEEDS[:3])
+        for one in (silent, asked):
+            one.step(["7"] * 3, every[:3])
+        assert asked.observe(every[:3]) == silent.observe(every[:3])
+    assert asked.step(asked.expert_replies(every[:3], 0.0, SEEDS[:3]), every[:3]).success.all()
+
+
+def test_an_expert_that_fails_costs_its_board_alone():
+    env, every = pool(4, workers=2), np.arange(4)
+    env.reset(SEEDS[:4])
+    env.step(["1", "1", "no teacher", "1"], every)
+    said = env.expert_replies(every, 0.0, SEEDS[:4])
+    assert said[2] == "" and all(said[i] for i in (0, 1, 3))
+    errors = env.step(["2"] * 4, every).error
+    assert errors[2] == "expert() returned a value of type NoneType, expected a text"
+    assert [errors[i] for i in (0, 1, 3)] == [None] * 3
+
+
 def test_its_settings():
     options = recipe.resolve(
         "minesweeper-tiny", ["--env.name", NAME, "--env.workers=3", "--env.highest=9"]

@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import pytest
@@ -13,18 +14,22 @@ from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.cli.warmstart import run
 from lamer_fast.config import resolve as recipe
+from lamer_fast.envs import Range, with_noise
 from lamer_fast.envs.registry import entry, make_env
+from lamer_fast.envs.toy import NumberHunt
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import Phase
 from lamer_fast.warmstart.expert_batch import pack_experts
 from lamer_fast.warmstart.experts import ExpertSampler
 from lamer_fast.warmstart.settings import WarmstartSettings, resolve
-from lamer_fast.warmstart.supervised import single_token_actions
+from lamer_fast.warmstart.supervised import single_token_actions, supervised_config, warm_start
 from lamer_fast.warmstart.tokenizer import make_tokenizer
+from lamer_fast.warmstart.vocabulary import read_trials, tokenizer_for
 
 RECIPES = {"minesweeper": "minesweeper-tiny", "sokoban": "sokoban-tiny"}
-TOKENIZERS = {game: make_tokenizer(recipe.resolve(name).env) for game, name in RECIPES.items()}
+ENVS = {game: recipe.resolve(name).env for game, name in RECIPES.items()}
+TOKENIZERS = {game: make_tokenizer(entry(game).words(env)) for game, env in ENVS.items()}
 
 
 def play_experts(game, num_trials=48, noise=0.0, memory=1.0, seed=0, **rollout):
@@ -147,6 +152,99 @@ def test_unknown_warm_start_lists_those_there_are():
         resolve("minesweeper")
 
 
+@dataclass(frozen=True)
+class Options:
+    highest: Annotated[int, Range(2, 9999)] = 200
+    """The largest number that may hide."""
+
+
+def hunt(options: Options, num_envs: int):
+    return NumberHunt(num_envs, options.highest)
+
+
+class TaughtHunt(NumberHunt):
+    """It replies with words of its own around the action, and notes what it found."""
+
+    def legal_actions(self, env_idx):
+        over = self.solved[env_idx]
+        guesses = [f"I say <action>{n}</action>" for n in (10, 100, 150)]
+        return [[] if done else guesses for done in over]
+
+    def expert_replies(self, env_idx, noise, seeds):
+        replies = [f"I say <action>{self.targets[i]}</action>" for i in env_idx]
+        return with_noise(replies, self.legal_actions(env_idx), noise, seeds)
+
+    def expert_notes(self, env_idx):
+        return [f"not {self.texts[i]}" for i in env_idx]
+
+
+def taught(options: Options, num_envs: int):
+    return TaughtHunt(num_envs, options.highest)
+
+
+def foreign(factory, tmp_path, **limits):
+    """(settings, configuration, boards) of a warm start for an environment of this file."""
+    limits = {"max_reply_tokens": 24, "max_reflection_tokens": 24, "max_turns": 2} | limits
+    lines = "\n".join(f"{name} = {value}" for name, value in limits.items())
+    path = tmp_path / "hunt.toml"
+    path.write_text(f'[env]\nname = "{__name__}:{factory}"\n[rollout]\nmax_sequence_tokens = 2048\n{lines}\n')
+    config = WarmstartSettings(recipe=str(path), trials=8, noise="0.5", vocab_trials=16)
+    env = make_env(supervised_config(config).env, 8, split="train")
+    return config, supervised_config(config), env
+
+
+def test_the_vocabulary_of_a_foreign_environment_is_learnt_from_what_it_shows(tmp_path):
+    settings, config, env = foreign("taught", tmp_path)
+    texts, replies = read_trials(settings, config, env)
+    shown = "".join(texts)
+    for part in (
+        env.task_prompt(),
+        "No guess yet.",
+        " is too low.",
+        "not 10 is too",
+        "Attempt 1 ended",
+        *replies,
+    ):
+        assert part in shown
+    assert {f"I say <action>{n}</action>" for n in (10, 100, 150)} <= set(replies)
+
+    tokenizer, again = (tokenizer_for(settings, config, env) for _ in range(2))
+    assert tokenizer.backend_tokenizer.to_str() == again.backend_tokenizer.to_str()
+    for text in (*texts[:20], "Zażółć 漢字 \x00"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) == text
+    count = lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
+    assert count("10 is too low.") <= 5, "a word is a token"
+    assert count("<action>") == count("</remark>") == 1
+    fewer = tokenizer_for(replace(settings, vocab_tokens=40), config, env)
+    assert len(fewer) == 256 + 40 + 8 < len(tokenizer) <= 256 + 1024 + 8
+
+
+def test_a_reply_that_the_recipe_has_no_room_for_is_refused(tmp_path):
+    settings, _, _ = foreign("taught", tmp_path, max_reply_tokens=4)
+    with pytest.raises(
+        ValueError, match=r"max_reply_tokens = 4, but an expert's reply has \d+ tokens: 'I say <"
+    ):
+        warm_start(settings, tmp_path / "base")
+
+
+def test_an_environment_without_an_expert_is_refused(tmp_path):
+    settings, _, _ = foreign("hunt", tmp_path)
+    with pytest.raises(ValueError, match="test_warmstart:hunt' has no expert to learn from: a batch has"):
+        warm_start(settings, tmp_path / "base")
+
+
+def test_noise_takes_legal_actions_and_an_expert_may_know_none():
+    seeds = np.arange(4000, dtype=np.uint64)
+    replies, choices = ["best"] * 4000, [["a", "b", "c", "best"]] * 4000
+    assert with_noise(replies, choices, 0.0, seeds) == replies
+    noisy = with_noise(replies, choices, 0.5, seeds)
+    shares = {reply: noisy.count(reply) / 4000 for reply in choices[0]}
+    assert shares == pytest.approx({"a": 0.125, "b": 0.125, "c": 0.125, "best": 0.625}, abs=0.03)
+    assert set(with_noise([""] * 50, [["a"]] * 50, 0.0, seeds[:50])) == {"a"}
+    assert with_noise(["x", ""], [[], []], 1.0, seeds[:2]) == ["x", ""], "nothing to choose from"
+
+
 @pytest.mark.long
 def test_warm_start_learns_writes_and_goes_on(tmp_path):
     small = ["--num_layers", "1", "--hidden_size", "32", "--mlp_size", "64", "--num_heads", "2"]
@@ -192,7 +290,7 @@ def test_loss_is_the_cross_entropy_of_the_distribution_the_expert_drew_from():
     )
     boards = Boards(np.arange(8, dtype=np.uint64), np.arange(8, dtype=np.int32))
     trials = collect_trials(sampler, env, agent, boards, config.rollout, seed=0)
-    action_ids = single_token_actions(env, tokenizer)
+    action_ids = single_token_actions(sampler.expert.actions, tokenizer)
 
     weight = torch.randn(len(tokenizer), 4, generator=torch.Generator().manual_seed(0))
     embedding = torch.randn(len(tokenizer), 4, generator=torch.Generator().manual_seed(1))

@@ -107,6 +107,7 @@ class MinesweeperExpert(Expert):
     ) -> None:
         super().__init__(env, noise, memory, num_trials, rng)
         shape = (num_trials, env.batch.num_actions)
+        self.actions = [env.reply([action]) for action in range(env.batch.num_actions)]
         self.mined = np.zeros(shape, bool)
         self.free = np.zeros(shape, bool)
 
@@ -125,7 +126,7 @@ class MinesweeperExpert(Expert):
         chances = (1 - noise) * _uniform(best) + noise * _uniform(loose)
         actions = (chances.cumsum(axis=1) <= self.rng.random((len(trials), 1))).sum(axis=1)
         actions = np.minimum(actions, chances.shape[1] - 1 - chances[:, ::-1].astype(bool).argmax(axis=1))
-        return [self.env.reply([action]) for action in actions.tolist()], chances
+        return [self.actions[action] for action in actions.tolist()], chances
 
     def reflect(self, trials: NDArray[np.int64]) -> list[str]:
         width = self.env.batch.width
