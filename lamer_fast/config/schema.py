@@ -59,7 +59,7 @@ class RolloutConfig:
     prefill_tokens: Annotated[int, Range(1)] = 8192
     """vLLM: prompt tokens computed in one engine step at most."""
     sleep_during_updates: bool = False
-    """vLLM on a GPU: free its weights and KV memory while the policy is updated."""
+    """Free the sampler's cache, and vLLM's weights, while the policy is updated."""
     max_in_flight: Annotated[int, Range(1)] = 1024
     """Requests decoded together at most."""
 
@@ -245,9 +245,8 @@ class Config:
                 self, "rollout.cache_tokens", "rollout.max_sequence_tokens", "one sequence must fit the cache"
             )
 
-        if r.sleep_during_updates and (r.sampler != "vllm" or self.train.device == "cpu"):
-            other = "train.device" if r.sampler == "vllm" else "rollout.sampler"
-            _contradict(self, "rollout.sleep_during_updates", other, "only vLLM on a GPU can sleep")
+        if r.sleep_during_updates and r.sampler == "vllm" and self.train.device == "cpu":
+            _contradict(self, "rollout.sleep_during_updates", "train.device", "vLLM sleeps on a GPU only")
 
     def _validate_algo(self) -> None:
         a, r = self.algo, self.rollout

@@ -158,8 +158,9 @@ def _torch_sampler(config: Config, shape: Any, dtype: torch.dtype) -> list[Part]
     cached, rotary = slots * r.max_sequence_tokens, r.max_sequence_tokens * head_size(shape) * 8
     size = cached * kv_bytes_per_token(shape, dtype) + rotary
     sizes = ("rollout.cache_tokens", *TRIALS, "rollout.max_sequence_tokens")
+    when: When = "sampling" if r.sleep_during_updates else "always"
     return [
-        Part(f"key-value cache of {cached:,} tokens", size, sizes),
+        Part(f"key-value cache of {cached:,} tokens", size, sizes, when),
         Part("ids and log-probabilities of the cache", cached * 8, sizes, on_host=True),
     ]
 

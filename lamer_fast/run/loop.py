@@ -121,7 +121,7 @@ def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]]
         num_recorded=config.train.trials_logged,
     )
     if config.rollout.sleep_during_updates:
-        state.sampler.sleep()  # type: ignore[attr-defined]  # validated: vLLM, which `transfer` wakes
+        state.sampler.sleep()
     for optimizer in optimizers:
         optimizer.to_device()
     return trials

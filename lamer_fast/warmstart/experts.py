@@ -61,6 +61,9 @@ class ExpertSampler:
     def score(self, token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         raise NotImplementedError("an expert has no log-probabilities")
 
+    def sleep(self) -> None:
+        pass
+
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
         pass
 

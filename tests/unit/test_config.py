@@ -57,7 +57,10 @@ def resolve(*overrides: str) -> Config:
             ["--learn.offload-optimizer=rollout", "--train.device=cpu"],
             ["learn.offload_optimizer", "train.device"],
         ),
-        (["--rollout.sleep-during-updates=true"], ["rollout.sleep_during_updates", "rollout.sampler"]),
+        (
+            ["--rollout.sleep-during-updates=true", "--rollout.sampler=vllm", "--train.device=cpu"],
+            ["rollout.sleep_during_updates", "train.device"],
+        ),
         (
             ["--env.name", "sokoban", "--env.min-moves", "30"],
             ["env.min_moves = 30", "env.max_moves = 21"],

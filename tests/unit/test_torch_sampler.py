@@ -288,6 +288,21 @@ def test_temperature_zero_takes_the_likeliest_token():
     check(model, ids, completion)
 
 
+def test_a_sampler_that_slept_gives_the_same_tokens():
+    sampler, ids = sampler_of(tiny_model()), prompts(20)
+    found = []
+    for _ in range(2):
+        for t, prompt in enumerate(ids):
+            sampler.submit(request(t, prompt))
+        with pytest.raises(ValueError, match="20 requests are in flight"):
+            sampler.sleep()
+        found.append({i: c.token_ids.tolist() for i, c in drain(sampler, 20).items()})
+        assert sampler._cache.num_slots == 32
+        sampler.sleep()
+        assert sampler._cache.num_slots == 0
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

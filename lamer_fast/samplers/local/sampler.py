@@ -63,14 +63,14 @@ class TorchSampler:
         self._decoder = Decoder(model, num_ids)
         self._fuses = sum(p.numel() for p in model.parameters()) < FUSE_BELOW_PARAMETERS
         self._max_slots = cache_tokens // max_sequence_tokens if cache_tokens else None
-        num_slots = FIRST_SLOTS if self._max_slots is None else min(FIRST_SLOTS, self._max_slots)
-        self._cache = SlotCache(self._decoder, num_slots, max_sequence_tokens)
+        self._next_slots = FIRST_SLOTS if self._max_slots is None else min(FIRST_SLOTS, self._max_slots)
+        self._cache = SlotCache(self._decoder, 0, max_sequence_tokens)
         self._pads = self._decoder.device.type == "cuda"
         self._replayed = Replayed(self._decoder, CudaGraphs() if self._pads and cuda_graphs else None)
         self._refresh()
-        self._slots = _SlotTable(num_slots, max_sequence_tokens)
+        self._slots = _SlotTable(0, max_sequence_tokens)
         self._slot_of: dict[int, int] = {}  # trial -> slot, least recently used first
-        self._free = list(range(num_slots))[::-1]
+        self._free: list[int] = []
         self._waiting: deque[Request] = deque()
         self._active: dict[int, int] = {}  # slot -> request id, in order of admission
         self._samplings: list[Sampling] = []  # all that were asked for; slots name theirs by index
@@ -157,10 +157,24 @@ class TorchSampler:
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
         """The weights are the trainer's own: nothing is read from `named_tensors`. Empties the cache."""
-        if self._active or self._waiting:
-            raise ValueError(f"{len(self._active) + len(self._waiting)} requests are in flight, must be 0")
+        self._release_all()
         self._refresh()
         self.policy_version = version
+
+    def sleep(self) -> None:
+        """Frees the cache; the next request makes one as large."""
+        self._release_all()
+        self._next_slots = max(self._next_slots, self._cache.num_slots)
+        self._cache = SlotCache(self._decoder, 0, self.max_sequence_tokens)
+        self._slots = _SlotTable(0, self.max_sequence_tokens)
+        self._free = []
+        self._replayed.forget()
+        if self._decoder.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _release_all(self) -> None:
+        if self._active or self._waiting:
+            raise ValueError(f"{len(self._active) + len(self._waiting)} requests are in flight, must be 0")
         for trial in list(self._slot_of):
             self.release(trial)
 
@@ -198,7 +212,8 @@ class TorchSampler:
     def _make_room(self) -> None:
         num_slots = self._cache.num_slots
         if self._max_slots is None or num_slots < self._max_slots:
-            more = 2 * num_slots if self._max_slots is None else min(2 * num_slots, self._max_slots)
+            more = max(2 * num_slots, self._next_slots)
+            more = more if self._max_slots is None else min(more, self._max_slots)
             self._cache.grow(more)
             self._replayed.forget()
             self._slots.grow(more)
