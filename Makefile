@@ -64,7 +64,7 @@ ctest-aarch64: setup
 	@$(call NEED,aarch64-linux-gnu-g++ qemu-aarch64,g++-aarch64-linux-gnu and qemu-user); $(call CTEST,build/aarch64,-DCMAKE_TOOLCHAIN_FILE=csrc/tests/aarch64.cmake)
 
 bench: build  ## the tables of the README, JSON records under benchmarks/results
-	for b in envs credit head iteration; do PYTHONPATH=.:kernels $(PY) benchmarks/bench_$$b.py --json || exit 1; done
+	for b in envs credit head pack iteration; do PYTHONPATH=.:kernels $(PY) benchmarks/bench_$$b.py --json || exit 1; done
 
 bench-peers:  ## the peers that benchmarks compare with, in an environment of their own
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers

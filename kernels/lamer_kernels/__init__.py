@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from .head.logprob import linear_logprob
     from .head.policy import linear_policy_loss, policy_loss, token_weights
     from .layers.attention import register_attention, varlen_attention
+    from .layers.tree import tree_attention
     from .packing import pack
+    from .packing.prefixes import PrefixTree, plan_prefixes, prefix_tree
 
 __version__ = "0.1.0"  # the one place: pyproject.toml reads it
 
@@ -38,12 +40,17 @@ _EXPORTS = {
     "linear_policy_loss": "head.policy",
     "policy_loss": "head.policy",
     "token_weights": "head.policy",
+    "PrefixTree": "packing.prefixes",
+    "plan_prefixes": "packing.prefixes",
+    "prefix_tree": "packing.prefixes",
+    "tree_attention": "layers.tree",
     "varlen_attention": "layers.attention",
     "register_attention": "layers.attention",
 }
 
 __all__ = [
     "LamerHead",
+    "PrefixTree",
     "anchor_groups",
     "cross_episode_returns",
     "discounted_returns",
@@ -55,9 +62,12 @@ __all__ = [
     "meta_advantages",
     "pack",
     "pass_at_k_advantages",
+    "plan_prefixes",
     "policy_loss",
+    "prefix_tree",
     "register_attention",
     "token_weights",
+    "tree_attention",
     "varlen_attention",
 ]
 

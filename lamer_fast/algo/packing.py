@@ -1,6 +1,7 @@
 """Turns of a TrialBatch -> minibatches of packed micro-batches. Vectorised: no Python object per token."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from lamer_fast.learn.batch import Minibatch, Packed, PolicyBatch
 from lamer_fast.rng import shuffled
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_kernels import pack as pack_bins
-from lamer_kernels import token_weights
+from lamer_kernels import plan_prefixes, prefix_tree, token_weights
 
 
 def pack(
@@ -78,7 +79,6 @@ def _pack_minibatch(
     num_tokens = trials.token_end[turns] - trials.token_start[turns]
     sequences, sequence_of = np.unique(trials.sequence[turns], return_inverse=True)
     weights = _token_weights(num_tokens, config)
-    lengths = np.diff(trials.cu_seqlens)[sequences]
 
     needed = np.ones(len(sequences), bool)
     if config.algo.only_advantages:
@@ -87,8 +87,7 @@ def _pack_minibatch(
     kept = np.flatnonzero(needed)
     if len(kept) == 0:
         return []
-    plan: Any = pack_bins  # typed for tensors, takes numpy arrays as well
-    bins = plan(lengths[kept], config.learn.max_microbatch_tokens)
+    bins = _bins(trials, sequences[kept], config)
     cu_tokens = _cumulative(num_tokens)
     minibatch = []
     for b in range(int(bins.max()) + 1):
@@ -107,6 +106,18 @@ def _pack_minibatch(
             )
         )
     return minibatch
+
+
+def _bins(trials: TrialBatch, sequences: NDArray[np.int32], config: Config) -> NDArray[np.int64]:
+    """The micro-batch of each sequence."""
+    starts, ends = trials.cu_seqlens[sequences], trials.cu_seqlens[sequences + 1]
+    if not config.learn.share_prefixes:
+        plan: Any = pack_bins  # typed for tensors, takes numpy arrays as well
+        bins: NDArray[np.int64] = plan(ends - starts, config.learn.max_microbatch_tokens)
+        return bins
+    ids = torch.from_numpy(trials.tokens[_ranges(starts, ends)])
+    offsets = torch.from_numpy(_cumulative(ends - starts))
+    return plan_prefixes(ids, offsets, config.learn.max_microbatch_tokens).numpy()
 
 
 def _token_weights(num_tokens: NDArray[np.int64], config: Config) -> NDArray[np.float32]:
@@ -157,6 +168,8 @@ def _policy_batch(
         token_idx=tensor(token_idx, torch.int64),
         targets=tensor(trials.tokens[target_idx], torch.int64),
     )
+    if config.learn.share_prefixes:
+        packed = share_prefixes(packed)
     batch = PolicyBatch(
         packed,
         rollout_logprobs=logprobs,
@@ -167,6 +180,20 @@ def _policy_batch(
         old_logprobs=logprobs if config.algo.old_logprobs == "sampler" else None,
     )
     return batch.to(device)
+
+
+def share_prefixes(packed: Packed) -> Packed:
+    """The same loss tokens over fewer tokens."""
+    tree = prefix_tree(packed.input_ids, packed.cu_seqlens)
+    roots = torch.nonzero(tree.position_ids == 0)[:, 0]
+    return replace(
+        packed,
+        input_ids=packed.input_ids[tree.source],
+        position_ids=tree.position_ids,
+        cu_seqlens=torch.cat([roots, roots.new_tensor([len(tree.source)])]).int(),
+        token_idx=tree.row[packed.token_idx],
+        subtree_end=tree.subtree_end,
+    )
 
 
 def _cumulative(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -109,6 +109,9 @@ class LearnConfig:
     """Passes over one collection."""
     max_microbatch_tokens: Annotated[int, Range(2)] = 32_768
     """Token budget of one forward pass."""
+    share_prefixes: bool = False
+    """Compute once what sequences of a micro-batch have in common up to there. Pays where turns are sequences
+    (context `turn`) and where the prompts of a group are long; the numbers are the same up to rounding."""
     lr: Annotated[float, Range(0, 1)] = 1e-6
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"

@@ -16,10 +16,13 @@ class Packed:
 
     input_ids: Tensor  # [T] int64
     position_ids: Tensor  # [T] int64, from 0 in each sequence
-    cu_seqlens: Tensor  # [S+1] int32
+    cu_seqlens: Tensor  # [S+1] int32; of a prefix tree: of what shares no token
     max_seqlen: int
-    token_idx: Tensor  # [L] int64
+    token_idx: Tensor  # [L] int64; of a prefix tree: perhaps with repeats
     targets: Tensor  # [L] int64
+    subtree_end: Tensor | None = (
+        None  # [T] int32: common beginnings are held once, see lamer_kernels.PrefixTree
+    )
 
     def to(self, device: torch.device | str) -> "Packed":
         return replace(self, **{name: x.to(device) for name, x in self.tensors().items()})  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from lamer_fast.config import Config, ModelConfig
 from lamer_fast.learn.batch import Packed, PolicyBatch
 from lamer_fast.learn.gradients import Masters
 from lamer_fast.model.architecture import decoder_computes
-from lamer_fast.model.decoder import Decoder, PackedAttention
+from lamer_fast.model.decoder import Attention, Decoder, PackedAttention, TreeAttention
 from lamer_fast.model.files import ModelFiles, num_tokenizer_ids, read_model_files, reading
 from lamer_fast.model.path import model_path
 from lamer_kernels import linear_logprob, register_attention
@@ -90,8 +90,7 @@ class Policy(nn.Module):
     def hidden(self, packed: Packed) -> Tensor:
         """Last hidden states at the positions that predict a target, [L, H] in the compute dtype."""
         if self.decoder is not None:
-            at = PackedAttention(packed.position_ids, packed.cu_seqlens, packed.max_seqlen, packed.token_idx)
-            return self.decoder(packed.input_ids, at)
+            return self.decoder(packed.input_ids, packed_attention(packed))
         out = self.model.get_decoder()(
             input_ids=packed.input_ids[None],
             # offsets say all; without a mask transformers would look for sequences, and synchronise
@@ -100,6 +99,7 @@ class Policy(nn.Module):
             use_cache=False,
             cu_seqlens=packed.cu_seqlens,
             max_seqlen=packed.max_seqlen,
+            subtree_end=packed.subtree_end,
         )
         hidden: Tensor = out.last_hidden_state[0]
         return hidden[packed.token_idx]
@@ -117,6 +117,13 @@ class Policy(nn.Module):
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Full tensors in the compute dtype under their Hugging Face names, tied ones once."""
         return self.masters.weights()
+
+
+def packed_attention(packed: Packed) -> Attention:
+    rest = (packed.max_seqlen, packed.token_idx)
+    if packed.subtree_end is not None:
+        return TreeAttention(packed.position_ids, packed.subtree_end, *rest)
+    return PackedAttention(packed.position_ids, packed.cu_seqlens, *rest)
 
 
 def read_model(config: Config, *, training: bool = True) -> ModelFiles:

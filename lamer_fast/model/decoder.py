@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from lamer_fast.model.architecture import Architecture
 from lamer_fast.model.project import Fused, is_plain, project, side_by_side
 from lamer_fast.model.rotary import RotaryTables
-from lamer_kernels import varlen_attention
+from lamer_kernels import tree_attention, varlen_attention
 from lamer_kernels.layers import add_rms_norm, embedding, rms_norm, rotary, swiglu
 
 
@@ -46,6 +46,19 @@ class PackedAttention:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         return varlen_attention(q, k, v, self._cu_seqlens, self.length, scale=scale)
+
+
+class TreeAttention:
+    """Sequences whose common beginnings are held once, see `lamer_kernels.prefix_tree`; differentiable."""
+
+    def __init__(
+        self, positions: Tensor, subtree_end: Tensor, max_seqlen: int, wanted: Tensor | None = None
+    ) -> None:
+        self.positions, self.length, self.wanted = positions, max_seqlen, wanted
+        self._subtree_end = subtree_end
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        return tree_attention(q, k, v, self._subtree_end, scale=scale)
 
 
 class Decoder:

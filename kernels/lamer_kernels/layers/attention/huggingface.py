@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..tree import tree_attention
 from .op import varlen_attention
 
 UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias", "cache")
@@ -22,8 +23,10 @@ def register_attention(name: str = "lamer_varlen") -> str:
     - ``position_ids`` [B, N]: a sequence begins wherever they do not grow by one, in each row, as with sdpa.
       That synchronises with a GPU in each layer, which offsets do not.
 
+    A prefix tree says by ``subtree_end`` [U] what its tokens see: beside its ``position_ids``, in one row.
+
     Beside offsets an empty mask, ``attention_mask=torch.empty(1, 1, 0, 0)``, keeps transformers from looking
-    for sequences in ``position_ids`` by itself, which synchronises once a pass.
+    for sequences in ``position_ids`` by itself, which synchronises once a pass; beside a tree it must.
 
     What the model does with a key/value cache, padding masks included, sdpa computes: ``model.generate()``
     works. Under ``torch.autocast`` the attention runs in autocast's dtype, as sdpa does.
@@ -49,6 +52,7 @@ def _attention(
     dropout: float = 0.0,
     cu_seqlens: Tensor | None = None,
     max_seqlen: int | None = None,
+    subtree_end: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """query: [B, Hq, N, D]; key, value: [B, Hkv, N, D] -> [B, N, Hq, D]."""
@@ -58,7 +62,10 @@ def _attention(
     for unsupported in UNSUPPORTED:
         if options.get(unsupported) is not None:
             raise ValueError(f"packed attention has no {unsupported}, got {options[unsupported]}")
-    cu_seqlens, max_seqlen = _given_offsets(module, cu_seqlens, max_seqlen, options)
+    if subtree_end is not None:
+        cu_seqlens, max_seqlen = torch.tensor([0, length]), length
+    else:
+        cu_seqlens, max_seqlen = _given_offsets(module, cu_seqlens, max_seqlen, options)
     if cu_seqlens is not None and attention_mask is not None and attention_mask.numel() == 0:
         attention_mask = None
     if key.shape[2] != length or (attention_mask is not None and options.get("use_cache")):
@@ -81,7 +88,12 @@ def _attention(
     if torch.amp.is_autocast_available(kind := query.device.type) and torch.is_autocast_enabled(kind):
         query, key, value = (x.to(torch.get_autocast_dtype(kind)) for x in (query, key, value))
     q, k, v = (x.transpose(1, 2).reshape(batch * length, *x.shape[1::2]) for x in (query, key, value))
-    out = varlen_attention(q, k, v, cu_seqlens, max_seqlen, causal, scale=scaling)
+    if subtree_end is None:
+        out = varlen_attention(q, k, v, cu_seqlens, max_seqlen, causal, scale=scaling)
+    elif causal:
+        out = tree_attention(q, k, v, subtree_end, scale=scaling)
+    else:
+        raise ValueError("the tokens of a prefix tree see no later ones, got is_causal=False")
     return out.view(batch, length, *out.shape[1:]), None
 
 

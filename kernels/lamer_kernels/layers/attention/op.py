@@ -1,19 +1,16 @@
 """varlen_attention: contract, checks and registration; one contract over the implementations of a machine."""
 
-from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from ..._core.autocast import autocast_off
 from ..._core.checks import check_choice, check_offsets, check_tensor
 from ...head.projection import HEAD_DTYPES
 from . import sdpa, vendors
 from .choice import NAMES, check_can, choose
 from .reference import varlen_attention_ref
-
-# asked once: torch 2.11 cannot trace the question
-AUTOCAST_DEVICES = frozenset(t for t in ("cpu", "cuda", "xpu", "mps") if torch.amp.is_autocast_available(t))
 
 
 def varlen_attention(
@@ -74,13 +71,13 @@ def varlen_attention(
     if name == "reference":
         if q.device.type == "cpu":
             _bounds(cu_seqlens, num_tokens, max_seqlen)
-        with _autocast_off(q):
+        with autocast_off(q):
             return varlen_attention_ref(q, k, v, cu_seqlens, causal=causal, scale=scale)
     if name in OWN or num_tokens == 0:
         own = name if name in OWN else "sdpa"
         out: Tensor = _varlen_attention(q, k, v, cu_seqlens, max_seqlen, causal, scale, own)[0]
         return out
-    with _autocast_off(q):
+    with autocast_off(q):
         return vendors.attention(name, q, k, v, cu_seqlens, max_seqlen, causal, scale, deterministic)
 
 
@@ -101,7 +98,7 @@ def _varlen_attention(
     """out [T, Hq, D] and, of blocked, the log of the normaliser [Hkv, T * Hq / Hkv] float32."""
     bounds = _bounds(cu_seqlens, q.shape[0], max_seqlen)
     module = _module(implementation)
-    with _autocast_off(q):
+    with autocast_off(q):
         out: tuple[Tensor, Tensor] = module.forward(
             q.detach(), k.detach(), v.detach(), bounds, causal, float(scale)
         )
@@ -145,7 +142,7 @@ def _varlen_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     bounds = cu_seqlens.tolist()
     module = _module(implementation)
-    with _autocast_off(q):
+    with autocast_off(q):
         tensors = (x.detach() for x in (dout.contiguous(), q, k, v, out, lse))
         grads: tuple[Tensor, Tensor, Tensor] = module.backward(*tensors, bounds, causal, float(scale))
     return grads
@@ -172,10 +169,3 @@ def _bounds(cu_seqlens: Tensor, num_tokens: int, max_seqlen: int) -> list[int]:
         raise ValueError(f"max_seqlen must be >= the longest sequence, {longest}, got {max_seqlen}")
     bounds: list[int] = offsets.tolist()
     return bounds
-
-
-def _autocast_off(x: Tensor) -> AbstractContextManager[object]:
-    """Autocast would round float32 inside to 16 bit, in the forward pass or round a backward pass."""
-    if x.device.type in AUTOCAST_DEVICES:
-        return torch.autocast(x.device.type, enabled=False)
-    return nullcontext()
