@@ -132,6 +132,7 @@ def listing(name: str) -> list[str]:
     """Name, what it is, and its options with types, ranges, defaults and docs."""
     cls: Any = entry(name).options
     head = [f"{name}: {one_line(entry(name).doc, 200)}", f"  splits {', '.join(SPLITS)}"]
+    head += [f"  {what}: {said}" for what in ("success", "turns") if (said := getattr(entry(name), what, ""))]
     return [*head, *entries_beyond({"env.name": settings_of(cls)["name"]}, "env", cls)]
 
 

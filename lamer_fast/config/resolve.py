@@ -53,7 +53,8 @@ def resolve(recipe: str, overrides: Sequence[str] = ()) -> Config:
 
 def load(recipe: str, overrides: Sequence[str] = ()) -> Config:
     """As `resolve`, not validated: an evaluation has fewer conditions than training."""
-    return merge(Config(name=Path(recipe).stem), recipe_file(recipe), overrides)
+    name = Path(recipe).stem if recipe.endswith(".toml") else recipe
+    return merge(Config(name=name), recipe_file(recipe), overrides)
 
 
 def names() -> list[str]:

@@ -25,7 +25,7 @@ import numpy as np
 
 from lamer_fast.envs.panel import Panel
 from lamer_fast.envs.panel import panel as panel_of
-from lamer_fast.envs.registry import GAMES, default_options, make_env
+from lamer_fast.envs.registry import NATIVE, default_options, make_env
 from lamer_fast.fields import check_ranges, settings_of
 
 PLAYER, GAME = 0, -1  # who wrote a message, as TextArena numbers them
@@ -168,7 +168,7 @@ def register() -> None:
     from textarena.envs.registration import ENV_REGISTRY, register_with_versions
     from textarena.wrappers import LLMObservationWrapper
 
-    for game in GAMES:
+    for game in NATIVE:
         name = f"lamer_fast/{game.capitalize()}-v0"
         if name not in ENV_REGISTRY:
             wrappers = {"default": [LLMObservationWrapper], "-raw": []}

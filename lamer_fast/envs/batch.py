@@ -166,10 +166,10 @@ def make(
 
 def native_game(name: str) -> Any:
     """The `native.game.NativeGame` of that name."""
-    from lamer_fast.envs.registry import GAMES, entry
+    from lamer_fast.envs.registry import NATIVE, entry
 
-    if name not in GAMES:
-        raise ValueError(f"name must be one of {tuple(GAMES)}, got {name!r}")
+    if name not in NATIVE:
+        raise ValueError(f"name must be one of {tuple(NATIVE)}, got {name!r}")
     return entry(name)
 
 

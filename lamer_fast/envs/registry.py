@@ -17,10 +17,14 @@ from lamer_fast.envs.options import EnvOptions, PoolOptions
 from lamer_fast.envs.protocol import TextBatchEnv
 
 # name -> module with an ENTRY; the one line that a new game needs
-GAMES = {
+NATIVE = {
     "minesweeper": "lamer_fast.envs.native.minesweeper",
     "sokoban": "lamer_fast.envs.native.sokoban",
 }
+WORLDS = {  # of other packages, which their modules import when they play
+    "gymnasium": "lamer_fast.envs.adapters.gymnasium",
+}
+GAMES = NATIVE | WORLDS
 
 
 def entry(name: str) -> Any:

@@ -13,6 +13,7 @@ from lamer_fast.envs.player import Player
 TENTHS = {"train": (0, 8), "valid": (8, 9), "test": (9, 10)}
 MAX_DRAWS = 1000  # tasks of other splits in a row before it is an error
 PATIENCE = 512  # boards in a row without a new task after which all are taken to be known
+FEW = 32  # tasks, of which PATIENCE boards in a row would have shown another
 AT_ONCE = 64
 
 Seeds = NDArray[np.uint64]
@@ -54,16 +55,22 @@ class SplitEnv:
             self._env.reset(mixed(mixed(seeds) + salt), boards)
             return
         left, draws = np.arange(len(boards)), np.array(seeds, np.uint64)
-        for _ in range(MAX_DRAWS):
+        seen: set[int] = set()
+        since_new = 0
+        for number in range(1, MAX_DRAWS + 1):
             self._env.reset(draws[left], boards[left])
-            left = left[~in_split(self._env.tasks(boards[left]), self._split)]
+            tasks = self._env.tasks(boards[left])
+            since_new = since_new + len(tasks) if seen.issuperset(tasks.tolist()) else 0
+            seen.update(tasks.tolist())
+            left = left[~in_split(tasks, self._split)]
             if not left.size:
                 return
+            if number == MAX_DRAWS or (len(seen) <= FEW and since_new > PATIENCE):
+                raise EnvError(
+                    f"no task of split {self._split!r} in {number} draws from seed {seeds[left[0]]}, which "
+                    f"showed {len(seen)} tasks: the environment has too few tasks"
+                )
             draws[left] = mixed(draws[left])
-        raise EnvError(
-            f"no task of split {self._split!r} in {MAX_DRAWS} draws from seed {seeds[left[0]]}: "
-            "the environment has too few tasks"
-        )
 
 
 def distinct_seeds(env: Any, count: int) -> Seeds:

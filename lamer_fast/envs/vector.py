@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.envs.batch import distinct_seeds, make
 from lamer_fast.envs.panel import Panel
-from lamer_fast.envs.registry import GAMES
+from lamer_fast.envs.registry import NATIVE
 
 AUTORESET = {
     "next": AutoresetMode.NEXT_STEP,
@@ -197,7 +197,7 @@ def _panel(name: str, count: int, config: dict[str, Any]) -> Panel:
     return Panel(name, split, seeds, boards.tasks())
 
 
-for _game in GAMES:
+for _game in NATIVE:
     gymnasium.register(
         id=f"lamer_fast/{_game.capitalize()}-v0",
         vector_entry_point="lamer_fast.envs.vector:GridVectorEnv",

@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from lamer_fast.envs import make, num_tasks
-from lamer_fast.envs.registry import GAMES, entry
+from lamer_fast.envs.options import PoolOptions
+from lamer_fast.envs.registry import NATIVE, WORLDS, entry
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "environments.md").read_text()
@@ -23,7 +25,7 @@ def test_the_examples_run(capsys):
     assert capsys.readouterr().out.split()[1:5] == ["[0", "1", "2", "3]"]
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", NATIVE)
 def test_every_option_and_call_is_on_the_page(name):
     for option in entry(name).batch_options:
         assert f"`{option}`" in PAGE
@@ -31,6 +33,13 @@ def test_every_option_and_call_is_on_the_page(name):
     calls = [call for call in dir(batch) if not call.startswith("_") and callable(getattr(batch, call))]
     own = {"lay", "num_tasks", "distinct_seeds"}  # behind functions of the package, or for tests
     assert [call for call in calls if f"`{call}(" not in PAGE and call not in own] == []
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_every_option_of_a_world_is_on_the_page(name):
+    common = {field.name for field in fields(PoolOptions)}
+    own = [field.name for field in fields(entry(name).options) if field.name not in common]
+    assert [option for option in own if f"`{option}`" not in PAGE] == []
 
 
 def test_the_number_of_small_tasks():

@@ -102,6 +102,7 @@ def test_shipped_recipes_resolve_and_hold_only_differences(name):
         "rollout.max_turns",
         "rollout.context",
         "rollout.memory",
+        "env.id",
         "env.num_mines",
     }
     said_for_the_reader |= {"env.num_boxes", "model.path", "learn.lr", "learn.minibatches", "algo.gamma_traj"}
