@@ -138,6 +138,7 @@ def test_the_released_recipes_differ_where_the_official_code_does(name):
     switches = {"algo.return_form", "algo.episode_credit", "algo.reflection_score", "algo.stats_unit"}
     switches |= {"algo.gamma_traj", "rollout.context", "rollout.max_sequence_tokens", "learn.minibatches"}
     switches |= {"name", "env.style"}
+    switches |= {key for key in released if key.startswith("env.reward_")}
     if "sokoban" in name:
         switches |= {f"env.{s}" for s in ("turn_reward", "stop_at_done", "track_dead", "end_on_dead")}
     assert {key for key in ours if ours[key] != released[key]} == switches

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from lamer_fast.envs.batch import Batch, distinct_seeds, make
 from lamer_fast.envs.entry import Entry
 from lamer_fast.envs.native.text_env import NativeTextEnv
+from lamer_fast.fields import Range
 
 Kinds = type | tuple[type, ...]
+RewardSets = Mapping[str, Mapping[str, float]]
+REWARD = Range(-1_000_000, 1_000_000)  # of one figure
 
 COMMON: dict[str, Kinds] = {
     "rewards": (str, dict),
@@ -29,6 +32,7 @@ class NativeGame(Entry):
     """A game in C++.
 
     Attributes:
+        reward_sets: name -> figures, as the native class has them; those of 0 may be left out.
         batch_options: what `make` takes for it, with types; the defaults are those of the native class.
         text_env: its boards as a TextBatchEnv.
         moves_per_turn: moves that one reply may hold, by default and at most.
@@ -37,6 +41,7 @@ class NativeGame(Entry):
     batch_options: ClassVar[Mapping[str, Kinds]]
     text_env: ClassVar[type[NativeTextEnv]]
     moves_per_turn: ClassVar[tuple[int, int]]
+    reward_sets: ClassVar[RewardSets]
 
     @abstractmethod
     def batch_class(self, config: Mapping[str, Any]) -> type[Batch]:
@@ -48,7 +53,10 @@ class NativeGame(Entry):
 
     def play_settings(self, options: Any) -> dict[str, Any]:
         """What decides the game on them, likewise."""
-        return {"rewards": options.rewards}
+        figures = {name: getattr(options, f"reward_{name}") for name in self.reward_sets["lamer"]}
+        given = {name: value for name, value in figures.items() if value is not None}
+        named = options.rewards
+        return {"rewards": dict(self.reward_sets[named]) | given if given else named}
 
     def make(self, options: Any, num_envs: int, split: str | None = None) -> NativeTextEnv:
         config = self.board_settings(options) | self.play_settings(options)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.envs.batch import _C, Batch
 from lamer_fast.envs.expert import Expert
-from lamer_fast.envs.native.game import COMMON, NativeGame
+from lamer_fast.envs.native.game import COMMON, REWARD, NativeGame, RewardSets
 from lamer_fast.envs.native.text_env import NativeTextEnv
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.fields import Range
@@ -38,6 +38,16 @@ class MinesweeperOptions(EnvOptions):
     """Boards drawn in a row before it is an error that none fits."""
     rewards: Literal["lamer", "sparse"] = "lamer"
     """Reward set: the official shaped rewards, or 10 for success and 0 otherwise."""
+    reward_win: Annotated[float, REWARD] | None = None
+    """Of the cell that wins, alone; as all reward_*, none given: that of the set."""
+    reward_open: Annotated[float, REWARD] | None = None
+    """Of a cell that opens by itself."""
+    reward_cascade: Annotated[float, REWARD] | None = None
+    """Of a cell that opens others too."""
+    reward_mine: Annotated[float, REWARD] | None = None
+    """Of a mine."""
+    reward_invalid: Annotated[float, REWARD] | None = None
+    """Of a reply that cannot be read, an open cell, or one off the board."""
     style: Literal["numbered", "compact", "peers"] = "numbered"
     """How a board is written."""
 
@@ -153,6 +163,10 @@ class Minesweeper(NativeGame):
     batch_options = COMMON | {"num_mines": int, "first_click": str, "no_guess": bool, "max_tries": int}
     text_env = MinesweeperText
     moves_per_turn = 1, 1
+    reward_sets: ClassVar[RewardSets] = {
+        "lamer": {"win": 10.0, "open": 0.5, "cascade": 2.0, "mine": -0.1, "invalid": -1.0},
+        "sparse": {"win": 10.0},
+    }
 
     def batch_class(self, config: Mapping[str, Any]) -> type[Batch]:
         large = max(config.get("height", 6), config.get("width", 6)) > SMALL

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.envs.batch import _C, Batch
 from lamer_fast.envs.expert import Expert
-from lamer_fast.envs.native.game import COMMON, NativeGame
+from lamer_fast.envs.native.game import COMMON, REWARD, NativeGame, RewardSets
 from lamer_fast.envs.native.text_env import NativeTextEnv
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.fields import Range
@@ -58,6 +58,18 @@ class SokobanOptions(EnvOptions):
     """Moves that one reply may hold; further ones are dropped."""
     rewards: Literal["lamer", "sparse"] = "lamer"
     """Reward set: the official shaped rewards, or 10 for success and 0 otherwise."""
+    reward_step: Annotated[float, REWARD] | None = None
+    """Of every move, beside what else it earns; as all reward_*, none given: that of the set."""
+    reward_on: Annotated[float, REWARD] | None = None
+    """Of a box that comes onto a target."""
+    reward_off: Annotated[float, REWARD] | None = None
+    """Of a box that leaves a target."""
+    reward_win: Annotated[float, REWARD] | None = None
+    """Of the move after which every box stands on a target."""
+    reward_dead: Annotated[float, REWARD] | None = None
+    """Of the push after which the board cannot be solved any more; needs track_dead."""
+    reward_invalid: Annotated[float, REWARD] | None = None
+    """Of a reply that cannot be read."""
     turn_reward: Literal["sum", "last"] = "sum"
     """Reward of a turn of several moves: of all of them, or of the last alone (the official code)."""
     stop_at_done: bool = True
@@ -77,6 +89,8 @@ class SokobanOptions(EnvOptions):
             )
         if self.end_on_dead and not self.track_dead:
             raise ValueError("env.end_on_dead = True contradicts env.track_dead = False")
+        if self.reward_dead and not self.track_dead:
+            raise ValueError(f"env.reward_dead = {self.reward_dead} contradicts env.track_dead = False")
         if self.levels:
             for name in GENERATED:
                 value, default = getattr(self, name), getattr(type(self), name)
@@ -152,6 +166,10 @@ class Sokoban(NativeGame):
     )
     text_env = SokobanText
     moves_per_turn = 3, 1000
+    reward_sets: ClassVar[RewardSets] = {
+        "lamer": {"step": -0.1, "on": 1.0, "off": -1.0, "win": 10.0, "dead": 0.0, "invalid": -0.1},
+        "sparse": {"win": 10.0},
+    }
 
     def batch_class(self, config: Mapping[str, Any]) -> type[Batch]:
         for option in GENERATED:
@@ -166,8 +184,8 @@ class Sokoban(NativeGame):
         return {name: getattr(options, name) for name in GENERATED}
 
     def play_settings(self, options: SokobanOptions) -> dict[str, Any]:
-        same = ("rewards", "turn_reward", "stop_at_done", "track_dead", "end_on_dead")
-        return {name: getattr(options, name) for name in same}
+        same = ("turn_reward", "stop_at_done", "track_dead", "end_on_dead")
+        return super().play_settings(options) | {name: getattr(options, name) for name in same}
 
     def summary(self, options: SokobanOptions) -> str:
         if options.levels:
