@@ -7,9 +7,9 @@ import pytest
 
 from lamer_fast.config import resolve as recipe
 from lamer_fast.envs import make
-from lamer_fast.envs.registry import GAMES, default_options, entry, make_env
+from lamer_fast.envs.registry import NATIVE, default_options, entry, make_env
 
-FIGURES = [(name, figure) for name in GAMES for figure in entry(name).reward_sets["lamer"]]
+FIGURES = [(name, figure) for name in NATIVE for figure in entry(name).reward_sets["lamer"]]
 
 
 def state(batch):
@@ -18,7 +18,7 @@ def state(batch):
     return batch.snapshot()
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", NATIVE)
 def test_the_sets_are_those_of_the_native_game(name):
     sets = entry(name).reward_sets
     assert {
@@ -40,7 +40,7 @@ def test_a_figure_takes_the_place_of_the_sets(name, figure, named):
     assert state(make_env(options, 1, split=None).batch) == state(expected)
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", NATIVE)
 def test_the_released_recipes_say_every_figure(name):
     env = recipe.resolve(f"{name}-qwen3-4b-released").env
     official = entry(name).reward_sets["lamer"]
