@@ -21,6 +21,7 @@ GROUP = {
     "anchors": lambda: torch.tensor([7, 8, 7, 7, 8, 9]),
 }
 UNITS = {"trial": lambda: torch.tensor([0, 0, 0, 1, 1, 1]), "episode": TURNS["episode"]}
+PREFIXES = {"ids": lambda: torch.tensor([1, 0, 1, 1, 0, 0]), "cu_seqlens": TURNS["cu_trials"]}
 BACKENDS = ("reference", "cpu")
 
 # op: (tensor arguments, each made anew; other arguments; back ends)
@@ -58,6 +59,8 @@ CREDIT = {
     ),
     "pass_at_k_advantages": ({"success": lambda: torch.arange(6) > 2}, {"k": 2}, BACKENDS),
     "pack": ({"lengths": lambda: torch.tensor([3, 1, 4, 1, 5, 2])}, {"max_tokens": 6}, BACKENDS),
+    "prefix_tree": (PREFIXES, {}, (None,)),
+    "plan_prefixes": (PREFIXES, {"max_tokens": 4}, (None,)),
     "token_weights": (
         {"loss_mask": lambda: torch.arange(6) != 4, "cu_sequences": TURNS["cu_trials"]},
         {"kind": "sequence_mean"},

@@ -30,7 +30,9 @@ def accepts_numpy(function: F) -> F:
         if any(isinstance(value, Tensor) for _, value in named):
             raise TypeError(f"{function.__name__}: give either numpy arrays or torch tensors, got both")
         out = function(*map(_to_tensor, args), **{key: _to_tensor(value) for key, value in kwargs.items()})
-        return tuple(_to_numpy(x) for x in out) if isinstance(out, tuple) else _to_numpy(out)
+        if not isinstance(out, tuple):
+            return _to_numpy(out)
+        return getattr(out, "_make", tuple)(_to_numpy(x) for x in out)
 
     return wrapper  # type: ignore[return-value]
 

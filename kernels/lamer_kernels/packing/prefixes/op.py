@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..._core.arrays import accepts_numpy
 from ..._core.checks import INT_DTYPES, check_cu, check_tensor
 from ..._core.numbers import check_integer
 
@@ -32,6 +33,7 @@ class PrefixTree(NamedTuple):
     """[U] int32: the end of its continuations, for `tree_attention`."""
 
 
+@accepts_numpy
 def prefix_tree(ids: Tensor, cu_seqlens: Tensor) -> PrefixTree:
     """Merges the common beginnings of packed sequences, so that a causal model computes each of them once.
 
@@ -78,6 +80,7 @@ def prefix_tree(ids: Tensor, cu_seqlens: Tensor) -> PrefixTree:
     )
 
 
+@accepts_numpy
 def plan_prefixes(ids: Tensor, cu_seqlens: Tensor, max_tokens: int) -> Tensor:
     """Bins whose `prefix_tree` holds at most ``max_tokens`` tokens: sequences that begin alike share a bin.
 
