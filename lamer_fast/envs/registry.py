@@ -23,6 +23,7 @@ NATIVE = {
 }
 WORLDS = {  # of other packages, which their modules import when they play
     "gymnasium": "lamer_fast.envs.adapters.gymnasium",
+    "webshop": "lamer_fast.envs.adapters.webshop",
 }
 GAMES = NATIVE | WORLDS
 
