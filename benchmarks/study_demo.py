@@ -131,7 +131,7 @@ def play(config: Any, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
     def won(config: Any, seeds: np.ndarray, salt: int) -> np.ndarray:
         return play_boards(
             state.sampler, state.agent.renderer, config, seeds, split=split, seed=10_000 * seed + salt
-        )
+        ).won
 
     trials = np.stack([won(config, boards, 2 * r) for r in range(REPEATS)])
     attempts = np.stack(

@@ -88,7 +88,7 @@ def main() -> None:
                 play_boards(
                     sampler, state.agent.renderer, replace(config, rollout=rollout), boards,
                     split=options.split, seed=r,
-                ).reshape(len(seeds), -1)
+                ).won.reshape(len(seeds), -1)
                 for r in range(options.repeats)
             ]
         )  # fmt: skip

@@ -22,13 +22,22 @@ def main(argv: list[str]) -> int:
     config = recipe.resolve(options.recipe, overrides)
     prepare_for(config)
 
-    from lamer_fast.cli.eval import evaluate_policy, num_iterations, run_config, store, table
+    from lamer_fast.cli.eval import (
+        OWN,
+        evaluate_policy,
+        num_iterations,
+        plans_of,
+        record_of,
+        run_config,
+        store,
+    )
+    from lamer_fast.eval.table import table
     from lamer_fast.report.page import write_report
     from lamer_fast.run import loop as train
 
     started = time.monotonic()
     print("1/3  the base model on boards that training never sees", flush=True)
-    before = evaluate_policy(config, split="test", tasks=options.tasks)
+    before = evaluate_policy(config, plans_of(config, "test", options.tasks, own=True))
 
     print(f"\n2/3  {config.train.iterations} iterations of LaMer ({options.runs / config.name})", flush=True)
     status = train.run(config, runs=options.runs, overwrite=False)
@@ -37,10 +46,11 @@ def main(argv: list[str]) -> int:
         return status  # interrupted: the checkpoint stands, the same command goes on from it
 
     print("\n3/3  the trained model on the same boards", flush=True)
-    after = evaluate_policy(run_config(folder), split="test", tasks=options.tasks)
-    store(folder, "before", 0, before)
-    store(folder, "after", config.train.iterations, after)
-    print("\n" + table({"before": before, "after": after}))
+    trained = run_config(folder)
+    after = evaluate_policy(trained, plans_of(trained, "test", options.tasks, own=True))
+    store(folder, "before", record_of(config.model.path, config, before, 0))
+    store(folder, "after", record_of(str(folder), trained, after, config.train.iterations))
+    print("\n" + table({"before": before[OWN], "after": after[OWN]}))
     print(f"\nreport: {write_report(folder)}   ({duration(time.monotonic() - started)} in all)")
     return 0
 

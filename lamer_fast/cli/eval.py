@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
-from lamer_fast.fields import Range, settings_of
-from lamer_fast.files import replace_file
+from lamer_fast.config.panels import panels_of
+from lamer_fast.fields import Range, settings_of, to_flat
 from lamer_fast.model.path import model_path
 from lamer_fast.run.display import Progress
 from lamer_fast.run.whose import check_is_run
 from lamer_fast.samplers.vllm.environment import prepare_for
 
 if TYPE_CHECKING:
+    from lamer_fast.envs.panel import Panel
+    from lamer_fast.eval.record import EvalRecord
     from lamer_fast.eval.success import Evaluation
 
 MAX_TASKS = 2048
+OWN = ""  # the panel of the policy's own boards, as `lamer_fast.eval.record` calls it
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,14 @@ class EvalOptions:
     """Boards; without it as many as there are, up to 2048. An interval needs two."""
     seed: Annotated[int, Range(0)] = 0
     """Of the sampling."""
+    no_attempts: bool = False
+    """Play the trials alone, without independent attempts beside them."""
     label: str | None = None
     """Store the result in the run, as eval/LABEL.json."""
+    out: Path | None = None
+    """Folder for record.json, every trial (trials.jsonl.gz) and a page of both (report.html)."""
+    against: Path | None = None
+    """Record of another evaluation on the same panel: differences, paired by task."""
 
 
 USED_OF_TRAIN = ("train.num_threads", "train.device", "train.deterministic")
@@ -54,7 +62,8 @@ UNUSED = dict.fromkeys(  # section or setting -> why an evaluation does not take
 
 COMMAND = Command(
     "eval",
-    "Play distinct held-out boards: one trial with reflections, and K independent attempts.",
+    "Play distinct held-out boards: one trial with reflections, and K independent attempts, which "
+    "--no-attempts leaves out.",
     EvalOptions,
     Target("RUN|RECIPE", "a run folder, or a recipe (then its base model is evaluated)"),
     Config,
@@ -72,10 +81,17 @@ def run(argv: Sequence[str]) -> int:
     model_path(config.model.path)
     prepare_for(config)
 
-    evaluation = evaluate_policy(config, split=options.split, tasks=options.tasks, seed=options.seed)
-    print(table({target: evaluation}))
+    from lamer_fast.cli.eval_output import Output
+
+    plans = plans_of(config, options.split, options.tasks)
+    output = Output(options.out, options.against, {plan.name: plan.played.digest for plan in plans})
+    found = evaluate_policy(
+        config, plans, seed=options.seed, attempts=not options.no_attempts, keep=output.keep
+    )
+    record = record_of(target, config, found, num_iterations(folder) if folder else None)
+    output.show(record)
     if folder and options.label:
-        store(folder, options.label, num_iterations(folder), evaluation)
+        store(folder, options.label, record)
     return 0
 
 
@@ -106,41 +122,86 @@ def run_config(folder: Path) -> Config:
     return replace(config, model=replace(config.model, path=str(model)))
 
 
-def evaluate_policy(config: Config, *, split: str, tasks: int | None, seed: int = 0) -> Evaluation:
-    """Builds model and sampler and plays; says how far it is."""
+@dataclass(frozen=True)
+class Plan:
+    """A panel that is to be played; `config` has its environment."""
+
+    name: str
+    config: Config
+    played: Panel
+
+
+def plans_of(config: Config, split: str, tasks: int | None, *, own: bool = False) -> list[Plan]:
+    """The policy's own boards, and unless `own` those of `eval.panels`; says where there are too few."""
+    from lamer_fast.envs.panel import panel
+
+    envs = [(OWN, config.env, split)]
+    if not own:
+        envs += [(p.name, p.env, p.split or split) for p in panels_of(config.eval.panels, config.env)]
+    plans = []
+    for name, env, of in envs:
+        played = panel(env, of, tasks, at_most=MAX_TASKS if tasks is None else tasks)
+        if tasks is not None and len(played) < tasks:
+            print(f"note: split {of!r} has {len(played)} distinct boards, {tasks} were asked for", flush=True)
+        plans.append(Plan(name, replace(config, env=env), played))
+    return plans
+
+
+def evaluate_policy(
+    config: Config,
+    plans: Sequence[Plan],
+    *,
+    seed: int = 0,
+    attempts: bool = True,
+    keep: Callable[[str, list[dict[str, Any]]], None] | None = None,
+) -> dict[str, Evaluation]:
+    """Builds model and sampler and plays the panels; says how far it is. `keep` gets (panel, trials)."""
     from lamer_fast.device import prepare_process
-    from lamer_fast.envs.registry import eval_seeds
-    from lamer_fast.eval.success import evaluate
     from lamer_fast.run.state import build_player
 
-    found = len(eval_seeds(config.env, split, tasks, at_most=MAX_TASKS if tasks is None else tasks))
-    if tasks is not None and found < tasks:
-        print(f"note: split {split!r} has {found} distinct boards, {tasks} were asked for", flush=True)
     prepare_process(config)
     player = build_player(config)
-    return evaluate(
-        player.sampler, player.renderer, config, split=split, tasks=found, seed=seed,
-        progress=Progress("trials and attempts played"),
-    )  # fmt: skip
+    return play_panels(player.sampler, player.renderer, plans, seed=seed, attempts=attempts, keep=keep)
 
 
-def table(evaluations: dict[str, Evaluation]) -> str:
-    """Plain text: one line per policy and way of playing, in percent with 95 % intervals."""
-    first = next(iter(evaluations.values()))
-    width = max(len(name) for name in evaluations) + len(": independent attempts")
-    head = f"{'':<{width}}" + "".join(f"{f'success@{k}':>20}" for k in range(1, first.episodes + 1))
-    lines = [f"{first.num_tasks} distinct boards of split {first.split!r}, panel {first.panel}", head]
-    for name, e in evaluations.items():
-        for kind, estimates in (("trials", e.trial), ("independent attempts", e.independent)):
-            numbers = (f"{100 * x.mean:.1f} [{100 * x.low:.1f}, {100 * x.high:.1f}]" for x in estimates)
-            lines.append(f"{f'{name}: {kind}':<{width}}" + "".join(f"{n:>20}" for n in numbers))
-    for name, e in evaluations.items():
-        g = e.gain_over_independent
-        lines.append(
-            f"{name}: success@{e.episodes} - success@1 exceeds that of independent attempts by "
-            f"{100 * g.mean:.1f} [{100 * g.low:.1f}, {100 * g.high:.1f}] points"
-        )
-    return "\n".join(lines)
+def play_panels(
+    sampler: Any,
+    renderer: Any,
+    plans: Sequence[Plan],
+    *,
+    seed: int = 0,
+    attempts: bool = True,
+    keep: Callable[[str, list[dict[str, Any]]], None] | None = None,
+) -> dict[str, Evaluation]:
+    from lamer_fast.eval.success import evaluate
+
+    found: dict[str, Evaluation] = {}
+    for plan in plans:
+
+        def keep_of_panel(trials: list[dict[str, Any]], name: str = plan.name) -> None:
+            if keep is not None:
+                keep(name, trials)
+
+        of = f" of {plan.name}" if plan.name else ""
+        found[plan.name] = evaluate(
+            sampler, renderer, plan.config, split=plan.played.split, tasks=len(plan.played), seed=seed,
+            attempts=attempts, played=plan.played, progress=Progress(f"trials and attempts played{of}"),
+            keep=keep_of_panel if keep else None,
+        )  # fmt: skip
+    return found
+
+
+def record_of(
+    policy: str, config: Config, found: dict[str, Evaluation], iteration: int | None = None
+) -> EvalRecord:
+    from lamer_fast.eval.record import EvalRecord
+
+    used = {
+        key: value
+        for key, value in to_flat(config).items()
+        if key.partition(".")[0] in ("env", "model", "rollout", "eval")
+    }
+    return EvalRecord(policy, found, iteration=iteration, settings=used)
 
 
 def num_iterations(folder: Path) -> int:
@@ -149,9 +210,8 @@ def num_iterations(folder: Path) -> int:
     return sum(1 for _ in path.open()) if path.exists() else 0
 
 
-def store(run_folder: Path, label: str, iteration: int, evaluation: Evaluation) -> Path:
+def store(run_folder: Path, label: str, record: EvalRecord) -> Path:
     """runs/NAME/eval/LABEL.json, read by the report."""
     path = run_folder / "eval" / f"{label}.json"
-    content = {"label": label, "iteration": iteration, "evaluation": evaluation.to_json()}
-    replace_file(path, json.dumps(content, indent=1) + "\n")
+    replace(record, label=label).write(path)
     return path

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lamer_fast.config.resolve import moved, nearest
+from lamer_fast.config.resolve import apply, moved, nearest
 from lamer_fast.fields import Setting, docs_of, settings_of
 
 
@@ -36,6 +36,7 @@ class Command:
     unused: Mapping[str, str] = field(
         default_factory=dict
     )  # setting or section that it ignores -> what to do
+    short: Mapping[str, str] = field(default_factory=dict)  # flag -> the own flag that it stands for
 
     def parse(self, argv: Sequence[str]) -> tuple[str, Any, list[str]]:
         """(target, own flags, overrides for `recipe.resolve`). `-h` prints help and leaves with status 0.
@@ -49,6 +50,7 @@ class Command:
         while rest:
             flag, equals, value = (word := rest.pop(0)).partition("=")
             key = flag.removeprefix("--").replace("-", "_")
+            key = self.short.get(key, key)
             if word in ("-h", "--help"):
                 print(self.help())
                 raise SystemExit(0)
@@ -71,7 +73,7 @@ class Command:
                 setting = replace(own[key], key=flag)
                 values[key] = setting.convert(value)
                 setting.check(values[key])
-        return self._one(targets), self.options(**values), overrides
+        return self._one(targets), apply(self.options(), values), overrides
 
     def help(self) -> str:
         target, docs = self.target, docs_of(self.options)
@@ -80,6 +82,8 @@ class Command:
         lines += ["", f"  {target.name}", *_fill(target.doc, 6), *(["", "flags"] if docs else [])]
         for key, setting in settings_of(self.options).items():
             lines += _entry(setting, docs[key], switch=setting.kind is bool)
+            words = [f"--{word.replace('_', '-')}" for word, full in self.short.items() if full == key]
+            lines += [f"      Also: {word}" for word in words]
         docs = docs_of(self.settings) if self.settings else {}
         sections: dict[str, list[str]] = {}
         for key, setting in self._known().items():

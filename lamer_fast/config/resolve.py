@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from lamer_fast import __version__
 from lamer_fast.config import Config
+from lamer_fast.config.panels import panels_text
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.registry import renamed
 from lamer_fast.fields import settings_of, to_flat
@@ -91,11 +92,15 @@ def merge(config: Settings, path: Path, overrides: Sequence[str]) -> Settings:
 def read_toml(path: Path) -> dict[str, Any]:
     """Dotted key -> value, as written in the file."""
     try:
-        return _flatten(tomllib.loads(path.read_text(encoding="utf-8")))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"expected a TOML file, found bytes that are no text ({error.reason})") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"not valid TOML: {error}") from None
+    of_eval = table.get("eval")
+    if isinstance(of_eval, dict) and isinstance(of_eval.get("panels"), dict):
+        of_eval["panels"] = panels_text(of_eval["panels"])
+    return _flatten(table)
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

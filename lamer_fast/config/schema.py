@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
+from lamer_fast.config.panels import panels_of
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.registry import default_options, option_classes
 from lamer_fast.fields import Range, check_ranges
@@ -152,6 +153,8 @@ class EvalConfig:
     """Draw from this many likeliest tokens; 0 is off."""
     min_tokens: Annotated[int, Range(0)] = 0
     """Tokens of a reply before which it cannot stop."""
+    panels: str | None = None
+    """What lamer-fast eval plays beside the policy's own boards: "more: num_mines=6; other: split=valid"."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,7 @@ class Config:
             )
         check_ranges(self)
         self.env.validate()
+        panels_of(self.eval.panels, self.env)
         try:
             self.evaluation()._validate_rollout()
         except ValueError as error:

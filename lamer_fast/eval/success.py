@@ -5,7 +5,7 @@ what memory and reflection are worth. Both are measured on distinct tasks, one t
 that differences are paired by task and intervals are clustered by it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,8 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.config import Config, EvalConfig
+from lamer_fast.envs.panel import Panel, panel
 from lamer_fast.eval.intervals import Estimate, difference, share
 from lamer_fast.samplers.protocol import Sampling
+
+
+@dataclass(frozen=True)
+class ByTask:
+    """success@k of each task, in the order of the panel: the numbers that an evaluation averages."""
+
+    tasks: list[str]  # [tasks] ids, those of a panel as 16 hexadecimal digits
+    trial: list[list[float]]  # [tasks][K], the share of a task's trials that won within k episodes
+    independent: list[list[float]]  # [tasks][K'], pass@k of its independent attempts
 
 
 @dataclass(frozen=True)
@@ -25,9 +35,13 @@ class Evaluation:
     num_tasks: int
     episodes: int
     trial: list[Estimate]  # success@1..K over trials, reflections and memory on
-    independent: list[Estimate]  # success@1..K of K independent attempts
-    gain_over_independent: Estimate  # (success@K - success@1) of trials minus that of attempts, by task
+    independent: list[Estimate]  # success@1..K' of independent attempts; empty where none were made
+    gain_over_independent: (
+        Estimate | None
+    )  # (success@K - success@1) of trials minus that of attempts, by task
     panel: str = ""  # digest of the tasks, in order
+    lost: int = 0  # trials and attempts that the environment or the endpoint failed: counted as not solved
+    by_task: ByTask | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,19 +71,44 @@ def pass_at(successes: NDArray[np.bool_]) -> NDArray[np.float64]:
 def compare(
     split: str, trial_successes: NDArray[np.bool_], attempt_successes: NDArray[np.bool_]
 ) -> Evaluation:
-    """Both arguments [tasks, K], row i of both on the same board."""
-    if trial_successes.shape != attempt_successes.shape:
+    """Both arguments [tasks, K], row i of both on the same board; no attempts at all: [tasks, 0]."""
+    if attempt_successes.shape not in (trial_successes.shape, (len(trial_successes), 0)):
         raise ValueError(f"trials {trial_successes.shape} and attempts {attempt_successes.shape} do not pair")
-    within, passes = success_within(trial_successes), pass_at(attempt_successes)
-    gain = (within[:, -1] - within[:, 0]) - (passes[:, -1] - passes[:, 0])
+    passes = pass_at(attempt_successes)
+    return summarize(split, success_within(trial_successes), passes, attempts_per_task=passes.shape[1])
+
+
+def summarize(
+    split: str,
+    within: NDArray[np.float64],
+    passes: NDArray[np.float64],
+    *,
+    trials_per_task: int = 1,
+    attempts_per_task: int = 1,
+    tasks: Sequence[str] = (),
+    panel: str = "",
+) -> Evaluation:
+    """Means over tasks with their intervals.
+
+    Args:
+        within: [tasks, K], the share of each task's trials that won within k episodes; K is 0 without trials.
+        passes: [tasks, K'], pass@k of each task's independent attempts; K' is 0 without any.
+        trials_per_task, attempts_per_task: the fewest behind each share.
+        tasks: their ids, [tasks]; without them the numbers of each task are not kept.
+    """
     num_tasks, K = within.shape
+    gain = None
+    if 0 < K <= passes.shape[1]:
+        gain = difference((within[:, -1] - within[:, 0]) - (passes[:, K - 1] - passes[:, 0]))
     return Evaluation(
         split=split,
         num_tasks=num_tasks,
-        episodes=K,
-        trial=[share(within[:, k]) for k in range(K)],
-        independent=[share(passes[:, k], trials_per_task=K // (k + 1)) for k in range(K)],
-        gain_over_independent=difference(gain),
+        episodes=max(K, passes.shape[1]),
+        trial=[share(within[:, k], trials_per_task) for k in range(K)],
+        independent=[share(passes[:, k], attempts_per_task // (k + 1)) for k in range(passes.shape[1])],
+        gain_over_independent=gain,
+        panel=panel,
+        by_task=ByTask(list(tasks), within.tolist(), passes.tolist()) if tasks else None,
     )
 
 
@@ -81,33 +120,52 @@ def evaluate(
     split: str,
     tasks: int | None,
     seed: int = 0,
+    attempts: bool = True,
+    played: Panel | None = None,
     progress: Callable[[int, int], None] | None = None,
+    keep: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> Evaluation:
     """Plays one trial and K independent attempts on each of `tasks` distinct boards of `split`.
 
-    `tasks` None means all there are. `sampler` and `renderer` are those of training; `config` names the
-    environment, the rollout, and in `eval` how tokens are drawn. `progress` is called with (trials and
-    attempts finished, all of them).
+    Args:
+        sampler, renderer: those of training, or of an endpoint.
+        config: names the environment, the rollout, and in `eval` how tokens are drawn.
+        tasks: None means all there are.
+        attempts: False: trials alone.
+        played: the panel of these boards, where it is there already.
+        progress: is called with (trials and attempts finished, all of them).
+        keep: gets the transcripts of trials, ready for JSON, as they come.
     """
-    from lamer_fast.envs.panel import panel
-
     config = config.evaluation()
-    played = panel(config.env, split, tasks)
+    played = played or panel(config.env, split, tasks)
     boards = played.seeds
     K = config.rollout.episodes
     attempt = replace(config, rollout=replace(config.rollout, episodes=1, reflect=False))
-    total = len(boards) * (1 + K)
+    total = len(boards) * (1 + (K if attempts else 0))
     report = progress or (lambda done, all_: None)
 
-    def play(config: Config, seeds: NDArray[np.uint64], salt: int, before: int) -> NDArray[np.bool_]:
+    def play(config: Config, seeds: NDArray[np.uint64], salt: int, before: int) -> Played:
         return play_boards(
             sampler, renderer, config, seeds, split=split, seed=seed + salt,
-            progress=lambda n: report(before + n, total),
+            progress=lambda n: report(before + n, total), keep=keep if salt == 0 else None,
         )  # fmt: skip
 
     trials = play(config, boards, 0, 0)
-    attempts = play(attempt, np.repeat(boards, K), 1, len(boards)).reshape(len(boards), K)
-    return replace(compare(split, trials, attempts), panel=played.digest)
+    alone = Played(np.zeros((len(boards), 0), bool), 0)
+    if attempts:
+        alone = play(attempt, np.repeat(boards, K), 1, len(boards))
+    passes = pass_at(alone.won.reshape(len(boards), -1))
+    found = summarize(
+        split, success_within(trials.won), passes, attempts_per_task=passes.shape[1],
+        tasks=[f"{task:016x}" for task in played.tasks.tolist()], panel=played.digest,
+    )  # fmt: skip
+    return replace(found, lost=trials.lost + alone.lost)
+
+
+@dataclass(frozen=True)
+class Played:
+    won: NDArray[np.bool_]  # [boards, K], episode won
+    lost: int  # boards whose trial the environment or the endpoint failed
 
 
 def eval_sampling(config: EvalConfig) -> Sampling:
@@ -123,10 +181,11 @@ def play_boards(
     split: str,
     seed: int,
     progress: Callable[[int], None] = lambda n: None,
-) -> NDArray[np.bool_]:
-    """One trial on each board, in collections of training's size -> [len(seeds), K] bool, episode won.
+    keep: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> Played:
+    """One trial on each board, in collections of training's size.
 
-    Tokens are drawn as `config.eval` says.
+    Tokens are drawn as `config.eval` says. `keep` gets the transcripts of each collection.
     """
     from lamer_fast.agent.agent import Agent
     from lamer_fast.envs.contract import AllLostError
@@ -137,23 +196,29 @@ def play_boards(
     sampling = eval_sampling(config.eval)
     size = config.rollout.groups * config.rollout.trials_per_group
     won = np.zeros((len(seeds), config.rollout.episodes), dtype=bool)
-    num_lost = 0  # boards of parts without a single trial left
+    num_lost, all_lost = 0, 0  # boards; of them those of collections without a single trial left
     env = make_env(config.env, min(size, len(seeds)), split=split)
     agent = Agent(renderer, env, config)
     for start in range(0, len(seeds), size):
         part = seeds[start : start + size]
         boards = Boards(part, np.arange(len(part), dtype=np.int32))
+        transcripts: list[dict[str, Any]] | None = None if keep is None else []
         try:
             batch = collect_trials(
-                sampler, env, agent, boards, config.rollout, seed=seed + 1_000_003 * start, sampling=sampling
-            )
+                sampler, env, agent, boards, config.rollout, seed=seed + 1_000_003 * start,
+                sampling=sampling, record=transcripts, num_recorded=len(part),
+            )  # fmt: skip
             lost = batch.lost()
+            num_lost += len(batch.errors)
             won[start : start + len(part)] = batch.success_by_episode
         except AllLostError as error:
-            lost, num_lost = str(error), num_lost + len(part)
-        if num_lost == len(seeds):
+            lost, num_lost, all_lost = str(error), num_lost + len(part), all_lost + len(part)
+        finally:
+            if keep is not None and transcripts:
+                keep([t | {"group": start + t["group"], "trial": start + t["trial"]} for t in transcripts])
+        if all_lost == len(seeds):
             raise AllLostError(lost)
         if lost:
             print(f"note: counted as not solved: {lost}", flush=True)
         progress(start + len(part))
-    return won
+    return Played(won, num_lost)

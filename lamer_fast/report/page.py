@@ -1,4 +1,4 @@
-"""runs/NAME -> report.html: one self-contained page with curves, the before/after table and real trials.
+"""report.html of a run or an evaluation: one self-contained page with curves, a table and real trials.
 
 Texts of models and boards reach the page as JSON and are only ever set as text, never as markup.
 """
@@ -32,11 +32,7 @@ def read_run(run: Path) -> dict[str, Any]:
     half = MAX_TRIALS // 2
     trials = [t for f in (files[:1] if len(files) > 1 else []) for t in read_trials(f)][:half]
     trials += [t for f in files[-1:] for t in read_trials(f)][:half]
-    for trial in trials:
-        for turn in trial["turns"]:
-            turn["board"] = printable(turn.get("board") or "", MAX_TEXT)
-            turn["reply"] = printable(turn["reply"], MAX_TEXT)
-    evaluations = [json.loads(f.read_text()) for f in sorted((run / "eval").glob("*.json"))]
+    evaluations = [_shown(json.loads(f.read_text())) for f in sorted((run / "eval").glob("*.json"))]
     evaluations.sort(key=lambda e: e.get("iteration", 0))
     summary = (
         f"{env_summary(config)}; trials of up to "
@@ -45,9 +41,24 @@ def read_run(run: Path) -> dict[str, Any]:
         f"{config['algo.estimator']}, gamma_traj {config['algo.gamma_traj']}; {len(metrics)} iterations"
     )
     return {
-        "name": config["name"], "summary": summary, "metrics": metrics, "trials": trials,
+        "name": config["name"], "summary": summary, "metrics": metrics, "trials": _printable(trials),
         "evaluations": evaluations,
     }  # fmt: skip
+
+
+def _printable(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for trial in trials:
+        for turn in trial["turns"]:
+            turn["board"] = printable(turn.get("board") or "", MAX_TEXT)
+            turn["reply"] = printable(turn["reply"], MAX_TEXT)
+    return trials
+
+
+def _shown(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of an evaluation without the numbers of each task."""
+    for found in (record["evaluation"], *record.get("panels", {}).values()):
+        found.pop("by_task", None)
+    return record
 
 
 def finite(value: Any) -> Any:
@@ -61,8 +72,24 @@ def finite(value: Any) -> Any:
 
 def write_report(run: Path) -> Path:
     """Writes and returns runs/NAME/report.html."""
-    text = json.dumps(finite(read_run(run)), separators=(",", ":"), allow_nan=False)
+    return _write(run / "report.html", read_run(run))
+
+
+def write_eval_report(folder: Path, record: dict[str, Any]) -> Path:
+    """The page of one evaluation, with trials of trials.jsonl.gz where the folder has it."""
+    path, half = folder / "trials.jsonl.gz", MAX_TRIALS // 2
+    trials = read_jsonl(path) if path.exists() else []
+    if len(trials) > MAX_TRIALS:
+        trials = trials[:half] + trials[-half:]
+    settings = record.get("settings", {})
+    summary = env_summary(settings) if "env.name" in settings else ""
+    data: dict[str, Any] = {"name": printable(record["policy"], 200), "summary": summary, "metrics": []}
+    data |= {"trials": _printable(trials), "evaluations": [_shown(record)]}
+    return _write(folder / "report.html", data)
+
+
+def _write(page: Path, data: dict[str, Any]) -> Path:
+    text = json.dumps(finite(data), separators=(",", ":"), allow_nan=False)
     text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    page = run / "report.html"
     replace_file(page, TEMPLATE.read_text().replace("__DATA__", text))
     return page

@@ -176,8 +176,10 @@ def evaluate_valid(settings: WarmstartSettings, state: TrainState) -> dict[str, 
     valid_loss = total / sum(len(batch.targets) for batch in batches)
 
     state.sampler.load_weights(state.policy.named_weights(), version=0)
-    won = play_boards(state.sampler, state.agent.renderer, config, seeds, split="valid", seed=settings.seed)
-    success_at = success_within(won).mean(axis=0).round(4).tolist()
+    played = play_boards(
+        state.sampler, state.agent.renderer, config, seeds, split="valid", seed=settings.seed
+    )
+    success_at = success_within(played.won).mean(axis=0).round(4).tolist()
     return {"tasks": len(seeds), "valid_loss": round(valid_loss, 5), "success_at": success_at}
 
 

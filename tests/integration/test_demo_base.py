@@ -36,7 +36,7 @@ def test_base_model_plays_badly():
     config = recipe.resolve("minesweeper-tiny", ["--train.num-threads", "1"])
     state = build_state(config)
     seeds = eval_seeds(config.env, "valid", 200)
-    won = play_boards(state.sampler, state.agent.renderer, config, seeds, split="valid", seed=0)
+    won = play_boards(state.sampler, state.agent.renderer, config, seeds, split="valid", seed=0).won
     first, _, third = success_within(won).mean(axis=0)
     assert 0.05 <= first <= 0.18
     assert 0.31 <= third <= 0.51
