@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 
 from lamer_fast.config import Config
 from lamer_fast.doctor.check import Failed
+from lamer_fast.run import records
 from lamer_fast.run.stop import INTERRUPTED
 
 
@@ -20,8 +20,7 @@ def flat_at_zero_lr(config: Config, runs: Path) -> str:
     """With lr = 0 nothing may drift: the mismatch of the second iteration is that of the first."""
     frozen = replace(config, name="zero-lr", learn=replace(config.learn, lr=0.0, weight_decay=0.0))
     train(frozen, runs)
-    lines = (runs / "zero-lr" / "metrics.jsonl").read_text().splitlines()
-    first, second = (json.loads(line)["mismatch"]["mean"] for line in lines)
+    first, second = (r.mismatch.mean for r in records.read(runs / "zero-lr" / "metrics.jsonl"))
     if second > 3 * first + 1e-5:
         raise Failed(
             f"mismatch grew from {first:.1e} to {second:.1e} nats", "sampler and trainer drift: report it"

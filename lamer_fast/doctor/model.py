@@ -15,8 +15,8 @@ from lamer_fast.algo.packing import pack
 from lamer_fast.config import Config
 from lamer_fast.doctor.check import Failed, Skipped, shrink
 from lamer_fast.learn.batch import PolicyBatch
+from lamer_fast.learn.mismatch import Mismatch
 from lamer_fast.learn.policy import Policy
-from lamer_fast.learn.update import Mismatch
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import TrialBatch

@@ -10,31 +10,10 @@ from torch import Tensor
 
 from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.batch import Minibatch
+from lamer_fast.learn.mismatch import Mismatch
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.trainable import Algorithm
 from lamer_kernels.head.policy import PolicyLoss
-
-
-@dataclass
-class Mismatch:
-    """Gap between the log-probabilities of the sampled tokens, d = trainer - sampler."""
-
-    mean: float = 0.0  # of |d|, nats
-    max: float = 0.0  # of |d|, nats
-    k3: float = 0.0  # mean of exp(d) - 1 - d, an estimate of KL(sampler || trainer), nats
-    ess: float = 1.0  # effective sample size of the weights exp(d), as a share of the tokens
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[Tensor, Tensor]]) -> "Mismatch":
-        """From (trainer, sampler) log-probabilities, [L] each."""
-        gaps = [trainer.double() - sampler.double() for trainer, sampler in pairs]
-        if not gaps or sum(g.numel() for g in gaps) == 0:
-            return cls()
-        d = torch.cat(gaps)
-        w = d.exp()
-        ess = w.sum() ** 2 / (d.numel() * (w * w).sum())
-        values = torch.stack([d.abs().mean(), d.abs().max(), (w - 1 - d).mean(), ess]).tolist()
-        return cls(*values)
 
 
 @dataclass

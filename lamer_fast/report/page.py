@@ -10,6 +10,7 @@ from typing import Any
 
 from lamer_fast.envs.registry import summary as env_summary
 from lamer_fast.files import read_jsonl, replace_file
+from lamer_fast.run import records
 from lamer_fast.run.whose import check_is_run
 from lamer_fast.text import printable
 
@@ -27,7 +28,7 @@ def read_run(run: Path) -> dict[str, Any]:
     """Everything that the page shows."""
     check_is_run(run)
     config = json.loads((run / "config.json").read_text())
-    metrics = read_jsonl(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []
+    metrics = [record.to_json() for record in records.read(run / "metrics.jsonl")]
     files = sorted((run / "trials").glob("*.jsonl.gz"))
     half = MAX_TRIALS // 2
     trials = [t for f in (files[:1] if len(files) > 1 else []) for t in read_trials(f)][:half]

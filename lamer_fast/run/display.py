@@ -4,11 +4,12 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lamer_fast.run.display_table import evaluation, evaluations, table, training
+from lamer_fast.run.display_table import evaluation, table, training
+from lamer_fast.run.record import Evaluated, Record
 from lamer_fast.text import duration, one_line
 
 NUM_ROWS = 14  # iterations kept on the screen
@@ -37,12 +38,12 @@ class Display:
         iterations: int,
         *,
         live: bool | None = None,
-        earlier: Iterable[Mapping[str, Any]] = (),
+        earlier: Iterable[Record] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.iterations, self.clock = one_line(name, 60), iterations, clock
-        self.records: deque[Mapping[str, Any]] = deque(maxlen=NUM_ROWS)
-        self.evaluated: deque[Mapping[str, Any]] = deque(maxlen=NUM_EVALUATIONS)
+        self.records: deque[Record] = deque(maxlen=NUM_ROWS)
+        self.evaluated: deque[Evaluated] = deque(maxlen=NUM_EVALUATIONS)
         self.now, self.started = "starting", clock()
         self.done = 0  # iterations of the run
         self.updates = 0  # iterations of this process
@@ -72,7 +73,7 @@ class Display:
         self.now = name
         yield
 
-    def update(self, record: Mapping[str, Any]) -> None:
+    def update(self, record: Record) -> None:
         self._keep(record)
         self.updates += 1
         if self.updates >= WARM_UP:
@@ -80,17 +81,17 @@ class Display:
         if self.live is None:
             self._print(record)
 
-    def _keep(self, record: Mapping[str, Any]) -> None:
-        self.done = record["iteration"] + 1
+    def _keep(self, record: Record) -> None:
+        self.done = record.iteration + 1
         self.records.append(record)
-        self.evaluated.extend(evaluations(record))
+        self.evaluated.extend(record.evaluations)
 
-    def _print(self, record: Mapping[str, Any]) -> None:
+    def _print(self, record: Record) -> None:
         left = self.time_left()
         words = [column.words() for column in training(record)]
         words += [] if left is None else [f"left {duration(left)}"]
         print(time_of_day(), *words, sep="  ", flush=True)
-        for found in evaluations(record):
+        for found in record.evaluations:
             words = [column.words() for column in evaluation(found) if column.name]
             print(time_of_day(), "held-out boards", *words, sep="  ", flush=True)
 
@@ -117,9 +118,9 @@ class Display:
         below = []
         if self.evaluated:
             below = ["", "held-out boards, 95 % intervals"]
-            below += table(list(self.evaluated)[-num_evaluations:], evaluation, width)
+            below += table([evaluation(e) for e in list(self.evaluated)[-num_evaluations:]], width)
         num_rows = max(1, room - len(below))
-        return head + table(list(self.records)[-num_rows:], training, width) + below
+        return head + table([training(r) for r in list(self.records)[-num_rows:]], width) + below
 
 
 class Progress:

@@ -3,10 +3,10 @@
 Numbers are never cut: a column that does not fit its terminal is left out.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from lamer_fast.run.record import Evaluated, Record
 from lamer_fast.text import interval, number, percent
 
 PHASES = ("sample", "env", "learn", "sync")
@@ -33,19 +33,19 @@ class Column:
         return f"{self.name} {self.value} {self.unit}".strip()
 
 
-def training(record: Mapping[str, Any]) -> list[Column]:
+def training(record: Record) -> list[Column]:
     """An iteration and its training trials."""
-    seconds, tokens = record["seconds"], record["tokens"]
+    seconds, tokens = record.seconds, record.tokens
     spent = {phase: max(seconds.get(phase, 0.0), 1e-9) for phase in PHASES}
     total = sum(spent.values())
-    row = [Column("iteration", "", str(record["iteration"]), 0)]
-    row += success([percent(s) for s in record["success_at"]])
+    row = [Column("iteration", "", str(record.iteration), 0)]
+    row += success([percent(s) for s in record.success_at])
     row += [
-        Column("return", "", number(record["return"]), 5),
-        Column("entropy", "nats", number(record["entropy"], 3), 7),
-        Column("mismatch", "nats", f"{record['mismatch']['mean']:.1e}", 6),
-        Column("sampled", "tokens/s", number(tokens["sampled"] / spent["sample"], 0), 8),
-        Column("trained", "tokens/s", number(tokens["trained"] / spent["learn"], 0), 9),
+        Column("return", "", number(record.return_), 5),
+        Column("entropy", "nats", number(record.entropy, 3), 7),
+        Column("mismatch", "nats", f"{record.mismatch.mean:.1e}", 6),
+        Column("sampled", "tokens/s", number(tokens.sampled / spent["sample"], 0), 8),
+        Column("trained", "tokens/s", number(tokens.trained / spent["learn"], 0), 9),
     ]
     if "least_sample" in seconds:  # how near to what the device could do
         limits = [seconds[f"least_{phase}"] / spent[phase] for phase in ("sample", "learn")]
@@ -54,26 +54,23 @@ def training(record: Mapping[str, Any]) -> list[Column]:
     return row
 
 
-def evaluations(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Those in a record of metrics.jsonl: of the policy before training, of the one after its iteration."""
-    after = {"iteration": record["iteration"] + 1}
-    return [after | record[key] for key in ("eval_before", "eval") if key in record]
-
-
-def evaluation(found: Mapping[str, Any]) -> list[Column]:
+def evaluation(found: Evaluated) -> list[Column]:
     """How many iterations a policy was trained, and what it does on held-out boards, beside attempts."""
-    K = len(found["success_at"])
+    K = len(found.success_at)
 
-    def intervals(name: str, means: Sequence[float]) -> list[str]:
-        low, high = (found.get(f"{name}_{end}", [None] * K) for end in ("low", "high"))
-        return [interval(*estimate) for estimate in zip(means, low, high, strict=True)]
+    def intervals(
+        means: Sequence[float], low: Sequence[float] | None, high: Sequence[float] | None
+    ) -> list[str]:
+        unknown: Sequence[float | None] = [None] * K
+        return [interval(*estimate) for estimate in zip(means, low or unknown, high or unknown, strict=True)]
 
-    row = [Column("iteration", "", str(found["iteration"]), 0)]
-    row += success(intervals("success", found["success_at"]))
-    if "success_low" in found:
-        drawn = bar(*(found[key][-1] for key in ("success_low", "success_at", "success_high")))
+    row = [Column("iteration", "", str(found.iteration), 0)]
+    row += success(intervals(found.success_at, found.success_low, found.success_high))
+    if found.success_low and found.success_high:
+        drawn = bar(found.success_low[-1], found.success_at[-1], found.success_high[-1])
         row.insert(1, Column("", f"0{f'@{K}':^{BAR - 6}}100 %", drawn, 3))
-    row.append(Column(f"independent@{K}", "%", intervals("independent", found["independent"])[-1], 5))
+    attempts = intervals(found.independent, found.independent_low, found.independent_high)
+    row.append(Column(f"independent@{K}", "%", attempts[-1], 5))
     return row
 
 
@@ -97,11 +94,8 @@ def bar(low: float, mean: float, high: float) -> str:
     return f"|{''.join(line)}|"
 
 
-def table(
-    records: Iterable[Mapping[str, Any]], columns: Callable[[Mapping[str, Any]], list[Column]], width: int
-) -> list[str]:
-    """Two lines of headings and one per record, none longer than `width`."""
-    rows = [columns(record) for record in records]
+def table(rows: Sequence[list[Column]], width: int) -> list[str]:
+    """Two lines of headings and one per row, none longer than `width`."""
     if not rows:
         return []
     values = [{column.heading: column.value for column in row} for row in rows]

@@ -17,7 +17,7 @@ from lamer_fast.device import GIB, pick_device, prepare_process
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.eval.success import evaluate
 from lamer_fast.fields import to_flat
-from lamer_fast.files import CannotWrite, free_bytes, read_jsonl, replace_folder
+from lamer_fast.files import CannotWrite, free_bytes, replace_folder
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
@@ -30,6 +30,7 @@ from lamer_fast.run import checkpoint, outcome, records
 from lamer_fast.run.clock import Clock
 from lamer_fast.run.display import Display
 from lamer_fast.run.folder import RunFolder
+from lamer_fast.run.measure import record_of
 from lamer_fast.run.output import without_reader
 from lamer_fast.run.record import Evaluated, Record
 from lamer_fast.run.state import TrainState, build_state
@@ -82,10 +83,10 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         seconds = clock.seconds
         if state.limits is not None:
             seconds = seconds | state.limits.least_seconds(trials, config.learn.epochs)
-        record = Record.of(iteration, trials, advantages, minibatches, stats, seconds, config, evaluations)
+        record = record_of(iteration, trials, advantages, minibatches, stats, seconds, config, evaluations)
         folder.write_metrics(record.to_json())
         folder.write_trials(iteration, transcripts)
-        display.update(record.to_json())
+        display.update(record)
 
         broken = state.skipped_in_row >= config.train.max_skipped_updates
         last = state.iteration == config.train.iterations or stop.asked or broken or failure
@@ -211,7 +212,7 @@ def iterate(state: TrainState, folder: RunFolder) -> int:
     if state.iteration:
         print(f"{folder.path} goes on after iteration {state.iteration}", flush=True)
     try:
-        earlier = read_jsonl(folder.metrics)
+        earlier = records.read(folder.metrics)
         display = Display(state.config.name, state.config.train.iterations, earlier=earlier)
         with StopRequest() as stop, display:
             train(state, folder, display, stop)

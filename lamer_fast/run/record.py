@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from lamer_fast.learn.mismatch import Mismatch
 
-from lamer_fast.algo.credit import lone_turns
-from lamer_fast.config import Config
-from lamer_fast.eval.success import Evaluation
-from lamer_fast.learn.batch import Minibatch
-from lamer_fast.learn.update import LearnStats, Mismatch, mismatch
-from lamer_fast.rollout.trial_batch import TrialBatch
+if TYPE_CHECKING:
+    from lamer_fast.eval.success import Evaluation
 
 RENAMED = {"return_": "return"}  # field -> key in JSON
 
@@ -40,17 +35,20 @@ class Counters:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """success@1..K with 95 % intervals, of trials and of independent attempts, on held-out boards."""
+    """success@1..K with 95 % intervals, of trials and of independent attempts, on held-out boards.
+
+    The first runs kept no intervals: then they are None.
+    """
 
     iteration: int  # iterations that the policy was trained for: 0 is the policy before training
     tasks: int
     panel: str
     success_at: list[float]
-    success_low: list[float]
-    success_high: list[float]
+    success_low: list[float] | None
+    success_high: list[float] | None
     independent: list[float]
-    independent_low: list[float]
-    independent_high: list[float]
+    independent_low: list[float] | None
+    independent_high: list[float] | None
 
     @classmethod
     def of(cls, iteration: int, found: Evaluation) -> Evaluated:
@@ -70,7 +68,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Record:
-    """Means are over the updates of the iteration unless said."""
+    """Means are over the updates of the iteration unless said. `measure.py` makes it."""
 
     iteration: int
     success_at: list[float]  # of the training trials, k = 1..K
@@ -90,59 +88,63 @@ class Record:
     eval_before: Evaluated | None = None  # of the policy before training, in the first record
     eval: Evaluated | None = None  # of the policy after this iteration
 
-    @classmethod
-    def of(
-        cls,
-        iteration: int,
-        trials: TrialBatch,
-        advantages: NDArray[np.float32],
-        minibatches: list[Minibatch],
-        stats: LearnStats,
-        seconds: Mapping[str, float],
-        config: Config,
-        evaluations: Mapping[str, Evaluated],
-    ) -> Record:
-        """`seconds` count those in the environment twice: as `env`, and in `sample`."""
-        sampled = int(trials.loss_mask.sum())
-        lone = lone_turns(trials, config.algo)
-        of_policy = ("loss", "entropy", "clipped", "kl", "grad_norm")
-        return cls(
-            iteration=iteration,
-            success_at=trials.success_at().tolist(),
-            return_=float(trials.rewards.sum()) / max(1, trials.num_trials),
-            advantage_abs=float(np.abs(advantages).mean()) if len(advantages) else 0.0,
-            mismatch=mismatch(minibatches, stats, config.algo),
-            lr=stats.lr,
-            tokens=Tokens(len(trials.tokens) - sampled, sampled, stats.trained_tokens),
-            counters=Counters(
-                turns=trials.num_turns,
-                invalid=int((~trials.valid).sum()),
-                truncated=int(trials.truncated.sum()),
-                failed_trials=len(trials.errors),
-                groups_dropped=len(np.unique(trials.group[lone])),
-                updates=stats.updates,
-                updates_empty=stats.empty,
-                updates_skipped=stats.skipped,
-            ),
-            seconds=dict(seconds) | {"sample": seconds["sample"] - seconds.get("env", 0.0)},
-            loss=stats.mean("loss"),
-            entropy=stats.mean("entropy"),
-            clipped=stats.mean("clipped"),
-            kl=stats.mean("kl"),
-            grad_norm=stats.mean("grad_norm"),
-            others={key: stats.mean(key) for key in stats.sums if key not in of_policy},
-            eval_before=evaluations.get("eval_before"),
-            eval=evaluations.get("eval"),
-        )
-
     @property
     def score(self) -> float:
         """What the best checkpoint is judged by: the evaluation of this iteration, or its training trials."""
         judged = self.success_at if self.eval is None else self.eval.success_at
         return judged[-1]
 
+    @property
+    def evaluations(self) -> list[Evaluated]:
+        """Those that were made: before training, and after this iteration."""
+        return [found for found in (self.eval_before, self.eval) if found is not None]
+
     def to_json(self) -> dict[str, Any]:
         """A line of metrics.jsonl; evaluations that were not made have no key."""
-        values = asdict(self)
+        values: dict[str, Any] = _without_none(asdict(self))
         others: dict[str, float] = values.pop("others")
-        return {RENAMED.get(k, k): value for k, value in values.items() if value is not None} | others
+        return {RENAMED.get(k, k): value for k, value in values.items()} | others
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Record:
+        """Inverse of `to_json`, for lines of every version.
+
+        Raises:
+            ValueError: something is missing, or no record at all; names it.
+        """
+        if not isinstance(line, Mapping):
+            raise ValueError(f"a record is a JSON object, got {type(line).__name__}")
+        own = {RENAMED.get(f.name, f.name): f.name for f in fields(cls)}
+        values: dict[str, Any] = {own[key]: value for key, value in line.items() if key in own}
+        values["others"] = {key: value for key, value in line.items() if key not in own}
+        for name, part in (("mismatch", Mismatch), ("tokens", Tokens), ("counters", Counters)):
+            values[name] = _part(part, values.get(name), name)
+        trained = {"eval_before": 0, "eval": 1 + values.get("iteration", 0)}
+        for name in trained.keys() & values.keys():
+            values[name] = _part(Evaluated, OLDEST | {"iteration": trained[name]} | values[name], name)
+        found: Record = _part(cls, values, "record")
+        return found
+
+
+# what evaluations of the first versions did not keep
+OLDEST: dict[str, Any] = {
+    "tasks": 0, "panel": "", "success_low": None, "success_high": None, "independent_low": None,
+    "independent_high": None,
+}  # fmt: skip
+
+
+def _part(cls: Any, values: Any, name: str) -> Any:
+    """An object of the dataclass `cls`; keys that it has no field for are of a later version."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"record lacks {name}")
+    known = {f.name for f in fields(cls)}
+    missing = [f.name for f in fields(cls) if f.name not in values and f.default is MISSING]
+    if missing:
+        raise ValueError(f"{name} lacks {', '.join(RENAMED.get(m, m) for m in missing)}")
+    return cls(**{key: value for key, value in values.items() if key in known})
+
+
+def _without_none(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _without_none(value) for key, value in values.items() if value is not None}
+    return values

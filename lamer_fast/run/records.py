@@ -1,9 +1,25 @@
-"""metrics.jsonl and trials/ when a run goes on: cut back to what its checkpoint counts."""
+"""metrics.jsonl, read as records; with trials/, cut back to what a checkpoint counts when a run goes on."""
 
 import json
 from pathlib import Path
 
-from lamer_fast.files import replace_file, writing
+from lamer_fast.files import read_jsonl, replace_file, writing
+from lamer_fast.run.record import Record
+
+
+def read(path: Path) -> list[Record]:
+    """The records of a metrics.jsonl; none where there is no file yet.
+
+    Raises:
+        ValueError: a line is no record; names the file, the line and what is wrong.
+    """
+    found = []
+    for number, line in enumerate(read_jsonl(path) if path.exists() else [], 1):
+        try:
+            found.append(Record.from_json(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    return found
 
 
 def counted_metrics(path: Path, iteration: int) -> bytes:

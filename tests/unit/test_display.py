@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lamer_fast.run.display import Display, live_terminal
-from lamer_fast.run.display_table import bar, evaluation, evaluations, training
+from lamer_fast.run.display_table import bar, evaluation, training
+from lamer_fast.run.record import Record
 
 EVALUATED = {
     "iteration": 5, "tasks": 40, "success_at": [0.1, 0.25, 0.5], "success_low": [0.0, 0.14, 0.35],
@@ -18,7 +19,12 @@ EVALUATED = {
     "independent_high": [0.2, 0.3, 0.4],
 }  # fmt: skip
 RECORD = {
-    "iteration": 4, "success_at": [0.25, 0.4, 0.5], "return": 3.25, "entropy": 1.5,
+    "iteration": 4, "success_at": [0.25, 0.4, 0.5], "return": 3.25, "entropy": 1.5, "advantage_abs": 0.5,
+    "loss": 0.1, "clipped": 0.0, "kl": 0.0, "grad_norm": 1.0, "lr": 1e-3,
+    "counters": {
+        "turns": 9, "invalid": 1, "truncated": 0, "failed_trials": 0, "groups_dropped": 0, "updates": 2,
+        "updates_empty": 0, "updates_skipped": 0,
+    },
     "mismatch": {"mean": 1e-7, "max": 1e-6, "k3": 0.0, "ess": 1.0},
     "tokens": {"prompt": 100, "sampled": 50, "trained": 40},
     "seconds": {
@@ -27,9 +33,14 @@ RECORD = {
 }  # fmt: skip
 
 
-def make(records=(RECORD,), name="run", iterations=60, **options):
+def made(**changes):
+    """The record of a line of metrics.jsonl."""
+    return Record.from_json(RECORD | changes)
+
+
+def make(records=None, name="run", iterations=60, **options):
     display = Display(name, iterations, live=False, **options)
-    for record in records:
+    for record in [made()] if records is None else records:
         display._keep(record)
     return display
 
@@ -39,11 +50,11 @@ def words(record):
 
 
 def test_numbers_have_units():
-    shown = words(RECORD)
+    shown = words(made())
     assert "success@2 40.0 %" in shown and "sampled 25 tokens/s" in shown and "trained 40 tokens/s" in shown
     assert "mismatch 1.0e-07 nats" in shown and "entropy 1.500 nats" in shown
     assert "sample/env/learn/sync 50/0/25/25 % of time" in shown and "sample/learn 25/40 % of limit" in shown
-    assert "success@3 50.0 [35.0, 65.0] %" in [c.words() for c in evaluation(EVALUATED)]
+    assert "success@3 50.0 [35.0, 65.0] %" in [c.words() for c in evaluation(made(eval=EVALUATED).eval)]
 
 
 def episodes(record, K):
@@ -59,16 +70,16 @@ def cells(line):
 @pytest.mark.parametrize("evaluated", [False, True])
 def test_every_width(K, evaluated):
     """No line is longer than the terminal, no number is cut, and success is always there."""
-    record = episodes(RECORD, K) | ({"eval": episodes(EVALUATED, K)} if evaluated else {})
+    record = made(**episodes(RECORD, K), **({"eval": episodes(EVALUATED, K)} if evaluated else {}))
     display = make([record])
     shown = [{column.value for column in training(record)}]
-    shown += [{column.value for column in evaluation(record["eval"])}] if evaluated else []
+    shown += [{column.value for column in evaluation(record.eval)}] if evaluated else []
     for width in range(40, 201):
         lines = display.lines(width, 40)
         assert max(map(len, lines)) <= width
         rows = [cells(line) for line in lines if line.split()[:1] in (["4"], ["5"])]
         assert [set(row) <= values for row, values in zip(rows, shown, strict=True)] == [True] * len(shown)
-        ends = [f"{100 * record['success_at'][k]:.1f}" for k in (0, -1)]
+        ends = [f"{100 * record.success_at[k]:.1f}" for k in (0, -1)]
         assert set(ends) <= set(rows[0]) and f"@{K} %" in " ".join(lines)
     assert [set(row) for row in rows][:1] == shown[:1] or K == 12, "200 columns hold all of them"
     if evaluated:
@@ -80,8 +91,9 @@ wide = st.floats(-1e38, 1e38)
 
 @given(st.integers(0, 10**9), wide, wide, st.floats(0, 1e9), st.integers(0, 10**12))
 def test_numbers_of_any_size_are_whole_at_40_columns(iteration, returns, entropy, mismatch, tokens):
-    record = RECORD | {"iteration": iteration, "return": returns, "entropy": entropy}
-    record |= {"mismatch": {"mean": mismatch}, "tokens": {"sampled": tokens, "trained": tokens}}
+    changes = {"iteration": iteration, "return": returns, "entropy": entropy}
+    changes["mismatch"] = RECORD["mismatch"] | {"mean": mismatch}
+    record = made(**changes, tokens={"prompt": 0, "sampled": tokens, "trained": tokens})
     lines = make([record]).lines(40, 24)
     assert max(map(len, lines)) <= 40
     assert set(cells(lines[-1])) <= {column.value for column in training(record)}
@@ -89,10 +101,10 @@ def test_numbers_of_any_size_are_whole_at_40_columns(iteration, returns, entropy
 
 @pytest.mark.parametrize("height", range(6, 60))
 def test_the_newest_rows_fit_the_height(height):
-    records = [RECORD | {"iteration": i} | ({"eval": EVALUATED} if i % 2 else {}) for i in range(40)]
-    for some in (records, [r for r in records if "eval" not in r]):
+    records = [made(iteration=i, **({"eval": EVALUATED} if i % 2 else {})) for i in range(40)]
+    for some in (records, [r for r in records if r.eval is None]):
         lines = make(some).lines(80, height)
-        newest = str(some[-1]["iteration"])
+        newest = str(some[-1].iteration)
         assert any(line.split()[:1] == [newest] for line in lines)
         assert len(lines) < height or height < 12, "twelve lines are what an evaluation beside it takes"
 
@@ -104,12 +116,12 @@ def test_rich_draws_the_panel(monkeypatch):
 
 
 def test_the_policy_before_training_is_iteration_0(capsys):
-    record = RECORD | {"iteration": 0, "eval_before": EVALUATED | {"iteration": 0}, "eval": EVALUATED}
+    record = made(iteration=0, eval_before=EVALUATED | {"iteration": 0}, eval=EVALUATED)
     rows = [line.split()[0] for line in make([record]).lines(80, 24)[-2:]]
     assert rows == ["0", "5"]
     older = {key: value for key, value in EVALUATED.items() if key != "iteration"}
-    (found,) = evaluations(RECORD | {"eval": older})
-    assert found["iteration"] == 5, "of the policy after iteration 4"
+    (found,) = made(eval=older).evaluations
+    assert found.iteration == 5, "of the policy after iteration 4"
 
 
 def test_bar():
@@ -122,7 +134,7 @@ def test_the_time_left_is_not_computed_from_the_first_iterations():
     display = make([], clock=lambda: now[0])
     for iteration, seconds in enumerate((600, 90, 2, 4, 3)):  # the first two compile
         now[0] += seconds
-        display.update(RECORD | {"iteration": iteration})
+        display.update(made(iteration=iteration))
         if iteration < 3:
             assert display.time_left() is None and "left" not in " ".join(display.lines(80, 24))
     assert display.time_left() == 3 * 55
@@ -130,24 +142,24 @@ def test_the_time_left_is_not_computed_from_the_first_iterations():
 
 
 def test_a_run_that_goes_on_shows_what_was(capsys):
-    display = make([], earlier=[RECORD | {"eval": EVALUATED}])
+    display = make([], earlier=[made(eval=EVALUATED)])
     assert "35.0, 65.0" in " ".join(display.lines(80, 24))
     assert display.time_left() is None and capsys.readouterr().out == ""
 
 
 def test_the_time_left_of_a_run_that_goes_on_counts_what_this_process_made():
     now = [0.0]
-    earlier = [RECORD | {"iteration": i} for i in range(900)]
+    earlier = [made(iteration=i) for i in range(900)]
     display = make([], iterations=1000, earlier=earlier, clock=lambda: now[0])
     for iteration in range(900, 905):
         now[0] += 6
-        display.update(RECORD | {"iteration": iteration})
+        display.update(made(iteration=iteration))
     assert display.time_left() == 6 * 95
 
 
 def test_plain_lines_have_the_time_of_day(capsys):
     with Display("run", 6, live=False) as display, display.phase("sample"):
-        display.update(RECORD | {"eval": EVALUATED})
+        display.update(made(eval=EVALUATED))
     training, held_out = capsys.readouterr().out.splitlines()
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  iteration 4  success@1 25.0 %  ", training)
     assert "held-out boards  iteration 5  success@1 10.0 [0.0, 25.0] %" in held_out

@@ -8,7 +8,8 @@ import pytest
 
 from lamer_fast.config import Config
 from lamer_fast.learn.update import LearnStats
-from lamer_fast.run.display_table import evaluations, training
+from lamer_fast.run.display_table import training
+from lamer_fast.run.measure import record_of
 from lamer_fast.run.record import Evaluated, Record
 from tests.hand_made import make_trials
 
@@ -20,7 +21,7 @@ def make_record(**found) -> Record:
     stats = LearnStats(updates=2, empty=1, trained_tokens=7, lr=1e-3)
     stats.add({"loss": 3.0, "grad_norm": 1.0, "critic_loss": 5.0})
     advantages = np.full(trials.num_turns, -0.5, np.float32)
-    return Record.of(4, trials, advantages, [], stats, SECONDS, Config(), found)
+    return record_of(4, trials, advantages, [], stats, SECONDS, Config(), found)
 
 
 def evaluated(iteration: int, won: float) -> Evaluated:
@@ -44,9 +45,27 @@ def test_json_goes_round_and_is_what_display_reads():
     line = json.loads(json.dumps(record.to_json(), allow_nan=False))
     assert line == record.to_json() and line["critic_loss"] == 2.5 and "others" not in line
     assert line["return"] == record.return_ and line["mismatch"]["ess"] == 1.0
-    assert [column.name for column in training(line)][:2] == ["iteration", "success@1"]
-    assert [found["iteration"] for found in evaluations(line)] == [0, 5]
+    again = Record.from_json(line)
+    assert again == record and again.to_json() == line
+    assert [column.name for column in training(again)][:2] == ["iteration", "success@1"]
+    assert [found.iteration for found in again.evaluations] == [0, 5]
     assert "eval" not in make_record().to_json()
+
+
+def test_records_of_earlier_versions_are_read():
+    """The first kept no intervals, no panel and no iteration of an evaluation; a later one may keep more."""
+    line = make_record(eval=evaluated(5, 0.5)).to_json()
+    first = line | {"eval": {"success_at": [0.1, 0.5], "independent": [0.1, 0.2]}}
+    found = Record.from_json(first).eval
+    assert (found.iteration, found.success_at, found.success_low, found.panel) == (5, [0.1, 0.5], None, "")
+    assert Record.from_json(first).to_json()["eval"].keys() == {
+        "iteration", "tasks", "panel", "success_at", "independent"
+    }  # fmt: skip
+    later = Record.from_json(line | {"tokens": line["tokens"] | {"reused": 3}, "reused": 0.5})
+    assert later.others == {"critic_loss": 2.5, "reused": 0.5}
+    for name in ("entropy", "counters"):
+        with pytest.raises(ValueError, match=f"record lacks {name}"):
+            Record.from_json({key: value for key, value in line.items() if key != name})
 
 
 def test_the_score_is_of_the_evaluation_where_there_is_one():

@@ -37,7 +37,14 @@ def run_folder(tmp_path):
     config = to_flat(Config(name="toy"))
     (folder / "config.json").write_text(json.dumps(config))
     record = {
-        "success_at": [0.2, 0.4], "return": 1.0, "entropy": 0.5, "mismatch": {"mean": 1e-7},
+        "success_at": [0.2, 0.4], "return": 1.0, "entropy": 0.5, "advantage_abs": 0.5, "loss": 0.1,
+        "clipped": 0.0, "kl": 0.0, "grad_norm": 1.0, "lr": 1e-3,
+        "mismatch": {"mean": 1e-7, "max": 1e-6, "k3": 0.0, "ess": 1.0},
+        "tokens": {"prompt": 9, "sampled": 4, "trained": 4},
+        "counters": {
+            "turns": 9, "invalid": 1, "truncated": 0, "failed_trials": 0, "groups_dropped": 0, "updates": 2,
+            "updates_empty": 0, "updates_skipped": 0,
+        },
         "seconds": {
             "sample": 1.0, "env": 0.1, "learn": 1.0, "sync": 0.0, "least_sample": 0.1, "least_learn": 0.3,
         },
@@ -93,6 +100,18 @@ def test_a_corrupted_metrics_file_is_named(run_folder, capsys):
         f.write('{"iteration": 3, "succ')
     assert run([str(run_folder)]) == 2
     assert "metrics.jsonl, line 4 is not JSON" in capsys.readouterr().err
+
+
+def test_a_line_that_is_no_record_is_named(run_folder, capsys):
+    lines = (run_folder / "metrics.jsonl").read_text().splitlines()
+    for wrong, message in (
+        (json.loads(lines[0]) | {"tokens": {"prompt": 1}}, "line 4: tokens lacks sampled, trained"),
+        ({"iteration": 3}, "line 4: record lacks mismatch"),
+        ([3], "line 4: a record is a JSON object, got list"),
+    ):
+        (run_folder / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(wrong)]))
+        assert run([str(run_folder)]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):

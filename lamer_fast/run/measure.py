@@ -1,0 +1,59 @@
+"""From what an iteration did to its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.algo.credit import lone_turns
+from lamer_fast.config import Config
+from lamer_fast.learn.batch import Minibatch
+from lamer_fast.learn.update import LearnStats, mismatch
+from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_fast.run.record import Counters, Evaluated, Record, Tokens
+
+
+def record_of(
+    iteration: int,
+    trials: TrialBatch,
+    advantages: NDArray[np.float32],
+    minibatches: list[Minibatch],
+    stats: LearnStats,
+    seconds: Mapping[str, float],
+    config: Config,
+    evaluations: Mapping[str, Evaluated],
+) -> Record:
+    """`seconds` count those in the environment twice: as `env`, and in `sample`."""
+    sampled = int(trials.loss_mask.sum())
+    lone = lone_turns(trials, config.algo)
+    of_policy = ("loss", "entropy", "clipped", "kl", "grad_norm")
+    return Record(
+        iteration=iteration,
+        success_at=trials.success_at().tolist(),
+        return_=float(trials.rewards.sum()) / max(1, trials.num_trials),
+        advantage_abs=float(np.abs(advantages).mean()) if len(advantages) else 0.0,
+        mismatch=mismatch(minibatches, stats, config.algo),
+        lr=stats.lr,
+        tokens=Tokens(len(trials.tokens) - sampled, sampled, stats.trained_tokens),
+        counters=Counters(
+            turns=trials.num_turns,
+            invalid=int((~trials.valid).sum()),
+            truncated=int(trials.truncated.sum()),
+            failed_trials=len(trials.errors),
+            groups_dropped=len(np.unique(trials.group[lone])),
+            updates=stats.updates,
+            updates_empty=stats.empty,
+            updates_skipped=stats.skipped,
+        ),
+        seconds=dict(seconds) | {"sample": seconds["sample"] - seconds.get("env", 0.0)},
+        loss=stats.mean("loss"),
+        entropy=stats.mean("entropy"),
+        clipped=stats.mean("clipped"),
+        kl=stats.mean("kl"),
+        grad_norm=stats.mean("grad_norm"),
+        others={key: stats.mean(key) for key in stats.sums if key not in of_policy},
+        eval_before=evaluations.get("eval_before"),
+        eval=evaluations.get("eval"),
+    )
