@@ -1,5 +1,6 @@
 """A single environment that does what its replies say: a game of its own, and every way to fail."""
 
+import json
 import os
 import random
 import signal
@@ -99,6 +100,25 @@ class Hunt:
         return self.broken.get("legal_actions", [str(i) for i in range(1, 5)])
 
 
+class SavedHunt(Hunt):
+    """The same with snapshots; `pids` gets a line of each reply that is played too."""
+
+    def step(self, reply):
+        if self.options.pids:
+            with open(self.options.pids, "a") as file:
+                file.write("played\n")
+        return super().step(reply)
+
+    def snapshot(self):
+        if self.broken:
+            return self.broken["snapshot"]
+        return json.dumps([self.number, self.luck, self.text, self.tries]).encode()
+
+    def restore(self, data):
+        self.number, self.luck, self.text, self.tries = json.loads(data)
+        random.seed(1)  # its own business, as long as it is no other board's
+
+
 def breaks(name, value):
     def fault(env):
         env.broken[name] = value
@@ -121,7 +141,7 @@ def babble():
 
 
 # these are found out when the expert is asked
-SILENT = {"no teacher": breaks("expert", None)}
+SILENT = {"no teacher": breaks("expert", None), "no snapshot": breaks("snapshot", "text")}
 FAULTS = {
     "raise": lambda env: [][1],
     "exit": lambda env: sys.exit(0),

@@ -3,7 +3,8 @@
 Board i lives in worker i modulo their number and knows neither. A worker plays one call after the other; what
 a board shows is sent along with each answer, so that no `observe` waits for a worker. A board that raises,
 answers what it may not, takes too long or ends its process is lost until its next `reset`. The other boards
-of a worker that is gone are rebuilt in a new one, from their seeds and the replies of the episode.
+of a worker that is gone are rebuilt in a new one: from the environment's own snapshot or else from their
+seeds, and the replies of the episode since.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import selectors
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,12 +51,14 @@ class BoardState:
     draw: int = 0
     seed: int | None = None
     replies: list[str] = field(default_factory=list)  # of the episode, as far as they are answered
+    state: list[Any] | None = None  # a snapshot of this episode
+    num_past: int = 0  # replies that it is the state after
     start: list[Any] | None = None  # what `reset` showed
     shown: list[Any] | None = None  # what it shows to the caller: None until a reset is answered
     heard: list[Any] | None = None  # what its worker answered last
     error: str | None = None
     begun: bool = False  # a turn is under way
-    said: str | None = None  # by its expert
+    said: Any = None  # what it was asked for beside its turns
 
 
 class EnvPool:
@@ -88,7 +91,7 @@ class EnvPool:
 
     def reset(self, seeds: NDArray[np.uint64], env_idx: Boards | None = None) -> None:
         boards = np.arange(self.num_envs) if env_idx is None else env_idx
-        self._draw(zip(boards.tolist(), ((seed, []) for seed in seeds.tolist()), strict=True))
+        self._draw({i: BoardState(seed=s) for i, s in zip(boards.tolist(), seeds.tolist(), strict=True)})
 
     def restart(self, env_idx: Boards) -> None:
         """Returns at once: what a board shows then is known from its `reset`."""
@@ -114,13 +117,19 @@ class EnvPool:
     def snapshot(self, env_idx: Boards) -> bytes:
         self._shown(env_idx)
         self._wait(lambda: not any(worker.jobs for worker in self._workers))  # restarts, and turns
-        return json.dumps(
-            [[self._boards[i].seed, self._boards[i].replies] for i in env_idx.tolist()]
-        ).encode()
+        has_own = {"snapshot", "restore"} <= set(self._asked)
+        states = self._say("snapshot", env_idx) if has_own else [None] * len(env_idx)
+        self._shown(env_idx)  # a board that has failed over it
+        boards = [self._boards[i] for i in env_idx.tolist()]
+        rows = zip(boards, states, strict=True)
+        return json.dumps([[b.seed, b.replies, b.start, state] for b, state in rows]).encode()
 
     def restore(self, data: bytes, env_idx: Boards) -> None:
-        played = json.loads(data)
-        self._draw(zip(env_idx.tolist(), played, strict=True))
+        drawn = {}
+        for i, (seed, replies, start, state) in zip(env_idx.tolist(), json.loads(data), strict=True):
+            num_past = 0 if state is None else len(replies)
+            drawn[i] = BoardState(seed=seed, replies=replies, state=state, num_past=num_past, start=start)
+        self._draw(drawn)
 
     def __getattr__(self, name: str) -> Any:
         """The optional members, where the environment has them."""
@@ -156,15 +165,15 @@ class EnvPool:
     def _expert_notes(self, env_idx: Boards) -> list[str]:
         return self._say("expert_note", env_idx)
 
-    def _say(self, name: str, env_idx: Boards) -> list[str]:
-        """What the boards' experts say; "" of a board that fails over it: its next turn tells why."""
+    def _say(self, name: str, env_idx: Boards) -> list[Any]:
+        """What the boards answer to a question; "" of a board that fails over it: its next turn tells why."""
         self._shown(env_idx)
         boards = [self._boards[i] for i in env_idx.tolist()]
         for i, board in zip(env_idx.tolist(), boards, strict=True):
             board.said = None
             self._tell(i, name)
         self._wait(lambda: all(board.said is not None or board.error for board in boards))
-        return [board.said or "" for board in boards]
+        return ["" if board.said is None else board.said for board in boards]
 
     def _member(self, name: str, env_idx: Boards) -> list[Any]:
         at = 1 + self._members.index(name)
@@ -181,14 +190,18 @@ class EnvPool:
             raise BoardsLost(errors)
         return [board.shown for board in boards if board.shown is not None]
 
-    def _draw(self, boards: Iterable[tuple[int, Any]]) -> None:
-        named = []
-        for i, (seed, replies) in boards:
+    def _draw(self, drawn: dict[int, BoardState]) -> None:
+        for i, board in drawn.items():
             self._over.pop(i, None)
-            board = self._boards[i] = BoardState(self._boards[i].draw + 1, seed, list(replies))
-            named.append(board)
-            self._tell(i, "reset", seed, board.replies)
-        self._wait(lambda: all(board.shown is not None or board.error for board in named))
+            board.draw = self._boards[i].draw + 1
+            self._boards[i] = board
+            self._make(i, "reset")
+        self._wait(lambda: all(board.shown is not None or board.error for board in drawn.values()))
+
+    def _make(self, i: int, kind: str) -> None:
+        """A board in its worker, by what is known of it; also after its process was lost."""
+        board = self._boards[i]
+        self._tell(i, kind, board.seed, board.replies[board.num_past :], board.state)
 
     def _submit(self, replies: Sequence[str], boards: Sequence[int]) -> None:
         for i, reply in zip(boards, replies, strict=True):
@@ -217,7 +230,7 @@ class EnvPool:
 
     def _tell(self, i: int, kind: str, *arguments: Any) -> None:
         board = self._boards[i]
-        num_calls = 1 + len(board.replies) if kind in ("reset", "rebuild") else 1
+        num_calls = 1 + len(arguments[1]) if kind in ("reset", "rebuild") else 1
         job = Job(kind, i, board.draw, list(arguments), num_calls * self.options.timeout_s)
         self._workers[i % len(self._workers)].tell(job)
 
@@ -273,16 +286,20 @@ class EnvPool:
         if error is not None:
             pass
         elif job.kind == "reset":
-            board.start, board.shown = answer.get("start", view), view
+            board.start, board.shown = answer.get("start", board.start), view
         elif job.kind == "restart":
-            board.replies = []
+            board.replies, board.state, board.num_past = [], None, 0
             if view != board.start:
                 error = "restart() does not give the state that reset() left"
         elif job.kind == "rebuild":
             if view != board.heard:
                 error = "in another process the same seed and replies led to another state"
+                if board.state is not None:
+                    error = "in another process restore(snapshot()) led to another state"
         elif board.begun:
             board.replies.append(job.arguments[0])
+            if "state" in answer:
+                board.state, board.num_past = answer["state"], len(board.replies)
             board.shown, board.begun = view, False
             self._over[job.board] = answer["turn"]
         board.heard = view
@@ -311,7 +328,7 @@ class EnvPool:
         for i in range(slot, self.num_envs, len(self._workers)):
             board = self._boards[i]
             if board.error is None and board.heard is not None:
-                self._tell(i, "rebuild", board.seed, board.replies)
+                self._make(i, "rebuild")
         for job in jobs:
             board = self._boards[job.board]
             if job.kind != "rebuild" and job.draw == board.draw and board.error is None:

@@ -22,7 +22,7 @@ MAX_LINE = 1 << 29  # bytes: more than all texts of a board may have
 class Job:
     """A call of a board that is not answered yet."""
 
-    kind: str  # "start" of the process, "reset", "rebuild", "restart", "step", "expert" or "expert_note"
+    kind: str  # "start" of the process, "reset", "rebuild", "restart", "step", or a question
     board: int
     draw: int  # how often the board had been reset: what is older than its last reset counts for nothing
     arguments: list[Any]

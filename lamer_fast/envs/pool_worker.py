@@ -1,7 +1,8 @@
 """The worker's side of a pool: boards of a single environment, played as one line of JSON after another says.
 
     {"factory": ..., "options": {...}, "split": ...}      first, answered by what the environment is
-    ["reset", board, seed, replies]  ["restart", board]  ["step", board, reply]  ["expert", board]
+    ["reset", board, seed, replies, state]  ["restart", board]  ["step", board, reply]
+    ["expert", board]  ["expert_note", board]  ["snapshot", board]
 
 Each is answered by one line, {"view": what is seen now, ...} or {"error": why the board is lost}. A worker
 is a process of its own with a pipe of its own: what an environment prints goes nowhere, and with the end of
@@ -10,10 +11,10 @@ the trainer, however it ends, the kernel ends the worker.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
-import random
 import select
 import signal
 import socket
@@ -25,13 +26,20 @@ from typing import Any
 import numpy as np
 
 from lamer_fast.envs.contract import MAX_REWARD, describe
+from lamer_fast.envs.generators import Generators, from_json, to_json
 from lamer_fast.envs.protocol import Turn
 from lamer_fast.envs.registry import entry, options_from
 from lamer_fast.text import one_line
 
-MAX_CHARS = 10_000_000  # of a text; no model reads as much
+MAX_CHARS = 10_000_000  # of a text, no model reads as much; bytes of a snapshot
+SNAPSHOT_TURNS = 16  # a board with snapshots is never played again from further back
 OPTIONAL = ("anchor", "task", "task_text", "legal_actions")
-ASKED = ("expert", "expert_note")  # not part of what is seen: answered when somebody wants to know
+ASKED = (
+    "expert",
+    "expert_note",
+    "snapshot",
+    "restore",
+)  # not part of what is seen: answered when somebody wants to know
 View = list[Any]  # text, then the answer of each of OPTIONAL that the environment has
 
 
@@ -40,19 +48,23 @@ class WrongAnswer(Exception):
 
 
 class Board:
-    """One board and its share of the process: the global generators of `random` and numpy are its own."""
+    """One board and its share of the process: the global generators of `random` and numpy are its own.
+
+    A *state* is JSON: the environment's own snapshot, the generators now and as `reset` left them, and the
+    turn that ended the episode.
+    """
 
     def __init__(self, factory: Callable[[], Any]) -> None:
         self.factory = factory
         self.env: Any = None
         self.last: list[Any] = []  # the turn that ended the episode
-        self._python: Any = None
-        self._start: Any = None  # both as `reset` left them
-        self._numpy = np.random.MT19937(0)
+        self.turns = 0  # of the episode
+        self._generators = Generators()
+        self._start: Any = None  # these as `reset` left them
 
     def call(self, name: str, *arguments: Any) -> dict[str, Any]:
         """The answer for the pool. A board whose call fails is made anew at its next reset."""
-        self._take_generators()
+        self._generators.take()
         try:
             return getattr(self, name)(*arguments)  # type: ignore[no-any-return]
         except WrongAnswer as error:
@@ -60,31 +72,38 @@ class Board:
         except (Exception, SystemExit) as error:
             message = f"{name}() {describe(error)}"
         finally:
-            self._python = random.getstate()
+            self._generators.keep()
         self.env = None
         return {"error": message}
 
-    def reset(self, seed: int, replies: list[str]) -> dict[str, Any]:
-        """A board of its own, played on by `replies` where a worker that is no more had it."""
+    def reset(self, seed: int, replies: list[str], state: list[Any] | None = None) -> dict[str, Any]:
+        """A board of its own, from a state of it if there is one, and played on by `replies`."""
         if self.env is None:
-            self._seed(0)
+            self._generators.seed(0)
             self.env = self.factory()
-        self._seed(seed)
-        self.env.reset(seed)
-        self.last = []
-        start = self.view()
-        self._start = random.getstate(), self._numpy.state
-        if not replies:
-            return {"view": start}
-        *_, last = [self.step(reply) for reply in replies]
-        return {"view": last["view"], "start": start}
+        self.turns = 0
+        if state is None:
+            self._generators.seed(seed)
+            self.env.reset(seed)
+            self.last = []
+            answer = {"view": self.view()}
+            answer["start"] = answer["view"]
+            self._start = self._generators.get()
+        else:
+            own, now, start, self.last = state
+            self.env.restore(base64.b64decode(own))
+            self._start = from_json(start)
+            self._generators.set(from_json(now))
+            answer = {"view": self.view()}
+        for reply in replies:
+            answer["view"] = self.step(reply)["view"]
+        return answer
 
     def restart(self) -> dict[str, Any]:
         self._must_live()
-        random.setstate(self._start[0])
-        self._numpy.state = self._start[1]
+        self._generators.set(self._start)
         self.env.restart()
-        self.last = []
+        self.last, self.turns = [], 0
         return {"view": self.view()}
 
     def step(self, reply: str) -> dict[str, Any]:
@@ -94,7 +113,26 @@ class Board:
         turn = checked(self.env.step(reply))
         if turn[1]:
             self.last = turn
-        return {"turn": turn, "view": self.view()}
+        self.turns += 1
+        answer = {"turn": turn, "view": self.view()}
+        if self.turns % SNAPSHOT_TURNS == 0 and self._has_snapshots():
+            answer["state"] = self.snapshot()["said"]
+        return answer
+
+    def snapshot(self) -> dict[str, Any]:
+        self._must_live()
+        now = self._generators.get()
+        data = self.env.snapshot()
+        if not isinstance(data, bytes):
+            raise WrongAnswer(f"snapshot() returned a value of type {type(data).__name__}, expected bytes")
+        if len(data) > MAX_CHARS:
+            raise WrongAnswer(f"snapshot() returned {len(data):,} bytes, over {MAX_CHARS:,}")
+        self._generators.set(now)
+        own = base64.b64encode(data).decode()
+        return {"said": [own, to_json(now), to_json(self._start), self.last]}
+
+    def _has_snapshots(self) -> bool:
+        return all(callable(getattr(self.env, name, None)) for name in ("snapshot", "restore"))
 
     def expert(self) -> dict[str, Any]:
         return self._ask("expert")
@@ -105,12 +143,11 @@ class Board:
     def _ask(self, name: str) -> dict[str, Any]:
         """What it draws changes nothing of the game."""
         self._must_live()
-        before = random.getstate(), self._numpy.state
+        before = self._generators.get()
         try:
             return {"said": text(name, getattr(self.env, name)())}
         finally:
-            random.setstate(before[0])
-            self._numpy.state = before[1]
+            self._generators.set(before)
 
     def view(self) -> View:
         found = [text("observe", self.env.observe())]
@@ -122,15 +159,6 @@ class Board:
     def _must_live(self) -> None:
         if self.env is None:
             raise WrongAnswer("the board has no seed, or has failed")
-
-    def _seed(self, seed: int) -> None:
-        random.seed(seed)
-        self._numpy.state = np.random.MT19937(seed % 2**32).state
-
-    def _take_generators(self) -> None:
-        if self._python is not None:
-            random.setstate(self._python)
-        np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
 
 
 def checked(turn: Any) -> list[Any]:

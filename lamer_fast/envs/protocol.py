@@ -180,7 +180,9 @@ class TextEnv(Protocol):
     Optional: `anchor() -> int`, `task() -> int`, `task_text() -> str` and `legal_actions() -> list[str]`, for
     one board what `anchors`, `tasks`, `task_texts` and `legal_actions` are for a batch. For warm starts
     `expert() -> str`, the reply of a strong player to this state ("" where it knows none), and
-    `expert_note() -> str`, what it notes of an episode that has failed; neither changes the board.
+    `expert_note() -> str`, what it notes of an episode that has failed; neither changes the board. With
+    `snapshot() -> bytes` and `restore(data)`, of the full state and the start that `restart` goes back to, a
+    board whose process is gone is not played again from its seed.
     """
 
     def reset(self, seed: int) -> None:

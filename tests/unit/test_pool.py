@@ -1,5 +1,6 @@
 """Boards of a single environment in worker processes: the same games whatever happens to the processes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from lamer_fast.config import resolve as recipe
 from lamer_fast.envs import check_env
 from lamer_fast.envs.contract import BoardsLost, EnvError
 from lamer_fast.envs.options import EnvOptions, PoolOptions
+from lamer_fast.envs.pool_worker import SNAPSHOT_TURNS
 from lamer_fast.envs.registry import default_options, entry, make_env
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.collect import collect_trials
@@ -92,6 +94,66 @@ def test_an_expert_that_fails_costs_its_board_alone():
     errors = env.step(["2"] * 4, every).error
     assert errors[2] == "expert() returned a value of type NoneType, expected a text"
     assert [errors[i] for i in (0, 1, 3)] == [None] * 3
+
+
+@pytest.mark.parametrize("name", ["Hunt", "SavedHunt"])
+def test_a_board_is_rebuilt_from_its_last_snapshot(tmp_path, name):
+    """Where there are snapshots the last two of 18 turns are played again; games go on as if undisturbed."""
+    lines = tmp_path / "lines"
+    options = replace(default_options(f"tests.single_env:{name}"), workers=1, highest=10**6)
+    env = make_env(replace(options, pids=str(lines)), 4, split=None)
+    calm = make_env(options, 4, split=None)
+    every = np.arange(4)
+    for one in (env, calm):
+        one.reset(SEEDS[:4])
+        for turn in range(SNAPSHOT_TURNS + 2):
+            one.step([str(turn + i) for i in every], every)
+    before = lines.read_text().count("played")
+    assert env.step(["1", "1", "_exit", "1"], every).error[2].startswith("step(): its process ended")
+    calm.step(["1"] * 4, every)
+    if name == "SavedHunt":
+        under_way = 4 + 2  # boards 0 and 1 had played this turn when the process of board 2 ended
+        assert lines.read_text().count("played") - before == under_way + 3 * 2
+    others = np.array([0, 1, 3])
+    for one in (env, calm):
+        one.step(["5"] * 3, others)
+    assert env.observe(others) == calm.observe(others)
+    for one in (env, calm):
+        one.restart(others)
+        one.step(["6"] * 3, others)
+    assert env.observe(others) == calm.observe(others)
+
+
+def test_a_snapshot_of_the_batch_is_that_of_its_boards(tmp_path):
+    lines = tmp_path / "lines"
+    lines.touch()
+    options = replace(default_options("tests.single_env:SavedHunt"), workers=2, highest=10**6)
+    first, second = (make_env(o, 3, split=None) for o in (options, replace(options, pids=str(lines))))
+    every = np.arange(3)
+    first.reset(SEEDS[:3])
+    for turn in range(5):
+        first.step([str(turn + i) for i in every], every)
+    number = str(first.tasks(every)[1])
+    first.step(["1", number, "3"], every)
+    data = first.snapshot(every)
+    assert data == first.snapshot(every), "asking changes nothing"
+    second.restore(data, every)
+    assert "played" not in lines.read_text(), "no reply is played again"
+    for _ in range(2):
+        outs = [one.step(["2"] * 3, every) for one in (first, second)]
+        assert outs[0].done.tolist() == outs[1].done.tolist() == [False, True, False]
+        assert first.observe(every) == second.observe(every)
+        assert first.legal_actions(every) == second.legal_actions(every)
+    for one in (first, second):
+        one.restart(every)
+        one.step(["7"] * 3, every)
+    assert first.observe(every) == second.observe(every), "dice too"
+    assert check_env(make_env(options, 3, split=None)) == []
+
+    first.step(["no snapshot", "1", "1"], every)
+    with pytest.raises(BoardsLost, match=r"snapshot\(\) returned a value of type str, expected bytes"):
+        first.snapshot(every)
+    assert len(json.loads(first.snapshot(every[1:]))) == 2
 
 
 def test_its_settings():
