@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -28,8 +29,13 @@ class HeadCase:
     advantages: Tensor  # [S]
     loss_mask: Tensor  # [S, length] bool
 
-    def token_idx(self) -> Tensor:
+    @cached_property
+    def _token_idx(self) -> Tensor:
         return self.loss_mask.flatten().nonzero().squeeze(1)
+
+    def token_idx(self) -> Tensor:
+        """Known before, as in a trainer: to find them out is to wait for a GPU."""
+        return self._token_idx
 
     def clip_loss(self, logprobs: Tensor, idx: Tensor | None = None) -> Tensor:
         """The mean over loss tokens of the clipped surrogate, as TRL writes it."""

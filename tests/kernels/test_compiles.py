@@ -213,10 +213,11 @@ def heads(vocab):
 def test_rows_of_logits_in_every_form(compiled, vocab):
     from lamer_kernels.head.logprob import launch
     from lamer_kernels.head.logprob.cpu import RowGrads, RowStats
+    from lamer_kernels.head.projection import new_logits
 
     targets, per_row = torch.zeros(3, dtype=torch.int64), torch.zeros(3)
     for (head, temperature), first, second in product(heads(vocab), (False, True), (False, True)):
-        logits = torch.zeros(3, vocab)
+        logits = new_logits(torch.zeros(1), 3, vocab, "triton")
         launch.row_stats(logits, targets, head, temperature, entropy=first, sum_sq=second)
         stats = RowStats(*[per_row] * 5)
         grads = RowGrads(per_row, per_row if first else None, per_row if second else None)
@@ -243,6 +244,7 @@ def test_policy_rows_in_every_form(compiled, vocab):
     """Switches of the loss one by one and together: their product would be 9,216 compilations a target."""
     from lamer_kernels.head.policy.launch import policy_rows
     from lamer_kernels.head.policy.terms import LossConfig, TokenData
+    from lamer_kernels.head.projection import new_logits
 
     targets, per_row = torch.zeros(3, dtype=torch.int64), torch.zeros(3)
     every = {name: per_row for name in ("advantages", *(n for form in TOKEN_FORMS for n in form))}
@@ -253,5 +255,26 @@ def test_policy_rows_in_every_form(compiled, vocab):
     for dtype, (head, loss, absent) in product((HALF, torch.float16, SINGLE), forms):
         tokens = TokenData(**(every | dict.fromkeys(absent)))
         config = LossConfig(**(LOSS | loss))
-        policy_rows(torch.zeros(3, vocab), targets, head[0], head[1], tokens, config, dtype)
+        logits = new_logits(torch.zeros(1), 3, vocab, "triton")
+        policy_rows(logits, targets, head[0], head[1], tokens, config, dtype)
     check(compiled, ["policy_rows_kernel"])
+
+
+@pytest.mark.parametrize("vocab", [50_257, 151_669, 151_936])
+def test_every_vocabulary_is_read_16_bytes_at_a_time(compiled, vocab):
+    from lamer_kernels.head.policy.launch import policy_rows
+    from lamer_kernels.head.policy.terms import LossConfig, TokenData
+    from lamer_kernels.head.projection import new_logits
+
+    per_row = torch.zeros(3)
+    head, temperature = next(heads(vocab))
+    logits = new_logits(torch.zeros(1), 3, vocab, "triton")
+    tokens = TokenData(per_row, per_row, per_row, None, None)
+    policy_rows(logits, per_row.long(), head, temperature, tokens, LossConfig(**LOSS), HALF)
+    ((_, kernel),) = compiled[0]
+    loads = {
+        "cubin": ("ptx", "ld.global.v4", "st.global.v4"),
+        "hsaco": ("amdgcn", "load_dwordx4", "store_dwordx"),
+    }
+    text, load, store = loads["cubin" if "ptx" in kernel.asm else "hsaco"]
+    assert load in kernel.asm[text] and store in kernel.asm[text]

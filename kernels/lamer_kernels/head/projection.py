@@ -59,6 +59,16 @@ def logits_dtype(x: Tensor, backend: str) -> torch.dtype:
     return accumulation_dtype(x.dtype) if x.is_cuda or backend == "triton" else x.dtype
 
 
+ROW_MULTIPLE = 16  # numbers: what a row must be aligned to, so that a thread moves 16 bytes at a time
+
+
+def new_logits(x: Tensor, num_rows: int, vocab: int, backend: str) -> Tensor:
+    """[rows, V] of `logits_dtype`, uninitialised. On a GPU each row begins at a multiple of ROW_MULTIPLE: the
+    row passes, and cuBLAS, read and write odd vocabularies as fast as others."""
+    width = -(-vocab // ROW_MULTIPLE) * ROW_MULTIPLE if x.is_cuda or backend == "triton" else vocab
+    return x.new_empty(num_rows, width, dtype=logits_dtype(x, backend))[:, :vocab]
+
+
 def default_workspace_bytes(device: torch.device) -> int:
     return DEFAULT_WORKSPACE_BYTES["cuda" if device.type == "cuda" else "cpu"]
 
@@ -94,8 +104,17 @@ def write_logits(out: Tensor, x: Tensor, targets: Tensor, head: Head) -> None:
         torch.mm(x.to(out.dtype), head.weight.T.to(out.dtype), out=out)
 
 
-def new_dweight(weight: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """Zeros like ``weight`` [V, H] in ``dtype``, in slabs of rows where a CPU will have to cast them.
+class Slabs(list[Tensor]):
+    """A sum [V, H] in slabs of rows; ``written`` is False while they hold nothing, not even zeros."""
+
+    def __init__(self, slabs: list[Tensor], *, written: bool) -> None:
+        super().__init__(slabs)
+        self.written = written
+
+
+def new_dweight(weight: Tensor, dtype: torch.dtype) -> Slabs:
+    """Like ``weight`` [V, H] in ``dtype``: zeros in slabs of rows where a CPU will have to cast them, else
+    one slab that the first product writes. (On a GPU zeros would be written, and read, for nothing.)
 
     Each slab is a memory map of its own (glibc maps all above 32 MiB): it can be given back as soon as it is
     cast, and the peak is that of ``dtype`` alone.
@@ -105,16 +124,24 @@ def new_dweight(weight: Tensor, dtype: torch.dtype) -> list[Tensor]:
     if weight.dtype is not dtype and weight.device.type == "cpu":
         num_slabs = max(1, vocab * hidden * dtype.itemsize // SLAB_BYTES)
     sizes = [vocab // num_slabs + (i < vocab % num_slabs) for i in range(num_slabs)]
-    return [torch.zeros(n, hidden, dtype=dtype, device=weight.device) for n in sizes]
+    if weight.is_cuda:
+        return Slabs(
+            [torch.empty(n, hidden, dtype=dtype, device=weight.device) for n in sizes], written=False
+        )
+    return Slabs([torch.zeros(n, hidden, dtype=dtype, device=weight.device) for n in sizes], written=True)
 
 
-def add_dweight(slabs: list[Tensor], dlogits: Tensor, x: Tensor) -> None:
+def add_dweight(slabs: Slabs, dlogits: Tensor, x: Tensor) -> None:
     """slabs [V, H] += dlogits.T @ x, accumulated in their dtype (float32 under 16-bit operands)."""
     start = 0
     for slab in slabs:
         columns = dlogits[:, start : start + len(slab)]
         start += len(slab)
-        if slab.dtype is x.dtype:
+        if not slabs.written and slab.dtype is x.dtype:
+            torch.mm(columns.T, x, out=slab)
+        elif not slabs.written:
+            torch.mm(columns.T, x, out_dtype=slab.dtype, out=slab)
+        elif slab.dtype is x.dtype:
             slab.addmm_(columns.T, x)
         elif x.is_cuda:
             torch.addmm(slab, columns.T, x, out_dtype=slab.dtype, out=slab)
@@ -123,10 +150,14 @@ def add_dweight(slabs: list[Tensor], dlogits: Tensor, x: Tensor) -> None:
             for first in range(0, len(slab), block):
                 rows = slice(first, first + block)
                 slab[rows] += columns[:, rows].T @ x
+    slabs.written = True
 
 
-def finish_dweight(slabs: list[Tensor], dtype: torch.dtype) -> Tensor:
+def finish_dweight(slabs: Slabs, dtype: torch.dtype) -> Tensor:
     """[V, H] of ``dtype``; empties the list."""
+    if not slabs.written:  # no token has a gradient
+        for slab in slabs:
+            slab.zero_()
     if len(slabs) == 1:
         return slabs.pop().to(dtype)
     out = slabs[0].new_empty(sum(map(len, slabs)), slabs[0].shape[1], dtype=dtype)

@@ -1,5 +1,7 @@
 """Triton row kernels; no torch here. One program per token row; V vocabulary, read in blocks of BLOCK_V.
 
+W >= V: columns that exist in memory. A mask that cuts within 16 bytes would make every load one of 4 bytes.
+
 ``row_stats`` and ``write_row`` are the two halves; ``policy/gpu.py`` puts a loss between them.
 """
 
@@ -29,10 +31,11 @@ def exp_less_tangent(x):
 
 @triton.jit
 def load_row_block(
-    row_ptr, bias_ptr, offs, in_row, softcap, temperature, HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr
-):
+    row_ptr, bias_ptr, offs, in_row, in_memory, softcap, temperature,
+    HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+):  # fmt: skip
     """Logits with bias, softcap and temperature, and the slope of the softcap (1 without one)."""
-    z = tl.load(row_ptr + offs, mask=in_row, other=0.0).to(tl.float32)
+    z = tl.load(row_ptr + offs, mask=in_memory, other=0.0).to(tl.float32)
     slope = tl.full(z.shape, 1.0, tl.float32)
     if HAS_BIAS:
         z += tl.load(bias_ptr + offs, mask=in_row, other=0.0).to(tl.float32)
@@ -45,7 +48,7 @@ def load_row_block(
 
 @triton.jit
 def row_stats(
-    row_ptr, bias_ptr, target, V, softcap, temperature,
+    row_ptr, bias_ptr, target, V, W, softcap, temperature,
     HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """log p of the target, lse and what rounding it left out, entropy, sum p^2: one online pass."""
@@ -56,7 +59,9 @@ def row_stats(
     for start in range(0, V, BLOCK_V):
         offs = start + tl.arange(0, BLOCK_V)
         in_row = offs < V
-        z, _ = load_row_block(row_ptr, bias_ptr, offs, in_row, softcap, temperature, HAS_BIAS, HAS_SOFTCAP)
+        z, _ = load_row_block(
+            row_ptr, bias_ptr, offs, in_row, offs < W, softcap, temperature, HAS_BIAS, HAS_SOFTCAP
+        )
         new_peak = tl.maximum(peak, tl.max(tl.where(in_row, z, -1e38), 0))
         shrink = tl.exp(peak - new_peak)
         # exp(-1e4) is 0, and 0 * -1e4 too: also for an entry that a bias of -inf removes. NaN stays NaN
@@ -70,7 +75,9 @@ def row_stats(
     # a mask of `at`, not in_vocab: Triton 3.9's interpreter loads by no scalar's condition
     at = target + tl.arange(0, 1)
     is_there = (at >= 0) & (at < V)
-    z_target, _ = load_row_block(row_ptr, bias_ptr, at, is_there, softcap, temperature, HAS_BIAS, HAS_SOFTCAP)
+    z_target, _ = load_row_block(
+        row_ptr, bias_ptr, at, is_there, is_there, softcap, temperature, HAS_BIAS, HAS_SOFTCAP
+    )
     log_total = tl.log(total)
     logprob = tl.where(in_vocab, tl.sum(z_target, 0) - peak - log_total, float("nan"))
     lse = peak + log_total
@@ -81,7 +88,7 @@ def row_stats(
 
 @triton.jit
 def write_row(
-    row_ptr, out_ptr, bias_ptr, target, V, softcap, temperature, logprob, lse, lse_rest, entropy, sum_sq,
+    row_ptr, out_ptr, bias_ptr, target, V, W, softcap, temperature, logprob, lse, lse_rest, entropy, sum_sq,
     grad_logprob, grad_entropy, grad_sum_sq,
     HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -98,7 +105,7 @@ def write_row(
         offs = start + tl.arange(0, BLOCK_V)
         in_row = offs < V
         z, slope = load_row_block(
-            row_ptr, bias_ptr, offs, in_row, softcap, temperature, HAS_BIAS, HAS_SOFTCAP
+            row_ptr, bias_ptr, offs, in_row, offs < W, softcap, temperature, HAS_BIAS, HAS_SOFTCAP
         )
         u = z - lse
         u = tl.where(u < -1e4, -1e4, u)
@@ -108,13 +115,13 @@ def write_row(
         dz = dz * slope / temperature
         dz = tl.where(live, dz, 0.0)  # also where the row holds NaN
         tl.debug_barrier()
-        tl.store(out_ptr + offs, dz.to(out_ptr.dtype.element_ty), mask=in_row)
+        tl.store(out_ptr + offs, dz.to(out_ptr.dtype.element_ty), mask=offs < W)
 
 
 @triton.jit(do_not_specialize_on_alignment=PER_ROW)
 def row_stats_kernel(
     logits_ptr, targets_ptr, bias_ptr, temperatures_ptr,
-    logprobs_ptr, lse_ptr, lse_rest_ptr, entropy_ptr, sum_sq_ptr, V, stride, softcap, temperature,
+    logprobs_ptr, lse_ptr, lse_rest_ptr, entropy_ptr, sum_sq_ptr, V, W, stride, softcap, temperature,
     HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_TEMPERATURES: tl.constexpr,
     HAS_ENTROPY: tl.constexpr, HAS_SUM_SQ: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -123,7 +130,16 @@ def row_stats_kernel(
     if HAS_TEMPERATURES:
         temperature = tl.load(temperatures_ptr + row)
     logprob, lse, lse_rest, entropy, sum_sq = row_stats(
-        logits_ptr + row * stride, bias_ptr, target, V, softcap, temperature, HAS_BIAS, HAS_SOFTCAP, BLOCK_V
+        logits_ptr + row * stride,
+        bias_ptr,
+        target,
+        V,
+        W,
+        softcap,
+        temperature,
+        HAS_BIAS,
+        HAS_SOFTCAP,
+        BLOCK_V,
     )
     tl.store(logprobs_ptr + row, logprob)
     tl.store(lse_ptr + row, lse)
@@ -138,7 +154,7 @@ def row_stats_kernel(
 def write_dlogits_kernel(
     logits_ptr, out_ptr, targets_ptr, logprobs_ptr, lse_ptr, lse_rest_ptr, entropy_ptr, sum_sq_ptr,
     grad_logprobs_ptr, grad_entropy_ptr, grad_sum_sq_ptr, bias_ptr, temperatures_ptr,
-    V, stride, out_stride, softcap, temperature,
+    V, W, stride, out_stride, softcap, temperature,
     HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_TEMPERATURES: tl.constexpr,
     HAS_ENTROPY: tl.constexpr, HAS_SUM_SQ: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -154,7 +170,7 @@ def write_dlogits_kernel(
     target, logprob = tl.load(targets_ptr + row), tl.load(logprobs_ptr + row)
     lse, lse_rest = tl.load(lse_ptr + row), tl.load(lse_rest_ptr + row)
     write_row(
-        logits_ptr + row * stride, out_ptr + row * out_stride, bias_ptr, target, V, softcap, temperature,
+        logits_ptr + row * stride, out_ptr + row * out_stride, bias_ptr, target, V, W, softcap, temperature,
         logprob, lse, lse_rest, entropy, sum_sq, tl.load(grad_logprobs_ptr + row), grad_entropy, grad_sum_sq,
         HAS_BIAS, HAS_SOFTCAP, BLOCK_V,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import triton
 from torch import Tensor
 
 from ..._core.launch import launch
-from ..projection import Head, accumulation_dtype
+from ..projection import ROW_MULTIPLE, Head, accumulation_dtype
 from .cpu import RowGrads, RowStats
 from .gpu import row_stats_kernel, write_dlogits_kernel
 
@@ -22,7 +22,8 @@ def row_stats(
     )
     launch(
         row_stats_kernel, num_rows, logits, targets, head.bias, per_row(temperature),
-        logprobs, lse, lse_rest, entropies, sums_sq, vocab, logits.stride(0), **scalars(head, temperature),
+        logprobs, lse, lse_rest, entropies, sums_sq, vocab, width(logits), logits.stride(0),
+        **scalars(head, temperature),
         HAS_ENTROPY=entropy, HAS_SUM_SQ=sum_sq, **blocks(vocab),
     )  # fmt: skip
     return RowStats(logprobs, lse, lse_rest, entropies, sums_sq)
@@ -43,7 +44,7 @@ def write_dlogits(
     launch(
         write_dlogits_kernel, num_rows, logits, out, targets,
         *stats, *grads, head.bias, per_row(temperature),
-        vocab, logits.stride(0), out.stride(0), **scalars(head, temperature),
+        vocab, width(logits, out), logits.stride(0), out.stride(0), **scalars(head, temperature),
         HAS_ENTROPY=grads.entropy is not None, HAS_SUM_SQ=grads.sum_sq is not None, **blocks(vocab),
     )  # fmt: skip
     return out
@@ -54,8 +55,17 @@ def overlay(logits: Tensor, dtype: torch.dtype) -> Tensor:
     if logits.dtype is dtype:
         return logits
     ratio = accumulation_dtype(dtype).itemsize // dtype.itemsize
-    flat = logits.view(-1).view(dtype)
-    return flat.as_strided(logits.shape, (ratio * logits.stride(0), 1))
+    num_rows, apart = logits.shape[0], logits.stride(0)
+    flat = logits.as_strided((num_rows * apart,), (1,)).view(dtype)
+    return flat.as_strided(logits.shape, (ratio * apart, 1))
+
+
+def width(*rows: Tensor) -> int:
+    """Columns that a pass over [C, V] tensors may touch: beyond V up to a multiple of 16 where all have room,
+    so that it needs no mask within 16 bytes."""
+    vocab = rows[0].shape[1]
+    padded = -(-vocab // ROW_MULTIPLE) * ROW_MULTIPLE
+    return padded if all(x.stride(0) >= padded for x in rows) else vocab
 
 
 def per_row(temperature: float | Tensor) -> Tensor | None:

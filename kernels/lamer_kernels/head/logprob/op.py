@@ -9,7 +9,7 @@ from torch import Tensor
 from ..._core.dispatch import resolve_backend, without_autocast
 from ..._core.numbers import check_flag
 from ..checks import HeadInputs, head_inputs, head_of, left_out, spread
-from ..projection import finish_dweight, logits_dtype, scatter_rows
+from ..projection import finish_dweight, logits_dtype, new_logits, scatter_rows
 from . import plans
 from .cpu import RowStats
 from .reference import linear_logprob_ref
@@ -168,14 +168,14 @@ def _(  # type: ignore[no-untyped-def]
     token = hidden.new_empty(num_tokens, dtype=acc)
     none = hidden.new_empty(0)
     num_units = 1 + entropy + sum_sq if plan == "frozen" else 0
-    logits_shape = (num_tokens, weight.shape[0]) if plan == "cached" else (0,)
+    num_rows, vocab = (num_tokens, weight.shape[0]) if plan == "cached" else (0, 0)
     return (
         token,
         torch.empty_like(token),
         torch.empty_like(token),
         torch.empty_like(token) if entropy else none,
         torch.empty_like(token) if sum_sq else none.clone(),
-        hidden.new_empty(logits_shape, dtype=logits_dtype(hidden, backend)),
+        new_logits(hidden, num_rows, vocab, backend),
         hidden.new_empty(num_units, num_tokens, hidden.shape[1]),
     )
 

@@ -16,11 +16,12 @@ from torch import Tensor
 from ..._core.dispatch import HAS_NUMBA
 from ..projection import (
     Head,
+    Slabs,
     accumulation_dtype,
     add_dweight,
-    logits_dtype,
     max_chunk_tokens,
     new_dweight,
+    new_logits,
     token_chunks,
     write_logits,
 )
@@ -68,7 +69,7 @@ def forward(
     max_tokens = (
         num_tokens if cached else min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes, backend))
     )
-    buffer = x.new_empty(max_tokens, vocab, dtype=logits_dtype(x, backend))
+    buffer = new_logits(x, max_tokens, vocab, backend)
     units = x.new_empty(1 + entropy + sum_sq if plan == "frozen" else 0, num_tokens, hidden)
     stats = RowStats(
         x.new_empty(num_tokens, dtype=acc),
@@ -86,7 +87,7 @@ def forward(
                 whole[rows] = piece
         if plan == "frozen":
             _write_units(units[:, rows], logits, targets[rows], part, head, temperature, passes)
-    return Forward(stats, buffer if cached else buffer.new_empty(0), units)
+    return Forward(stats, buffer if cached else buffer.new_empty(0, 0), units)
 
 
 def _write_units(
@@ -122,7 +123,7 @@ def _write_units(
 
 class Gradients(NamedTuple):
     x: Tensor | None
-    weight: list[Tensor] | None
+    weight: Slabs | None
     bias: Tensor | None
 
 
@@ -164,7 +165,7 @@ def backward(
     dweight = None if needs[1] is None else new_dweight(needs[1], acc)
     dbias = head.weight.new_zeros(vocab, dtype=acc) if needs[2] else None
     max_tokens = min(num_tokens, max_chunk_tokens(x, vocab, workspace_bytes, backend))
-    buffer = x.new_empty(max_tokens, vocab, dtype=logits_dtype(x, backend))
+    buffer = new_logits(x, max_tokens, vocab, backend)
     for rows in token_chunks(num_tokens, max(max_tokens, 1)):
         logits, temperature = buffer[: rows.stop - rows.start], head.temperature_of(rows)
         if saved.logits.numel():
@@ -186,7 +187,7 @@ def add_gradients(
     x: Tensor,
     weight: Tensor,
     dx: Tensor | None,
-    dweight: list[Tensor] | None,
+    dweight: Slabs | None,
     dbias: Tensor | None,
     *,
     idle: Tensor | None,

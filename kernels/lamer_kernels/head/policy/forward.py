@@ -14,9 +14,10 @@ from ..logprob.cpu import RowGrads, RowStats
 from ..logprob.plans import add_gradients, row_passes
 from ..projection import (
     Head,
+    Slabs,
     accumulation_dtype,
-    logits_dtype,
     max_chunk_tokens,
+    new_logits,
     token_chunks,
     write_logits,
 )
@@ -27,7 +28,7 @@ class Wanted(NamedTuple):
     """Where gradients go; None computes none. ``x`` is written, ``weight`` (slabs) and ``bias`` added to."""
 
     x: Tensor | None
-    weight: list[Tensor] | None
+    weight: Slabs | None
     bias: Tensor | None
 
 
@@ -81,7 +82,7 @@ class _Sweep:
         self.needs_gradients = any(g is not None for g in wanted)
         vocab = head.weight.shape[0]
         self.max_tokens = max(1, min(x.shape[0], max_chunk_tokens(x, vocab, workspace_bytes, backend)))
-        self.buffer = x.new_empty(self.max_tokens if x.shape[0] else 0, vocab, dtype=logits_dtype(x, backend))
+        self.buffer = new_logits(x, self.max_tokens if x.shape[0] else 0, vocab, backend)
 
     def chunk_by_chunk(self, tokens: TokenData, config: LossConfig) -> Result:
         parts = []

@@ -22,7 +22,7 @@ def policy_rows_kernel(
     logits_ptr, out_ptr, targets_ptr, bias_ptr, temperatures_ptr,
     old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
     logprobs_ptr, entropy_ptr, loss_ptr, grad_ptr, ratio_ptr, clipped_ptr, kl_ptr,
-    V, stride, out_stride, softcap, temperature, clip_low, clip_high, dual_clip, log_ratio_clip,
+    V, W, stride, out_stride, softcap, temperature, clip_low, clip_high, dual_clip, log_ratio_clip,
     kl_coef, max_gap, max_kl, entropy_coef,
     LOSS: tl.constexpr, KL: tl.constexpr, HAS_DUAL_CLIP: tl.constexpr, HAS_LOG_RATIO_CLIP: tl.constexpr,
     HAS_KL_CLIP: tl.constexpr,
@@ -36,7 +36,7 @@ def policy_rows_kernel(
         temperature = tl.load(temperatures_ptr + row)
     row_ptr = logits_ptr + row * stride
     logprob, lse, lse_rest, entropy, sum_sq = row_stats(
-        row_ptr, bias_ptr, target, V, softcap, temperature, HAS_BIAS, HAS_SOFTCAP, BLOCK_V
+        row_ptr, bias_ptr, target, V, W, softcap, temperature, HAS_BIAS, HAS_SOFTCAP, BLOCK_V
     )
 
     advantage = tl.load(advantages_ptr + row)
@@ -114,6 +114,6 @@ def policy_rows_kernel(
     tl.store(clipped_ptr + row, clipped.to(tl.int8))
     tl.store(kl_ptr + row, kl)
     write_row(
-        row_ptr, out_ptr + row * out_stride, bias_ptr, target, V, softcap, temperature,
+        row_ptr, out_ptr + row * out_stride, bias_ptr, target, V, W, softcap, temperature,
         logprob, lse, lse_rest, entropy, sum_sq, slope, grad_entropy, 0.0, HAS_BIAS, HAS_SOFTCAP, BLOCK_V,
     )  # fmt: skip

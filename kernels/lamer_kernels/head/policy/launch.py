@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..._core.launch import launch
-from ..logprob.launch import blocks, overlay, per_row, scalars
+from ..logprob.launch import blocks, overlay, per_row, scalars, width
 from ..projection import Head
 from .gpu import policy_rows_kernel
 from .terms import LossConfig, Terms, TokenData
@@ -32,7 +32,7 @@ def policy_rows(
         tokens.old_logprobs, tokens.advantages, tokens.token_weights, tokens.ref_logprobs,
         tokens.importance_weights,
         logprobs, entropy, loss, grad, ratio, clipped.view(torch.int8), kl,
-        vocab, logits.stride(0), out.stride(0), **scalars(head, temperature),
+        vocab, width(logits, out), logits.stride(0), out.stride(0), **scalars(head, temperature),
         clip_low=config.clip_low, clip_high=config.clip_high, dual_clip=config.dual_clip or 0.0,
         log_ratio_clip=config.log_ratio_clip or 0.0,
         kl_coef=config.kl_coef, max_gap=max_gap, max_kl=max_kl, entropy_coef=config.entropy_coef,

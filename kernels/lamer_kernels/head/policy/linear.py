@@ -10,6 +10,7 @@ from ..._core.checks import check_choice, check_tensor
 from ..._core.dispatch import resolve_backend, without_autocast
 from ..checks import HeadInputs, head_inputs, head_of, left_out, spread
 from ..projection import (
+    Slabs,
     accumulation_dtype,
     finish_dweight,
     new_dweight,
@@ -221,7 +222,7 @@ def _linear_policy_loss(
     head = head_of((weight, weight_cast, bias), temperatures, head_numbers, hidden.dtype)
     x = hidden if token_idx is None else hidden[token_idx]
     dx = x.new_empty(x.shape) if need_hidden else None
-    dweight = None if dweight_out is None else [dweight_out]
+    dweight = None if dweight_out is None else Slabs([dweight_out], written=True)
     if need_weight:
         dweight = new_dweight(weight, acc)
     scale = None
