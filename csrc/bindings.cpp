@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "bindings/alfworld.h"
 #include "bindings/minesweeper.h"
 #include "bindings/sokoban.h"
 #include "core/simd.h"
@@ -12,6 +13,7 @@
 PYBIND11_MODULE(_C, m) {
   namespace py = pybind11;
   lamer::bindings::BindSokoban(m);
+  lamer::bindings::BindAlfworld(m);
   lamer::bindings::BindMinesweeper(m);
   m.def("set_simd_level", [](const std::string& name) { lamer::SetSimdLevel(name); }, py::arg("name"));
   m.def("simd_level", [] { return lamer::kSimdNames[static_cast<int>(lamer::ActiveSimd())]; });

@@ -146,6 +146,50 @@ class MinesweeperBatch(_Batch):
 class MinesweeperLargeBatch(MinesweeperBatch):
     """The same up to 16x16. At run time no subclass of MinesweeperBatch."""
 
+class AlfworldGame:
+    """A game of ALFWorld, from the tables that `envs.adapters.alfworld.compiler` makes."""
+
+    def __init__(self, data: bytes) -> None:
+        """ValueError where the bytes are no tables."""
+    @property
+    def digest(self) -> int:
+        """Of the game that they were made from."""
+    @property
+    def intro(self) -> str:
+        """What is said at the start."""
+    @property
+    def replies(self) -> tuple[str, ...]:
+        """Every command of the game in its action tags, in the order of the commands."""
+
+class AlfworldBatch:
+    """Boards that each play a game of their own. A board is done until it has one."""
+
+    def __init__(self, num_envs: int, *, num_threads: int = 1) -> None: ...
+    @property
+    def num_envs(self) -> int: ...
+    def reset(self, games: list[AlfworldGame], env_idx: _Idx = None) -> None:
+        """games: [B]."""
+    def restart(self, env_idx: _Idx = None) -> None: ...
+    def step(
+        self, commands: list[str | None], env_idx: _Idx = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """done, success, won (by this command), unclear (it may mean two things: nothing was done), [B] each.
+
+        None plays nothing; a command that is not possible leads to "Nothing happens."
+        """
+    def texts(self, env_idx: _Idx = None) -> list[str]:
+        """[B]: what was said last."""
+    def replies(self, env_idx: _Idx = None) -> list[list[str]]:
+        """[B] lists of what can be done, of the game's `replies` and in their order; [] on a done board."""
+    def anchors(self, env_idx: _Idx = None) -> NDArray[np.int64]:
+        """[B]: hash of the game and its facts as they stand."""
+    def flags(self, env_idx: _Idx = None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """done, success, each [B]."""
+    def snapshot(self, env_idx: _Idx = None) -> bytes:
+        """A header with a checksum, then one record a board, of the size of the largest."""
+    def restore(self, data: bytes, games: list[AlfworldGame], env_idx: _Idx = None) -> None:
+        """games: [B], those of the snapshot's boards; ValueError on other bytes, and no board has changed."""
+
 def set_simd_level(name: str) -> None:
     """ "scalar", "avx2", "avx512" or "best"; for tests and benchmarks, while no batch is at work."""
 

@@ -108,9 +108,11 @@ inline py::object Text(const char* data, py::ssize_t size) {
 }
 
 // The bytes of a str, whatever it holds: lone surrogates become '?'. `owner` keeps them alive.
-inline std::string_view Bytes(py::handle text, std::size_t i, py::object& owner) {
+inline std::string_view Bytes(py::handle text, std::size_t i, py::object& owner,
+                              const char* name = "replies") {
   if (!PyUnicode_Check(text.ptr())) {
-    throw py::type_error("replies[" + std::to_string(i) + "] must be a str, got " + TypeName(text));
+    throw py::type_error(std::string(name) + "[" + std::to_string(i) + "] must be a str, got " +
+                         TypeName(text));
   }
   py::ssize_t size = 0;
   if (const char* data = PyUnicode_AsUTF8AndSize(text.ptr(), &size))

@@ -1,0 +1,1 @@
+"""From an ALFWorld game file to the tables that the C++ stepper plays: see `compile_game`."""
