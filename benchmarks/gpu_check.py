@@ -24,7 +24,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 OPS = [sys.executable, str(BENCHMARKS / "gpu_ops.py")]
-TESTS = [ROOT / "tests" / "kernels", ROOT / "tests" / "gpu"]
+TESTS = {"tests of the trainer": ROOT / "tests" / "gpu", "tests of the kernels": ROOT / "tests" / "kernels"}
 RECORDS = (
     "bench_head",
     "bench_credit",
@@ -73,7 +73,7 @@ def correct_steps() -> dict[str, list[str] | str]:
     checker = shutil.which("compute-sanitizer")
     return {
         "ops": OPS,
-        "tests": tests(),
+        **{name: tests(folder) for name, folder in TESTS.items()},
         "memory": [checker, "--error-exitcode", "9", *OPS] if checker else "no compute-sanitizer",
     }
 
@@ -93,14 +93,17 @@ def speed_steps(commit: str | None, out: Path | None) -> dict[str, list[str] | s
     return commands
 
 
-def tests() -> list[str]:
+def tests(folder: Path) -> list[str]:
     """By pytest, or, where it is not installed, by the part of it that these tests use."""
     if importlib.util.find_spec("pytest") is None:
-        files = [str(file) for folder in TESTS for file in sorted(folder.glob("test_*.py"))]
-        return [sys.executable, str(BENCHMARKS / "small_pytest.py"), *files]
+        return [
+            sys.executable,
+            str(BENCHMARKS / "small_pytest.py"),
+            *map(str, sorted(folder.glob("test_*.py"))),
+        ]
     # addopts and the timeout of pyproject.toml need plugins that this machine may not have
-    options = ["-q", "-m", "gpu", "-o", "addopts=", "--tb=short"]
-    return [sys.executable, "-m", "pytest", *options, *map(str, TESTS)]
+    options = ["-q", "-m", "gpu", "-o", "addopts=", "--tb=short", "--durations=5"]
+    return [sys.executable, "-m", "pytest", *options, str(folder)]
 
 
 def run(command: list[str], timeout_s: float) -> str:

@@ -203,6 +203,9 @@ def cache_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]
 
 
 def main() -> int:
+    if not torch.cuda.is_available():
+        print("needs a CUDA device: torch.cuda.is_available() is False")
+        return 2
     failed = 0
     cases = (*credit_cases(), *head_cases(), *attention_cases(), *layer_cases(), *cache_cases())
     for name, dtype, call in cases:

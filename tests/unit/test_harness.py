@@ -86,7 +86,7 @@ def test_a_dirty_tree_gets_no_record(harness, monkeypatch):
 
 def test_gpu_check_names_files_that_are_there():
     check = benchmark("gpu_check")
-    assert all(any(folder.glob("test_*.py")) for folder in check.TESTS)
+    assert all(any(folder.glob("test_*.py")) for folder in check.TESTS.values())
     scripts = [
         part for command in check.speed_steps(None, None).values() for part in command if part.endswith(".py")
     ]
