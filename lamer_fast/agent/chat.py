@@ -113,7 +113,7 @@ class ChatRenderer:
         return [known[text] for text in user_texts]
 
     def _encode_new(self, texts: Sequence[str], part: "_Part") -> list[Ids]:
-        clean = [self._defused(self.template.trimmed(_unicode(text))) for text in texts]
+        clean = [self._defused(self.template.trimmed(as_unicode(text))) for text in texts]
         encoded = self._ids([part.before + text + part.after for text in clean])
         for i, ids in enumerate(encoded):
             if self._num_controls(ids) != part.num_controls:  # a normalizer made one of other characters
@@ -162,7 +162,7 @@ def _defuse(match: re.Match[str]) -> str:
     return match[0][0] + " " + match[0][1:] if len(match[0]) > 1 else "\ufffd"
 
 
-def _unicode(text: str) -> str:
+def as_unicode(text: str) -> str:
     """Pairs of surrogates joined, lone ones replaced: no tokenizer takes them."""
     if LONE_SURROGATE.search(text) is None:
         return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from lamer_fast.fields import Range, settings_of, to_flat
 from lamer_fast.model.path import model_path
 from lamer_fast.run.display import Progress
 from lamer_fast.run.whose import check_is_run
+from lamer_fast.samplers.endpoint.options import EndpointOptions
 from lamer_fast.samplers.vllm.environment import prepare_for
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class EvalOptions:
     """Folder for record.json, every trial (trials.jsonl.gz) and a page of both (report.html)."""
     against: Path | None = None
     """Record of another evaluation on the same panel: differences, paired by task."""
+    endpoint: EndpointOptions = field(default_factory=EndpointOptions)
 
 
 USED_OF_TRAIN = ("train.num_threads", "train.device", "train.deterministic")
@@ -65,9 +67,10 @@ COMMAND = Command(
     "Play distinct held-out boards: one trial with reflections, and K independent attempts, which "
     "--no-attempts leaves out.",
     EvalOptions,
-    Target("RUN|RECIPE", "a run folder, or a recipe (then its base model is evaluated)"),
+    Target("RUN|RECIPE", "a run folder, or a recipe (then its base model is evaluated)", ""),
     Config,
     UNUSED,
+    {"endpoint": "endpoint.url"},
 )
 
 
@@ -75,6 +78,10 @@ def run(argv: Sequence[str]) -> int:
     target, options, overrides = COMMAND.parse(argv)
     if options.label is not None and Path(options.label).name != options.label:
         raise ValueError(f"--label {options.label!r} has a path in it")
+    if options.endpoint.url is not None:
+        return run_endpoint(target, options, overrides)
+    if not target:
+        raise ValueError(f"{COMMAND.target.name} is missing: {COMMAND.target.doc}")
     config, folder = resolve_target(target, overrides)
     if options.label and not folder:
         raise ValueError(f"--label needs a run folder, {target!r} is a recipe")
@@ -92,6 +99,34 @@ def run(argv: Sequence[str]) -> int:
     output.show(record)
     if folder and options.label:
         store(folder, options.label, record)
+    return 0
+
+
+def run_endpoint(target: str, options: EvalOptions, overrides: Sequence[str]) -> int:
+    from lamer_fast.cli import eval_endpoint as endpoint
+    from lamer_fast.cli.eval_output import Output
+    from lamer_fast.eval.table import cost_table
+
+    if options.label is not None:
+        raise ValueError(f"--label {options.label!r} is for runs; an endpoint's result goes to --out FOLDER")
+    options.endpoint.validate()
+    config = endpoint.endpoint_config(target, overrides)
+    plans = plans_of(config, options.split, options.tasks)
+    output = Output(options.out, options.against, {plan.name: plan.played.digest for plan in plans})
+    sampler, model = endpoint.endpoint_sampler(config, options.endpoint)
+    found = play_panels(
+        sampler,
+        sampler.renderer,
+        plans,
+        seed=options.seed,
+        attempts=not options.no_attempts,
+        keep=output.keep,
+    )
+    record = endpoint.with_endpoint(record_of(model, config, found), options.endpoint, model)
+    endpoint.check_not_lost(record, options.endpoint)
+    output.show(record)
+    shown = {f"{model}, {name}" if name else model: e for name, e in found.items()}
+    print(cost_table(shown, lambda used: endpoint.price(used, options.endpoint)))
     return 0
 
 

@@ -71,6 +71,7 @@ def _evaluation(values: Mapping[str, Any]) -> Evaluation:
         gain_over_independent=Estimate(**gain) if gain else None,
         panel=str(values.get("panel", "")),
         lost=int(values.get("lost", 0)),
+        usage=values.get("usage"),
         by_task=ByTask(**by_task) if by_task else None,
     )
 

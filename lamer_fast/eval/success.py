@@ -41,6 +41,9 @@ class Evaluation:
     )  # (success@K - success@1) of trials minus that of attempts, by task
     panel: str = ""  # digest of the tasks, in order
     lost: int = 0  # trials and attempts that the environment or the endpoint failed: counted as not solved
+    usage: dict[str, dict[str, float]] | None = (
+        None  # what trials and attempts took, where the sampler counts
+    )
     by_task: ByTask | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -150,7 +153,9 @@ def evaluate(
             progress=lambda n: report(before + n, total), keep=keep if salt == 0 else None,
         )  # fmt: skip
 
+    counts: list[Any] = [getattr(sampler, "usage", None)]
     trials = play(config, boards, 0, 0)
+    counts.append(getattr(sampler, "usage", None))
     alone = Played(np.zeros((len(boards), 0), bool), 0)
     if attempts:
         alone = play(attempt, np.repeat(boards, K), 1, len(boards))
@@ -159,7 +164,11 @@ def evaluate(
         split, success_within(trials.won), passes, attempts_per_task=passes.shape[1],
         tasks=[f"{task:016x}" for task in played.tasks.tolist()], panel=played.digest,
     )  # fmt: skip
-    return replace(found, lost=trials.lost + alone.lost)
+    counts.append(getattr(sampler, "usage", None))
+    usage = None
+    if counts[0] is not None:
+        usage = {k: asdict(counts[i + 1] - counts[i]) for i, k in enumerate(("trial", "independent"))}
+    return replace(found, lost=trials.lost + alone.lost, usage=usage)
 
 
 @dataclass(frozen=True)

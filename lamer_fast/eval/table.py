@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lamer_fast.eval.intervals import Estimate
 from lamer_fast.eval.success import Evaluation
 from lamer_fast.text import one_line
 
 KINDS = {"trial": "trials", "independent": "independent attempts"}
+TROUBLE = {"cut": "replies cut", "empty": "replies empty", "retries": "requests made again"}
 WIDTH = 20  # of a column
 NAME = 80  # characters of a policy's name
 
@@ -53,6 +54,44 @@ def difference_table(name: str, other: str, found: Mapping[str, Mapping[str, lis
     head = f"{one_line(name, NAME)} minus {one_line(other, NAME)}, paired by task, points"
     K = max(len(row) for row in rows.values())
     return "\n".join([head, _head(width, K), *(_row(width, key, row) for key, row in rows.items())])
+
+
+def cost_table(
+    evaluations: Mapping[str, Evaluation], price: Callable[[Mapping[str, float]], float | None]
+) -> str:
+    """Tokens per success of each policy or panel and way of playing; `price` of what was used, if known."""
+    lines = []
+    for name, e in evaluations.items():
+        for kind, words in KINDS.items():
+            used = (e.usage or {}).get(kind)
+            if not used or not used["requests"]:
+                continue
+            per_task = 1 if kind == "trial" else len(e.independent)
+            shares = [estimate.mean for estimate in getattr(e, kind)]
+            solved = round((shares[-1] if kind == "trial" else shares[0]) * e.num_tasks * per_task)
+            tokens = f"{_each(used, 'prompt', solved)} prompt ({_each(used, 'cached', solved)} cached), "
+            tokens += f"{_each(used, 'completion', solved)} completion"
+            what = "tokens per success" if solved else "tokens in all, no success"
+            line = f"{one_line(name, NAME)}: {words}: {solved} solved; {what}: {tokens}"
+            spent = price(used)
+            if spent is not None:
+                line += f"; price {spent:,.4g}" + (f", {spent / solved:,.4g} per success" if solved else "")
+            if used["uncounted"]:
+                line += (
+                    f"; {used['uncounted']:.0f} of {used['requests']:.0f} answers without a count of tokens"
+                )
+            lines.append(line + _trouble(used))
+    return "\n".join(lines)
+
+
+def _each(used: Mapping[str, float], name: str, solved: int) -> str:
+    return f"{used[name] / max(1, solved):,.0f}"
+
+
+def _trouble(used: Mapping[str, float]) -> str:
+    found = [f"{used[name]:.0f} {words}" for name, words in TROUBLE.items() if used[name]]
+    waited = f" ({used['waited_s']:.0f} s of waiting)" if used["retries"] else ""
+    return f"; {', '.join(found)}{waited}" if found else ""
 
 
 def _head(width: int, K: int) -> str:

@@ -119,6 +119,10 @@ class TrialScheduler:
 
     def _answer(self, completions: Seq[Completion]) -> None:
         """Keeps what was sampled, and begins the turns that are played by it."""
+        for completion in completions:
+            if completion.error is not None:
+                self._unanswered(completion)
+        completions = [completion for completion in completions if completion.error is None]
         replies = self.agent.renderer.texts([completion.token_ids for completion in completions])
         for completion, reply in zip(completions, replies, strict=True):
             sequence = self._sequences[completion.id][-1]
@@ -126,6 +130,15 @@ class TrialScheduler:
             sequence.extend(completion.token_ids, completion.logprobs)
         trials = np.array([c.id for c in completions if self._status[c.id] != Ask.REFLECTION], np.int64)
         self.env.submit([self._answered[t].reply for t in trials.tolist()], trials, self._anchors[trials])
+
+    def _unanswered(self, completion: Completion) -> None:
+        """A trial without a reply is lost; one whose prompt the model cannot read ends as truncated."""
+        trial = completion.id
+        if completion.too_long and self._table.num_turns[trial]:
+            self._table.truncate(trial)
+        else:
+            self.env.errors.setdefault(trial, str(completion.error))
+        self._leave(np.array([trial]))
 
     def _receive(self, played: Trials, out: TurnOut) -> None:
         """Turns that are over: those of `played`, and every reflection that was sampled."""

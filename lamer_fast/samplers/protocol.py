@@ -1,12 +1,16 @@
 """The sampler's side of a rollout: token ids in, token ids and log-probabilities out."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # an endpoint's sampler runs where there is no torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Completion:
     logprobs: NDArray[np.float32]  # [n] nats, of the sampled ids, after temperature (at 0: of temperature 1)
     stopped: bool  # True: ended by a stop id; False: cut by max_tokens
     policy_version: int
+    error: str | None = None  # no reply: its trial is lost, by no fault of the policy
+    too_long: bool = (
+        False  # with an error: the prompt exceeds what the model can read, its trial is truncated
+    )
 
 
 class Sampler(Protocol):
