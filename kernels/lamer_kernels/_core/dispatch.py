@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
+from .autocast import autocast_off
+
 Backend = Literal["auto", "triton", "cpu", "reference"]
 
 
@@ -45,10 +47,7 @@ def without_autocast(function: F) -> F:
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        device = next(x.device.type for x in args if isinstance(x, torch.Tensor))
-        if not torch.amp.is_autocast_available(device):
-            return function(*args, **kwargs)
-        with torch.autocast(device, enabled=False):
+        with autocast_off(next(x for x in args if isinstance(x, torch.Tensor))):
             return function(*args, **kwargs)
 
     return wrapper  # type: ignore[return-value]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..._core.autocast import AUTOCAST_DEVICES
 from ..tree import tree_attention
 from .op import varlen_attention
 
@@ -85,7 +86,7 @@ def _attention(
         cu_seqlens, max_seqlen = _offsets_of(options, batch, length, query.device)
     elif batch != 1 or max_seqlen is None:
         raise ValueError(f"cu_seqlens needs one packed row and max_seqlen, got {batch} rows, {max_seqlen=}")
-    if torch.amp.is_autocast_available(kind := query.device.type) and torch.is_autocast_enabled(kind):
+    if (kind := query.device.type) in AUTOCAST_DEVICES and torch.is_autocast_enabled(kind):
         query, key, value = (x.to(torch.get_autocast_dtype(kind)) for x in (query, key, value))
     q, k, v = (x.transpose(1, 2).reshape(batch * length, *x.shape[1::2]) for x in (query, key, value))
     if subtree_end is None:
