@@ -51,7 +51,7 @@ class Replayed:
 
     def forget(self) -> None:
         """The cache has moved."""
-        self._graphs.clear()
+        self._graphs = dict.fromkeys(self._graphs)
 
     def refresh(self) -> None:
         """The weights may have moved: forgets the graphs if they have."""
