@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from lamer_fast.agent.agent import Agent
 from lamer_fast.config import Config
+from lamer_fast.cost.limits import measure
 from lamer_fast.cost.memory import Memory, memory_of
 from lamer_fast.cost.tokens import NUM_PROBES, TokenBounds, check_prompts, token_bounds
 from lamer_fast.device import GIB, pick_device
@@ -65,7 +64,7 @@ def _seconds(
     config: Config, n: int, bounds: TokenBounds, dtype: torch.dtype, device: torch.device
 ) -> dict[str, float]:
     r = config.rollout
-    flop_rate, byte_rate = _measure(dtype, device)
+    rates = measure(dtype, device)
     trials = r.groups * r.trials_per_group
     computed = trials * (bounds.sampled + bounds.prefilled)
     reads = (
@@ -75,27 +74,7 @@ def _seconds(
     passes += 2 * (config.algo.kl_coef > 0) + 2 * config.model.activation_checkpointing * config.learn.epochs
     stored = trials * bounds.sequences * min(bounds.sequence, r.max_sequence_tokens)
     return {
-        "collect": max(2 * n * computed / flop_rate, reads / byte_rate),
-        "update": passes * n * stored / flop_rate,
-        "sync": 0.0 if r.sampler == "torch" else 2 * n * dtype.itemsize / byte_rate,
+        "collect": max(2 * n * computed / rates.flops, reads / rates.bytes),
+        "update": passes * n * stored / rates.flops,
+        "sync": 0.0 if r.sampler == "torch" else 2 * n * dtype.itemsize / rates.bytes,
     }
-
-
-def _measure(dtype: torch.dtype, device: torch.device) -> tuple[float, float]:
-    """(floating point operations, bytes copied) per second, of one product and one copy."""
-    size = 4096 if device.type == "cuda" else 768
-    a = torch.ones(size, size, dtype=dtype, device=device)
-    b = torch.empty_like(a)
-
-    def seconds(call: Any) -> float:
-        best = float("inf")
-        for _ in range(4):  # the first is a warm-up
-            started = time.perf_counter()
-            call()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - started)
-        return best
-
-    flop_rate = 2 * size**3 / seconds(lambda: torch.mm(a, a, out=b))
-    return flop_rate, 2 * a.numel() * a.element_size() / seconds(lambda: b.copy_(a))

@@ -6,6 +6,7 @@ training multiplies. Both bounds leave recomputation, scheduling and everything 
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,9 @@ class Shape:
         return 2 * self.layers * self.kv_width * self.bytes_per_value
 
 
+@cache
 def measure(dtype: torch.dtype, device: torch.device) -> Rates:
-    """Best of a few runs of one product and one copy; a fraction of a second."""
+    """Best of a few runs of one product and one copy, larger than any cache; a fraction of a second, once."""
     size, copied = (8192, 1 << 30) if device.type == "cuda" else (1024, 1 << 27)
     a = torch.ones(size, size, dtype=dtype, device=device)
     product = torch.empty_like(a)

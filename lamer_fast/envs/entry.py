@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lamer_fast.envs.expert import Expert
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.protocol import TextBatchEnv
+from lamer_fast.envs.splits import AT_ONCE, distinct_seeds
 
 SPLITS = ("train", "valid", "test")
 
@@ -37,11 +38,10 @@ class Entry(ABC):
     def make(self, options: Any, num_envs: int, split: str | None = None) -> TextBatchEnv:
         """`num_envs` boards, not yet reset. No task of one of SPLITS is in another; None has them all."""
 
-    @abstractmethod
     def num_tasks(self, options: Any, split: str | None) -> int | None:
         """How many tasks a split has; None where they cannot be counted."""
+        return None
 
-    @abstractmethod
     def seeds(self, options: Any, split: str | None, count: int | None) -> NDArray[np.uint64]:
         """The first seeds, counted from 0, whose boards are distinct tasks of the split; the same everywhere.
 
@@ -51,6 +51,9 @@ class Entry(ABC):
         Raises:
             ValueError: no `count`, and the tasks cannot be counted.
         """
+        if count is None:
+            raise ValueError(f"the tasks of {self.name} cannot be counted: say how many")
+        return distinct_seeds(self.make(options, AT_ONCE, split), count)
 
     @abstractmethod
     def summary(self, options: Any) -> str:

@@ -23,15 +23,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lamer_fast.envs.contract import EnvError, check_members, describe
 from lamer_fast.envs.entry import Entry
 from lamer_fast.envs.options import EnvOptions, PoolOptions
 from lamer_fast.envs.pool import AsyncEnvPool, EnvPool
 from lamer_fast.envs.protocol import TextBatchEnv
-from lamer_fast.envs.splits import AT_ONCE, SplitEnv, distinct_seeds
+from lamer_fast.envs.splits import SplitEnv
 from lamer_fast.fields import settings_of, to_flat
 
 KINDS = (bool, int, float, str)
@@ -100,14 +97,6 @@ class FactoryEntry(Entry):
             )
         made: TextBatchEnv = env if self.takes_split or split is None else SplitEnv(env, split)
         return made
-
-    def num_tasks(self, options: Any, split: str | None) -> int | None:
-        return None
-
-    def seeds(self, options: Any, split: str | None, count: int | None) -> NDArray[np.uint64]:
-        if count is None:
-            raise ValueError(f"the tasks of {self.name} cannot be counted: say how many")
-        return distinct_seeds(self.make(options, AT_ONCE, split), count)
 
     def summary(self, options: Any) -> str:
         own = {k: v for k, v in to_flat(options).items() if k not in _COMMON}

@@ -17,7 +17,6 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.envs.entry import Entry
@@ -25,7 +24,7 @@ from lamer_fast.envs.options import PoolOptions
 from lamer_fast.envs.pool import AsyncEnvPool, EnvPool
 from lamer_fast.envs.protocol import TextBatchEnv, TextEnv
 from lamer_fast.envs.replies import action
-from lamer_fast.envs.splits import AT_ONCE, SplitEnv, distinct_seeds
+from lamer_fast.envs.splits import SplitEnv
 
 MAX_ACTION_CHARS = 200
 MAX_ITEMS = 10_000  # of a collection in a game's state; larger ones are dictionaries of words, not state
@@ -73,14 +72,6 @@ class World(Entry):
                     f"env.name = {self.name!r} needs the package {package}, which is not installed: "
                     f"pip install 'lamer-fast[{extra}]'"
                 )
-
-    def num_tasks(self, options: Any, split: str | None) -> int | None:
-        return None
-
-    def seeds(self, options: Any, split: str | None, count: int | None) -> NDArray[np.uint64]:
-        if count is None:
-            raise ValueError(f"the tasks of {self.name} cannot be counted: say how many")
-        return distinct_seeds(self.make(options, AT_ONCE, split), count)
 
 
 def command(reply: str) -> str | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..._core.autocast import autocast_off
 from ..._core.checks import check_choice, check_offsets, check_tensor
-from ...head.projection import HEAD_DTYPES
+from .._choose import check_heads
 from . import sdpa, vendors
 from .choice import NAMES, check_can, choose
 from .reference import varlen_attention_ref
@@ -46,14 +46,7 @@ def varlen_attention(
     Raises:
         ValueError: shapes, dtypes, devices or values disagree; the message names both.
     """
-    check_tensor("q", q, shape=(None, None, None), dtypes=HEAD_DTYPES)
-    num_tokens, num_heads, dim = q.shape
-    check_tensor("k", k, shape=(num_tokens, None, dim), dtypes=(q.dtype,), like=q)
-    check_tensor("v", v, shape=tuple(k.shape), dtypes=(q.dtype,), like=q)
-    if not dim or not k.shape[1] or not num_heads or num_heads % k.shape[1]:
-        raise ValueError(
-            f"heads of q must be a multiple of those of k, got {num_heads} and {k.shape[1]} of size {dim}"
-        )
+    num_tokens, dim = check_heads(q, k, v)
     check_tensor("cu_seqlens", cu_seqlens, shape=(None,), dtypes=(torch.int32, torch.int64), like=q)
     if not cu_seqlens.shape[0]:
         raise ValueError(f"cu_seqlens must run from 0 to {num_tokens}, got no entry")

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..._core.autocast import autocast_off
 from ..._core.checks import check_choice, check_tensor, has_values
-from ...head.projection import HEAD_DTYPES
+from .._choose import check_heads
 from . import nodes
 from .reference import tree_attention_ref
 
@@ -40,14 +40,7 @@ def tree_attention(
     Raises:
         ValueError: shapes, dtypes, devices or values disagree; the message names both.
     """
-    check_tensor("q", q, shape=(None, None, None), dtypes=HEAD_DTYPES)
-    num_tokens, num_heads, dim = q.shape
-    check_tensor("k", k, shape=(num_tokens, None, dim), dtypes=(q.dtype,), like=q)
-    check_tensor("v", v, shape=tuple(k.shape), dtypes=(q.dtype,), like=q)
-    if not dim or not k.shape[1] or not num_heads or num_heads % k.shape[1]:
-        raise ValueError(
-            f"heads of q must be a multiple of those of k, got {num_heads} and {k.shape[1]} of size {dim}"
-        )
+    num_tokens, _ = check_heads(q, k, v)
     check_tensor("subtree_end", subtree_end, shape=(num_tokens,), dtypes=(torch.int32, torch.int64), like=q)
     check_choice("implementation", implementation, ("auto", *NAMES))
     name = implementation
