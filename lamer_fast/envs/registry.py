@@ -23,6 +23,9 @@ NATIVE = {
 }
 WORLDS = {  # of other packages, which their modules import when they play
     "gymnasium": "lamer_fast.envs.adapters.gymnasium",
+    "reasoning-gym": "lamer_fast.envs.adapters.reasoning_gym",
+    "textarena": "lamer_fast.envs.adapters.textarena",
+    "textworld": "lamer_fast.envs.adapters.textworld",
     "webshop": "lamer_fast.envs.adapters.webshop",
 }
 GAMES = NATIVE | WORLDS

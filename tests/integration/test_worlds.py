@@ -13,15 +13,23 @@ TO_TINY = [
     "--model.dtype", "float32", "--learn.minibatches", "2", "--learn.lr", "1e-3", "--eval.every", "0",
     "--train.iterations", "2", "--train.num-threads", "1", "--train.device", "cpu", "--name", "run",
 ]  # fmt: skip
-RECIPES = {"frozenlake-qwen3-0.6b": "gymnasium"}
+RECIPES = {
+    "frozenlake-qwen3-0.6b": "gymnasium",
+    "mastermind-qwen3-0.6b": "textarena",
+    "countdown-qwen3-0.6b": "reasoning_gym",
+    "textworld-qwen3-0.6b": "textworld",
+}
 
 
 @pytest.mark.parametrize("twin", ["", "-gigpo"])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipes_of_worlds_run_with_a_tiny_model(tmp_path, tiny_folder, recipe, twin):
-    pytest.importorskip(RECIPES[recipe], reason=f"the package {RECIPES[recipe]} is not installed")
+def test_recipes_of_worlds_run_with_a_tiny_model(tmp_path, tiny_folder, recipe, twin, request):
+    package = RECIPES[recipe]
+    pytest.importorskip(package, reason=f"the package {package} is not installed")
     groups = "3" if twin else "2"
     overrides = [*TO_TINY, "--model.path", str(tiny_folder), "--rollout.trials-per-group", groups]
+    if package == "textworld":
+        overrides += ["--env.games", str(request.getfixturevalue("textworld_games"))]
     assert train_main(f"{recipe}{twin}", tmp_path, *overrides) == 0
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
     assert [record["counters"]["updates"] for record in records] == [2, 2]

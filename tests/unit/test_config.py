@@ -103,6 +103,9 @@ def test_shipped_recipes_resolve_and_hold_only_differences(name):
         "rollout.context",
         "rollout.memory",
         "env.id",
+        "env.game",
+        "env.dataset",
+        "env.games",
         "env.num_mines",
     }
     said_for_the_reader |= {"env.num_boxes", "model.path", "learn.lr", "learn.minibatches", "algo.gamma_traj"}

@@ -55,10 +55,14 @@ class World(Entry):
         """One board, in a worker process."""
 
     def make(self, options: Any, num_envs: int, split: str | None = None) -> TextBatchEnv:
-        self.check_installed(options)
-        env = (EnvPool if options.wait_for_all else AsyncEnvPool)(options, num_envs, split)
+        env = self.pool(options, num_envs, None)
         made: TextBatchEnv = env if split is None else SplitEnv(env, split)
         return made
+
+    def pool(self, options: Any, num_envs: int, split: str | None) -> EnvPool:
+        """Boards in worker processes; `split` is theirs to keep."""
+        self.check_installed(options)
+        return (EnvPool if options.wait_for_all else AsyncEnvPool)(options, num_envs, split)
 
     def needed(self, options: Any) -> Mapping[str, str]:
         """Those of `packages` that these options need."""
@@ -80,11 +84,18 @@ def command(reply: str) -> str | None:
     None without tags, and of a text that is empty, over MAX_ACTION_CHARS long, or has characters that cannot
     be printed: a NUL or a lone surrogate ends some interpreters of games.
     """
+    lines = lines_of(reply, MAX_ACTION_CHARS)
+    return None if lines is None else " ".join(" ".join(lines).split())
+
+
+def lines_of(reply: str, max_chars: int) -> list[str] | None:
+    """The same, for a parser that reads several lines; None of what is longer than `max_chars`."""
     content = action(reply)
-    if content is None or len(content) > 10 * MAX_ACTION_CHARS:
+    if content is None or len(content) > 2 * max_chars:
         return None
-    text = " ".join(content.split())
-    return text if text.isprintable() and 0 < len(text) <= MAX_ACTION_CHARS else None
+    lines = content.strip().replace("\t", " ").splitlines()
+    is_clean = all(line.isprintable() for line in lines) and 0 < sum(map(len, lines)) <= max_chars
+    return [line.strip() for line in lines] if is_clean else None
 
 
 def plain(text: str) -> str:
