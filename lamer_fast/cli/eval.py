@@ -11,7 +11,8 @@ from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.config.panels import panels_of
-from lamer_fast.fields import Range, settings_of, to_flat
+from lamer_fast.eval.dump import DumpOptions
+from lamer_fast.fields import Range, check_ranges, settings_of, to_flat
 from lamer_fast.model.path import model_path
 from lamer_fast.run.display import Progress
 from lamer_fast.run.whose import check_is_run
@@ -44,6 +45,7 @@ class EvalOptions:
     against: Path | None = None
     """Record of another evaluation on the same panel: differences, paired by task."""
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
+    dump: DumpOptions = field(default_factory=DumpOptions)
 
 
 USED_OF_TRAIN = ("train.num_threads", "train.device", "train.deterministic")
@@ -70,7 +72,7 @@ COMMAND = Command(
     Target("RUN|RECIPE", "a run folder, or a recipe (then its base model is evaluated)", ""),
     Config,
     UNUSED,
-    {"endpoint": "endpoint.url"},
+    {"endpoint": "endpoint.url", "from_dump": "dump.file"},
 )
 
 
@@ -78,6 +80,8 @@ def run(argv: Sequence[str]) -> int:
     target, options, overrides = COMMAND.parse(argv)
     if options.label is not None and Path(options.label).name != options.label:
         raise ValueError(f"--label {options.label!r} has a path in it")
+    if options.dump.file is not None:
+        return run_dump(target, options, overrides)
     if options.endpoint.url is not None:
         return run_endpoint(target, options, overrides)
     if not target:
@@ -127,6 +131,29 @@ def run_endpoint(target: str, options: EvalOptions, overrides: Sequence[str]) ->
     output.show(record)
     shown = {f"{model}, {name}" if name else model: e for name, e in found.items()}
     print(cost_table(shown, lambda used: endpoint.price(used, options.endpoint)))
+    return 0
+
+
+def run_dump(target: str, options: EvalOptions, overrides: Sequence[str]) -> int:
+    from lamer_fast.cli.eval_output import MAX_TRIALS, Output
+    from lamer_fast.eval.dump import read_dump
+    from lamer_fast.eval.record import EvalRecord
+    from lamer_fast.eval.score import score
+
+    values = recipe.parse_overrides(overrides)
+    given = [f"--{key}" for key in ("tasks", "label") if getattr(options, key) is not None]
+    given += [target, options.endpoint.url or "", *(f"--{key}" for key in values if key != "eval.episodes")]
+    for word in filter(None, given):
+        raise ValueError(f"{word} has no effect with --from-dump: nothing is played")
+    config = recipe.apply(Config(), values)
+    check_ranges(config)
+    rollouts = read_dump(options.dump)
+    found = score(rollouts, config.eval.episodes)
+    output = Output(options.out, options.against, {name: e.panel for name, e in found.items()})
+    for name in found:
+        shown = [r.transcript for r in rollouts if r.panel == name and r.episode == 0 and r.transcript]
+        output.keep(name, [{"trial": i} | played for i, played in enumerate(shown[:MAX_TRIALS])])
+    output.show(EvalRecord(str(options.dump.file), found))
     return 0
 
 

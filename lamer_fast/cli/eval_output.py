@@ -12,6 +12,7 @@ from typing import Any
 from lamer_fast.eval.record import EvalRecord, check_same_panels, differences, read_record
 from lamer_fast.eval.table import difference_table, table
 from lamer_fast.files import existing, writing
+from lamer_fast.report.page import MAX_TRIALS as MAX_TRIALS
 from lamer_fast.report.page import write_eval_report
 
 RECORD, TRIALS = "record.json", "trials.jsonl.gz"
@@ -27,7 +28,7 @@ class Output:
     """
 
     def __init__(self, folder: Path | None, against: Path | None, digests: Mapping[str, str]) -> None:
-        self.folder = folder
+        self.folder, self.digests = folder, digests
         self.other = None if against is None else read_record(against)
         self.common: list[str] = []
         if self.other is not None and against is not None:
@@ -46,7 +47,8 @@ class Output:
         if self.folder is None:
             return
         path = self.folder / TRIALS
-        named = [{"panel": panel} | trial if panel else trial for trial in trials]
+        of = {"panel": panel} if panel else {}
+        named = [of | {"panel_digest": self.digests[panel]} | trial for trial in trials]
         with writing(path), gzip.open(path, "at", encoding="utf-8") as file:
             file.writelines(json.dumps(trial) + "\n" for trial in named)
 

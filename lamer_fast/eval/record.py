@@ -100,13 +100,20 @@ def check_same_panels(digests: Mapping[str, str], other: EvalRecord, path: Path)
 
 def differences(now: Evaluation, before: Evaluation) -> dict[str, list[Estimate]]:
     """kind -> success@1..K of `now` minus that of `before`, paired by task; K is the smaller of the two."""
-    if now.by_task is None or before.by_task is None or now.by_task.tasks != before.by_task.tasks:
-        raise ValueError(f"panels {now.panel} and {before.panel} do not hold the same tasks")
+    if now.by_task is None or before.by_task is None:
+        raise ValueError(f"what was won on each task of panel {now.panel} is not known")
+    if sorted(now.by_task.tasks) != sorted(before.by_task.tasks):
+        raise ValueError(
+            f"panel {now.panel} has {now.num_tasks} tasks now and {before.num_tasks} in the other record, "
+            "and not the same ones: one of the two is not complete"
+        )
+    place = {task: i for i, task in enumerate(before.by_task.tasks)}
+    order = [place[task] for task in now.by_task.tasks]
     found: dict[str, list[Estimate]] = {}
     for kind, values in asdict(now.by_task).items():
         if kind == "tasks":
             continue
-        a, b = np.array(values, np.float64), np.array(getattr(before.by_task, kind), np.float64)
+        a, b = np.array(values, np.float64), np.array(getattr(before.by_task, kind), np.float64)[order]
         K = min(a.shape[1], b.shape[1])
         if K:
             found[kind] = [difference(a[:, k] - b[:, k]) for k in range(K)]

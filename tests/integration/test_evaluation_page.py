@@ -15,6 +15,7 @@ from tests.endpoint_server import answer, serving
 pytestmark = pytest.mark.long
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
 COMMANDS = re.findall(r"^lamer-fast (eval .*)$", PAGE, re.MULTILINE)
+LINES = re.findall(r"^\{.*\}$", PAGE, re.MULTILINE)[::4]  # one of ours, one of verl's
 FEW = ["--tasks", "3", "--rollout.max-turns", "2"]
 
 
@@ -24,13 +25,16 @@ def test_every_command_of_the_page_runs(tmp_path, monkeypatch, capsys):
     run.mkdir(parents=True)
     (run / "config.json").write_text(recipe.to_json(recipe.resolve("minesweeper-tiny")))
     shutil.copytree(SHIPPED["minesweeper-tiny-base"], run / "model")
+    for name, line in zip(("rollouts.jsonl", "40.jsonl"), LINES, strict=True):
+        (tmp_path / name).write_text("".join(line.replace("5", str(i)) + "\n" for i in range(4)))
     with serving(lambda body, n: answer("<action>(1, 1)</action>")) as (_, url):
         played = 0
         for command in COMMANDS:
             words = shlex.split(command.replace("http://127.0.0.1:8000/v1", url))
             if "--endpoint" in words:
                 pytest.importorskip("openai", reason="needs the package openai")
-            assert cli.main([*words, *FEW]) == 0, command
+            few = [] if "--from-dump" in words else FEW
+            assert cli.main([*words, *few]) == 0, command
             played += 1
     out = capsys.readouterr().out
     assert played == len(COMMANDS) >= 5 and out.count("success@3") >= played

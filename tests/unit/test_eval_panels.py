@@ -149,7 +149,7 @@ def test_the_paired_interval_is_that_of_the_differences():
     assert found["trial"][2].mean == pytest.approx(at3.mean()) and found["trial"][2].low > 0
     assert len(found["independent"]) == 3
     assert "success@3" in difference_table("a", "b", {OWN: found})
-    with pytest.raises(ValueError, match="do not hold the same tasks"):
+    with pytest.raises(ValueError, match="is not known"):
         differences(first, replace(second, by_task=None))
 
 
