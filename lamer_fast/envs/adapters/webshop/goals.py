@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations, islice, product
 
 import numpy as np
@@ -51,7 +52,8 @@ def limit(price: float, seed: int, asin: str) -> float:
     return pairs[int(fraction(seed, "limit", asin) * len(pairs))][1] if pairs else NO_LIMIT
 
 
-def make_goals(catalogue: Catalogue, kind: str, seed: int) -> list[Goal]:
+@lru_cache(8)
+def make_goals(catalogue: Catalogue, kind: str, seed: int) -> tuple[Goal, ...]:
     """All goals, in the order that the original's shuffle gives to so many."""
     goals = []
     limits: dict[int, float] = {}
@@ -63,7 +65,7 @@ def make_goals(catalogue: Catalogue, kind: str, seed: int) -> list[Goal]:
             goals.append(Goal(p, f"{text}{chosen}{at_most}", tuple(attributes), options, limits[p]))
     order = list(range(len(goals)))
     random.Random(ORDER_SEED).shuffle(order)
-    return [goals[i] for i in order]
+    return tuple(goals[i] for i in order)
 
 
 def _choices(catalogue: Catalogue, p: int) -> list[tuple[str, tuple[str, ...]]]:

@@ -2,12 +2,16 @@
 
 Every kind of product comes in several versions that a page of results does not tell apart: what a version is
 like stands on its features page alone, so that an agent with few turns has to try one, and to remember which.
+
+    python -m lamer_fast.envs.adapters.webshop.invent FOLDER [SEED]
 """
 
 from __future__ import annotations
 
 import json
 import random
+import sys
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -78,6 +82,7 @@ PHRASES = (
     "color",
     "size",
     "+",
+    "it is ",
 )
 
 
@@ -169,3 +174,11 @@ def _some(rng: random.Random, values: Any, count: int) -> list[Any]:
 
 def _letters(rng: random.Random, count: int) -> str:
     return "".join(_one(rng, "BCDFGHJKLMNPQRSTVWXZ") for _ in range(count))
+
+
+def main(argv: Sequence[str]) -> None:
+    write(Path(argv[0]), *map(int, argv[1:2]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -22,7 +22,7 @@ def words(catalogue: Catalogue, options: WebShopOptions) -> list[str]:
         product = catalogue.product(p)
         found += [product.asin.lower(), f" {product.title} ".lower(), f"{product.price_text}\n".lower()]
         found += [product.price_text.lower(), product.query, product.description.lower()]
-        found += [text.lower() for text in (*product.bullets, *product.attributes)]
+        found += [attribute.lower() for attribute in product.attributes]
         found += [name for name, _ in product.options] + [v for _, values in product.options for v in values]
     found += [f"{limit:.2f} dollars" for limit in LIMITS]
     return [word for word in dict.fromkeys(found) if word and not re.fullmatch(r"\s+", word)]
