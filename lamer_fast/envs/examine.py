@@ -113,7 +113,8 @@ def _play(pipe: Connection, values: Mapping[str, Any], how: Examination, whole: 
             for sentence in _violations(options, env, how, doing):
                 pipe.send(("wrong", sentence))
         doing("a game")
-        pipe.send(("story", hashlib.blake2b(repr(player.game(beside=True)).encode()).hexdigest()))
+        story = player.game(beside=True), player.game(before=how.num_turns)
+        pipe.send(("story", hashlib.blake2b(repr(story).encode()).hexdigest()))
         if whole:
             doing("turns in a row")
             pipe.send(("turns_per_s", _turns_per_s(player, how.speed_s)))

@@ -25,13 +25,14 @@ class Player:
         self.all = np.arange(env.num_envs, dtype=np.int64)
         self.seconds: dict[str, list[float]] = {}
         self.longest_text = 0
+        self.now = ""  # the call that is being made
         self.doing: Callable[[str], None] = lambda what: None
 
     def has(self, name: str) -> bool:
         return callable(getattr(self.env, name, None))
 
     def call(self, name: str, *arguments: Any) -> Any:
-        started = time.perf_counter()
+        started, self.now = time.perf_counter(), name
         try:
             return getattr(self.env, name)(*arguments)
         except (Exception, SystemExit) as error:
@@ -92,11 +93,20 @@ class Player:
             choices = [[reply] for reply in replies]
         return [str(rng.choice(c)) if len(c) else "" for c in choices]
 
-    def game(self, board: int = 0, beside: bool = False) -> list[Any]:
-        """What a board shows and pays over a game of its own replies; `beside` the others move in between."""
+    def game(self, board: int = 0, beside: bool = False, before: int = 0) -> list[Any]:
+        """What a board shows and pays over a game of its own replies.
+
+        Args:
+            beside: the other boards move in between.
+            before: turns of other replies that are played first, and ended by a restart.
+        """
         self.start()
-        own, other = (np.random.default_rng([self.seed, i]) for i in range(2))
+        own, other, first = (np.random.default_rng([self.seed, i]) for i in range(3))
         one, others = self.all[[board]], np.delete(self.all, board)
+        for _ in range(before):
+            self.step(self.choose(one, first), one)
+        if before:
+            self.restart(one)
         story = [self.look(one)]
         for _ in range(self.num_turns):
             for i in others if beside else ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,9 +16,11 @@ from lamer_fast.text import one_line
 UNPARSABLE = ("", "no action here", "<action>", "<action></action>", "\x00\ud800\u221a", "<action>" * 500)
 # inside action tags: what a model, or a person who plays, may come to write
 HOSTILE = (
-    "a\x00b", "\ud800", "\x1b[2J", "\r\n\n", "x" * 10_000, "{0} {name} %s %d", "'\"\\`$(ls);--", "../../x",
-    "<|im_end|><|endoftext|>", "</action><action>", "\u65e5\u672c \u221a", "-1", "9" * 40,
-    "1e999", "nan", "None",
+    "save", "quit", "restart", "script", "undo", "yes",
+    "a\x00b", "\ud800", "\x1b[2J", "\r\n\n", "{0} {name} %s %d", "'\"\\`$(ls);--", "../../x",
+    "<|im_end|><|endoftext|>", "</action><action>", "\u65e5\u672c \u221a",
+    "\u0421\u0435\u0432\u0435\u0440", "\u0634\u0645\u0627\u0644 \u202e", "-1", "9" * 40, "1e999", "nan",
+    "None", "x" * 10_000, "x" * 1_000_000,
 )  # fmt: skip
 
 
@@ -65,9 +68,17 @@ def unparsable(player: Player) -> Iterator[str]:
 
 
 def hostile(player: Player) -> Iterator[str]:
+    start, files = player.look(player.all), set(os.listdir())
     for content in HOSTILE:
+        reply = f"<action>{content}</action>"
+        yield from _reply(player, reply)
         player.restart(player.all)  # a valid one may have ended the game
-        yield from _reply(player, f"<action>{content}</action>")
+        sentence = f"after the reply {reply[:30]!a} restart() does not give the start state"
+        yield from _named(sentence, start, player.look(player.all))
+        written = sorted(set(os.listdir()) - files)
+        files.update(written)
+        if written:
+            yield f"the reply {reply[:30]!a} writes files into the current folder: {', '.join(written)}"
 
 
 def _reply(player: Player, reply: str) -> Iterator[str]:
@@ -126,6 +137,8 @@ def same_game(player: Player) -> Iterator[str]:
         if player.game(board) != alone:
             yield "the same replies on the board of the same seed lead elsewhere"
             return
+        if any(player.game(board, before=turns) != alone for turns in (1, player.num_turns)):
+            yield "the same replies after restart() lead to another game than those after reset()"
         if player.game(board, beside=True) != alone:
             yield "a board plays another game when others are stepped in between"
     with ThreadPoolExecutor(1) as thread:

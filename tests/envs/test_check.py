@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,6 +239,77 @@ class TalksALot(NumberHunt):
         return [text + "." * 200_000 for text in super().observe(env_idx)]
 
 
+class SwallowsTheNextCommand(NumberHunt):
+    """As interpreters do that ask back whether one is sure."""
+
+    asking = False
+
+    def step(self, replies, env_idx):
+        self.asking |= any("quit" in reply for reply in replies)
+        return super().step(replies, env_idx)
+
+    def restart(self, env_idx):
+        super().restart(env_idx)
+        if self.asking:
+            self.texts[int(env_idx[0])], self.asking = "Are you sure?", False
+
+
+class WritesFiles(NumberHunt):
+    def step(self, replies, env_idx):
+        if any("save" in reply for reply in replies):
+            Path("game.sav").write_text(self.texts[0])
+        return super().step(replies, env_idx)
+
+
+class FailsOverLongReplies(NumberHunt):
+    def step(self, replies, env_idx):
+        if max(map(len, replies)) > 100_000:
+            raise MemoryError("no room for this")
+        return super().step(replies, env_idx)
+
+
+class ReadsOneScript(NumberHunt):
+    def step(self, replies, env_idx):
+        for reply in replies:
+            "".join(letter for letter in reply if letter.isalpha()).encode("euc_jp")
+        return super().step(replies, env_idx)
+
+
+class RemembersEarlierEpisodes(NumberHunt):
+    """What it shows at first is the same after a restart; what comes then is not."""
+
+    def reset(self, seeds, env_idx=None):
+        self.played = np.zeros(self.num_envs, int) if env_idx is None else self.played
+        super().reset(seeds, env_idx)
+        self.played[slice(None) if env_idx is None else env_idx] = 0
+
+    def step(self, replies, env_idx):
+        out = super().step(replies, env_idx)
+        for i, valid in zip(env_idx, out.valid, strict=True):
+            if valid:
+                self.played[i] += 1
+                self.texts[i] = f"Turn {self.played[i]}." if not self.solved[i] else self.texts[i]
+        return out
+
+
+class Prints(NumberHunt):
+    def observe(self, env_idx):
+        print("observing", len(env_idx))
+        return super().observe(env_idx)
+
+
+class PaysNothingKnown(NumberHunt):
+    def step(self, replies, env_idx):
+        out = super().step(replies, env_idx)
+        return dataclasses.replace(out, rewards=np.where(out.success, np.float32("nan"), out.rewards))
+
+
+class SuccessAsNumbers(NumberHunt):
+    def step(self, replies, env_idx):
+        out = super().step(replies, env_idx)
+        return dataclasses.replace(out, success=out.success.astype(np.int64))
+
+
 class ReportsErrors(NumberHunt):
     def step(self, replies, env_idx):
         return dataclasses.replace(super().step(replies, env_idx), error=["offline"] * len(replies))
@@ -270,12 +342,24 @@ class ReportsErrors(NumberHunt):
         (DrawsFromTheClock, "the same replies on the board of the same seed lead elsewhere"),
         (BelongsToAThread, "called from another thread: observe() raised RuntimeError: wrong thread"),
         (TalksALot, "observe() returned a text of 20001"),
+        (SwallowsTheNextCommand, "after the reply '<action>quit</action>' restart() does not give the start"),
+        (WritesFiles, "the reply '<action>save</action>' writes files into the current folder: game.sav"),
+        (
+            FailsOverLongReplies,
+            "the reply '<action>xxxxxxxxxxxxxxxxxxxxxx': step() raised MemoryError: no room",
+        ),
+        (ReadsOneScript, "step() raised UnicodeEncodeError: 'euc_jp' codec can't encode"),
+        (RemembersEarlierEpisodes, "the same replies after restart() lead to another game than those after"),
+        (Prints, "observe() prints to stdout, where the run shows its progress: 'observing 6"),
+        (PaysNothingKnown, "step() returned reward nan for board"),
+        (SuccessAsNumbers, "step() returned success of dtype int64, expected bool"),
         (ReportsErrors, "step() reports an error of board 0: offline"),
         (ExpertMoves, "asking the expert changes the boards: positions [0, 1"),
         (OffersNonsense, "step() cannot parse 'guess 3', which legal_actions() offers"),
     ],
 )
-def test_violations_are_named(kind, sentence):
+def test_violations_are_named(kind, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # one of them writes files
     assert any(sentence in violation for violation in check_toy(kind)), check_toy(kind)
 
 
@@ -283,6 +367,20 @@ def test_slow_calls_are_named():
     assert check_env(Sleeps(2), replies=GUESSES, slow_s=0.5) == []
     found = check_env(Sleeps(2), replies=GUESSES, slow_s=0.01)
     assert [sentence.split(" takes 0.0")[0] for sentence in found] == ["reset()", "restart()"]
+
+
+class SleepsOnce(NumberHunt):
+    slept = False
+
+    def step(self, replies, env_idx):
+        time.sleep(0 if self.slept else 0.3)
+        self.slept = True
+        return super().step(replies, env_idx)
+
+
+def test_one_slow_call_is_named():
+    found = check_env(SleepsOnce(2), replies=GUESSES, slow_s=0.02)
+    assert any(sentence.startswith("a call of step() took ") for sentence in found), found
 
 
 class SharesAParser(NumberHunt):
