@@ -22,6 +22,7 @@ NATIVE = {
     "sokoban": "lamer_fast.envs.native.sokoban",
 }
 WORLDS = {  # of other packages, which their modules import when they play
+    "alfworld": "lamer_fast.envs.adapters.alfworld.entry",
     "gymnasium": "lamer_fast.envs.adapters.gymnasium",
     "reasoning-gym": "lamer_fast.envs.adapters.reasoning_gym",
     "textarena": "lamer_fast.envs.adapters.textarena",
