@@ -26,8 +26,8 @@ class Server:
         bodies, headers: of every request; `most` at the same time.
     """
 
-    def __init__(self, reply, models=("stub",)):
-        self.reply, self.models = reply, models
+    def __init__(self, reply, models=("stub",), owner="somebody"):
+        self.reply, self.models, self.owner = reply, models, owner
         self.bodies, self.headers, self.most, self.now = [], [], 0, 0
         self.lock, self.over = threading.Lock(), threading.Event()
 
@@ -58,9 +58,8 @@ def serving(reply, **options):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
-            self.send(
-                200, {"object": "list", "data": [{"id": m, "object": "model"} for m in server.models]}, {}
-            )
+            models = [{"id": m, "object": "model", "owned_by": server.owner} for m in server.models]
+            self.send(200, {"object": "list", "data": models}, {})
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -148,6 +148,19 @@ def test_seeds_are_places_on_a_panel():
     assert make("Sokoban", num_envs=2, split="valid", num_boxes=1).reset(seed=0)[1] == {}
 
 
+@pytest.mark.parametrize("mode", ["next", "same"])
+def test_statistics_of_gymnasium_see_every_step_of_every_episode(mode):
+    """Lengths are those of the limit, in later episodes too: what autoreset modes have broken elsewhere."""
+    vec = make("Sokoban", max_episode_steps=3, autoreset=mode)
+    if mode == "same" and gymnasium.__version__ < "1.4":
+        pytest.skip("gymnasium before 1.4 counts wrongly in this mode (Gymnasium#1624)")
+    counted = gymnasium.wrappers.vector.RecordEpisodeStatistics(vec)
+    counted.reset(seed=1)
+    infos = [counted.step(np.full(5, 4))[-1] for _ in range(13)]
+    lengths = [info["episode"]["l"].tolist() for info in infos if "episode" in info]
+    assert lengths == [[3] * 5] * (3 if mode == "next" else 4)
+
+
 def test_a_panel_needs_a_split_and_a_size():
     with pytest.raises(ValueError, match="panel=4 needs a split"):
         GridVectorEnv("sokoban", 2, panel=4)

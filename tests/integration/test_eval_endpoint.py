@@ -213,6 +213,15 @@ def test_the_only_model_needs_no_name(capsys):
             assert run(url) == 2 and message in capsys.readouterr().err and server.bodies == []
 
 
+def test_vllm_is_told_what_is_off_since_it_would_take_it_from_the_model():
+    with serving(lambda body, n: answer("ok"), owner="vllm") as (server, url):
+        ask_of(url)(question())
+        ask_of(url, extra='{"repetition_penalty": 1.1}')(question(top_k=20))
+    first, second = server.bodies
+    assert (first["top_k"], first["min_p"], first["repetition_penalty"]) == (-1, 0.0, 1.0)
+    assert (second["top_k"], second["repetition_penalty"]) == (20, 1.1)
+
+
 def test_what_cannot_work_is_told_in_a_line_before_long_work(tmp_path, capsys):
     def told(*more, reply=player, target=()):
         with serving(reply) as (server, url):

@@ -25,6 +25,9 @@ TOO_LONG = re.compile(
     r"|too many (input )?tokens|input is too long|exceeds? the (maximum|available|limit)",
     re.IGNORECASE,
 )
+# vLLM takes what a request does not say from the model's generation_config.json (vllm#15281)
+VLLM_OFF = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+LIST_S = 30.0  # for the list of models
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0}  # a server that refuses the parameter does the same without it
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -95,7 +98,9 @@ class OpenAIAsk:
         self._limit = "max_tokens" if options.limit == "auto" else options.limit
         self._dropped: set[str] = set()  # parameters that the server does not take
         self._extra = options.extra_fields()
-        self.model = options.model or self._only_model()
+        models = self._models()
+        self.model = options.model or self._only([str(name) for name, _ in models])
+        self._off = VLLM_OFF if any(owner == "vllm" for _, owner in models) else {}
 
     def __call__(self, question: Question) -> Answer:
         while True:
@@ -122,7 +127,7 @@ class OpenAIAsk:
         # a server's own defaults hold for what is not named, so that these two are always said
         fields = {key: value for key, value in fields.items() if key not in dropped}
         beyond = {"top_k": sampling.top_k, "min_tokens": sampling.min_tokens}
-        extra = {key: value for key, value in beyond.items() if value} | self._extra
+        extra = self._off | {key: value for key, value in beyond.items() if value} | self._extra
         return self._client.chat.completions.create(
             model=self.model, messages=question.messages, stream=False, extra_body=extra, **fields
         )
@@ -166,17 +171,29 @@ class OpenAIAsk:
             return Hopeless(f"{message}; is {self._options.shown} {where}?")
         return Hopeless(message) if status in (401, 402, 403, 405) else Refused(message)
 
-    def _only_model(self) -> str:
+    def _models(self) -> list[tuple[Any, Any]]:
+        """(name, owner) of the server's models; nothing where it does not list them.
+
+        Raises:
+            ValueError: no list, and nobody has named the model.
+        """
         try:
-            names = [model.id for model in self._client.models.list().data]
+            listed = (
+                self._client.with_options(timeout=min(LIST_S, self._options.timeout_s)).models.list().data
+            )
+            return [(model.id, getattr(model, "owned_by", None)) for model in listed]
         except self._openai.OpenAIError as error:
-            raise ValueError(f"{self._options.shown}: {self._meaning(error)}") from None
-        except (AttributeError, TypeError, json.JSONDecodeError):
-            names = []
+            if self._options.model is None:
+                raise ValueError(f"{self._options.shown}: {self._meaning(error)}") from None
+        except (AttributeError, TypeError, ValueError):  # no list, or no JSON
+            pass
+        return []
+
+    def _only(self, names: list[str]) -> str:
         if len(names) != 1:
-            known = f"it has {', '.join(map(str, names[:20]))}" if names else "it does not list any"
+            known = f"it has {', '.join(names[:20])}" if names else "it does not list any"
             raise ValueError(f"--endpoint.model is missing, and {self._options.shown} cannot say: {known}")
-        return str(names[0])
+        return names[0]
 
 
 def _answer(response: Any) -> Answer:
