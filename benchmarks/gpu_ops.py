@@ -86,7 +86,8 @@ def credit_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]
 def head_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]:
     losses = {
         "clip": {}, "clip, KL, entropy": {"kl_coef": 0.1, "entropy_coef": 0.01}, "cispo": {"loss": "cispo"},
-        "reinforce": {"loss": "reinforce"}, "gspo": {"loss": "gspo"},
+        "reinforce": {"loss": "reinforce"}, "sapo": {"loss": "sapo"}, "dppo": {"loss": "dppo"},
+        "dppo_kl": {"loss": "dppo_kl"}, "gspo": {"loss": "gspo"},
     }  # fmt: skip
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for vocab in (61, 8192 + 5):

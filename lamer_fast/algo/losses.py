@@ -13,6 +13,7 @@ from lamer_fast.learn.batch import PolicyBatch
 from lamer_fast.learn.policy import Objective
 from lamer_kernels import linear_logprob, linear_policy_loss, policy_loss
 from lamer_kernels.head.policy import PolicyLoss
+from lamer_kernels.head.policy.terms import CLIPPED, OF_SEGMENTS
 
 PARAMETERS = ("logprobs", "batch", "algo")
 
@@ -25,7 +26,7 @@ def objective(algo: AlgoConfig) -> Objective:
 
 
 class Surrogate:
-    """Clipped surrogate, GSPO, CISPO or REINFORCE, with KL and entropy terms."""
+    """Those that `lamer_kernels.linear_policy_loss` names, with KL and entropy terms."""
 
     def __init__(self, algo: AlgoConfig) -> None:
         self.algo = algo
@@ -44,12 +45,12 @@ class Surrogate:
             batch.old_logprobs,
             batch.advantages,
             token_weights=batch.token_weights,
-            cu_segments=batch.cu_segments if algo.loss == "gspo" else None,
+            cu_segments=batch.cu_segments if algo.loss in OF_SEGMENTS else None,
             temperature=batch.temperature,
             loss=algo.loss,
             clip_low=algo.clip_low,
             clip_high=algo.clip_high,
-            dual_clip=algo.dual_clip or None if algo.loss in ("clip", "gspo") else None,
+            dual_clip=algo.dual_clip or None if algo.loss in CLIPPED else None,
             ref_logprobs=batch.ref_logprobs,
             kl=algo.kl,
             kl_coef=algo.kl_coef,

@@ -10,7 +10,7 @@ from lamer_fast.envs.registry import default_options, option_classes
 from lamer_fast.fields import Range, check_ranges
 from lamer_kernels.credit.switches import Estimator, Switches, resolve
 
-LOSSES = ("clip", "gspo", "cispo", "reinforce")
+LOSSES = ("clip", "gspo", "cispo", "reinforce", "gspo_token", "gmpo", "sapo", "dppo", "dppo_kl")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class AlgoConfig(Switches):
     old_logprobs: Literal["recompute", "sampler"] = "recompute"
     """Whose log-probabilities are the denominator of the ratio."""
     loss: str = "clip"
-    """Surrogate of the policy loss: clip, gspo, cispo, reinforce, or `module:function` of your own."""
+    """Surrogate of the policy loss: clip, gspo, gspo_token, gmpo, sapo, dppo, dppo_kl, cispo, reinforce, or
+    `module:function` of your own."""
     aggregation: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
     """How token losses become one number, over a whole minibatch."""
     clip_low: Annotated[float, Range(0, 1)] = 0.2

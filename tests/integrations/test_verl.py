@@ -52,7 +52,7 @@ MODES = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-sum-no
 
 @pytest.mark.parametrize("correction", [False, True])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", ["clip", "cispo"])
+@pytest.mark.parametrize("kind", ["clip", "cispo", "gspo"])
 @pytest.mark.parametrize("info", [{}, {"dp_size": 2, "batch_num_tokens": 77, "global_batch_size": 30}])
 def test_losses_by_name(kind, mode, correction, info):
     g = torch.Generator().manual_seed(0)

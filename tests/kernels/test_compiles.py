@@ -232,7 +232,8 @@ LOSS = dict(
 )  # fmt: skip
 LOSS_FORMS = [
     {}, {"dual_clip": 3.0}, {"log_ratio_clip": 20.0}, {"kl_clip": (20.0, 10.0)}, {"loss": "cispo"},
-    {"loss": "reinforce"}, {"kl": "k1"}, {"kl": "k2"},
+    {"loss": "reinforce"}, {"loss": "sapo"}, {"loss": "dppo"}, {"loss": "dppo_kl"}, {"kl": "k1"},
+    {"kl": "k2"},
     {"dual_clip": 3.0, "log_ratio_clip": 20.0, "kl_clip": (20.0, 10.0)},
 ]  # fmt: skip
 TOKEN_FORMS = [(), ("old_logprobs",), ("token_weights",), ("ref_logprobs",), ("importance_weights",)]

@@ -43,7 +43,8 @@ def policy_outputs(inputs, **options):
     return out, torch.autograd.grad(out.loss, inputs.leaves())
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+# of the losses over segments one: the others differ in torch's part alone
+@pytest.mark.parametrize("loss", [name for name in LOSSES if not name.startswith(("gspo_token", "gmpo"))])
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_linear_policy_loss_in_float32(loss, extra):
     inputs = make_inputs(bias=True, softcap=6.0, temperature="tokens").to(torch.float32, DEVICE)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lamer_kernels import linear_logprob, linear_policy_loss, policy_loss
+from lamer_kernels.head.policy.terms import OF_SEGMENTS
 from tests.kernels.head import make_inputs
 
 CUDA = torch.cuda.is_available()
@@ -20,6 +21,11 @@ LOSSES = {
     "gspo": {"loss": "gspo"},
     "cispo": {"loss": "cispo"},
     "reinforce": {"loss": "reinforce"},
+    "gspo_token": {"loss": "gspo_token"},
+    "gmpo": {"loss": "gmpo"},
+    "sapo": {"loss": "sapo"},
+    "dppo": {"loss": "dppo"},
+    "dppo_kl": {"loss": "dppo_kl"},
 }
 FACTORS = ("token_weights", "importance_weights", "advantages")
 OUT = torch.tensor([3, 4])  # the tokens that are left out: a segment of its own
@@ -36,7 +42,7 @@ def select(data, rows):
 
 
 def segments(switches, cu):
-    return {"cu_segments": cu.to(DEVICE)} if switches.get("loss") == "gspo" else {}
+    return {"cu_segments": cu.to(DEVICE)} if switches.get("loss") in OF_SEGMENTS else {}
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])

@@ -4,7 +4,7 @@ verl 0.9 imports this by itself (entry point group ``verl.plugins``); 0.7 and 0.
 ``VERL_USE_EXTERNAL_MODULES=lamer_kernels.integrations.verl``. Then, by name:
 
     algorithm.adv_estimator=lamer_grpo | lamer_rloo | lamer_reinforce_baseline | lamer_meta
-    actor_rollout_ref.actor.policy_loss.loss_mode=lamer_clip | lamer_cispo
+    actor_rollout_ref.actor.policy_loss.loss_mode=lamer_clip  # or another one of LOSSES
     actor_rollout_ref.model.use_fused_kernels=True  # our head behind verl's fused forward
 
 ``lamer_meta`` needs the columns trial, episode, phase and anchor of each row, which verl hands to no named
@@ -26,6 +26,10 @@ from ..head.policy import policy_loss
 from .padded import LossTokens
 from .rows import group_estimator, meta_estimator, weights
 
+LOSSES = {
+    "lamer_clip": "clip", "lamer_cispo": "cispo", "lamer_gspo": "gspo_token", "lamer_sapo": "sapo",
+    "lamer_dppo": "dppo", "lamer_dppo_kl": "dppo_kl",
+}  # fmt: skip
 HEAD_ARGUMENTS = ("self", "hidden_states", "vocab_weights", "input_ids", "temperature")
 
 
@@ -46,13 +50,16 @@ def loss(kind: str) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
             clip_low=low,
             clip_high=high,
             dual_clip=config.get("clip_ratio_c", 3.0) if kind == "clip" else None,
-            log_ratio_clip=20.0,
+            cu_segments=tokens.cu_rows if kind == "gspo_token" else None,
+            log_ratio_clip=None if kind == "gspo_token" else 20.0,
+            **{name: config.get(name) for name in ("tau_pos", "tau_neg") if kind == "sapo"},
             importance_weights=None if rollout_is_weights is None else tokens.take(rollout_is_weights),
         )
-        below, above = out.ratio < 1 - low, out.ratio > 1 + high
-        signs = tokens.take(advantages).sign()  # verl's share counts no dual clip
-        clipped = below | above if kind == "cispo" else (below & (signs < 0)) | (above & (signs > 0))
-        sums = torch.stack([clipped.float().sum(), -out.ratio.log().sum()])
+        clipped, log_ratio = out.clipped, tokens.take(log_prob.detach() - old_log_prob)
+        if kind == "clip":  # verl's share counts no dual clip
+            signs = tokens.take(advantages).sign()
+            clipped = ((out.ratio < 1 - low) & (signs < 0)) | ((out.ratio > 1 + high) & (signs > 0))
+        sums = torch.stack([clipped.float().sum(), -log_ratio.clamp(-20, 20).sum()])
         share = (sums / max(len(tokens), 1)).tolist()
         return out.loss, {"actor/pg_clipfrac": share[0], "actor/ppo_kl": share[1]}
 
@@ -91,8 +98,8 @@ def register() -> None:
         "lamer_meta": meta_estimator,
     }.items():
         core_algos.ADV_ESTIMATOR_REGISTRY[name] = function
-    for kind in ("clip", "cispo"):
-        core_algos.POLICY_LOSS_REGISTRY[f"lamer_{kind}"] = loss(kind)
+    for name, kind in LOSSES.items():
+        core_algos.POLICY_LOSS_REGISTRY[name] = loss(kind)
     head = torch_functional.FusedLinearForPPO
     found = tuple(signature(head.forward).parameters)
     if found == HEAD_ARGUMENTS:

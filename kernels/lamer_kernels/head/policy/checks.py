@@ -7,7 +7,7 @@ from torch import Tensor
 from ..._core.checks import as_floats, check_choice, check_cu, check_tensor
 from ..._core.numbers import check_number
 from ..checks import ACC_DTYPES
-from .terms import KLS, LOSSES, LossConfig, TokenData
+from .terms import CLIPPED, KLS, LOSSES, OF_SEGMENTS, LossConfig, TokenData
 
 
 def checked_config(config: LossConfig, tokens: TokenData) -> LossConfig:
@@ -16,8 +16,10 @@ def checked_config(config: LossConfig, tokens: TokenData) -> LossConfig:
     check_choice("kl", config.kl, KLS)
     dual_clip, log_ratio_clip, kl_clip = config.dual_clip, config.log_ratio_clip, config.kl_clip
     if dual_clip is not None:
-        if config.loss not in ("clip", "gspo"):
-            raise ValueError(f"dual_clip goes with loss 'clip' or 'gspo', got loss {config.loss!r}")
+        if config.loss not in CLIPPED:
+            raise ValueError(
+                f"dual_clip goes with loss {' or '.join(map(repr, CLIPPED))}, got loss {config.loss!r}"
+            )
         dual_clip = check_number("dual_clip", dual_clip, "(1, inf)")
     if log_ratio_clip is not None:
         if config.loss == "reinforce":
@@ -39,13 +41,18 @@ def checked_config(config: LossConfig, tokens: TokenData) -> LossConfig:
         kl_coef=check_number("kl_coef", config.kl_coef, "[0, inf)"),
         kl_clip=kl_clip,
         entropy_coef=check_number("entropy_coef", config.entropy_coef, "(-inf, inf)"),
+        tau_pos=check_number("tau_pos", config.tau_pos, "(0, inf)"),
+        tau_neg=check_number("tau_neg", config.tau_neg, "(0, inf)"),
     )
     if config.kl_coef and tokens.ref_logprobs is None:
         raise ValueError(f"kl_coef {config.kl_coef} needs ref_logprobs, got None")
-    if (config.loss == "gspo") != (tokens.cu_segments is not None):
+    taus = (config.tau_pos, config.tau_neg)
+    if config.loss != "sapo" and taus != (LossConfig.tau_pos, LossConfig.tau_neg):
+        raise ValueError(f"tau_pos and tau_neg go with loss 'sapo', got {taus} with loss {config.loss!r}")
+    if (config.loss in OF_SEGMENTS) != (tokens.cu_segments is not None):
         raise ValueError(
-            f"cu_segments goes with loss 'gspo' and only there, got loss {config.loss!r} "
-            f"{'with' if tokens.cu_segments is not None else 'without'} cu_segments"
+            f"cu_segments goes with loss {', '.join(map(repr, OF_SEGMENTS))} and only there, got loss "
+            f"{config.loss!r} {'with' if tokens.cu_segments is not None else 'without'} cu_segments"
         )
     return config
 

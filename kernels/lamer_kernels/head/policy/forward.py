@@ -1,8 +1,8 @@
 """Loss and gradients of linear_policy_loss in one sweep over token chunks.
 
 A token's loss needs its log-prob and entropy only, so its row of logits can become its row of dlogits while
-it is at hand: 3 GEMMs. For gspo the ratio needs the whole segment first: all log-probs, then all gradients;
-3 GEMMs if the logits of all tokens fit the workspace, else 4.
+it is at hand: 3 GEMMs. For gspo and its kin the ratio needs the whole segment first: all log-probs, then
+all gradients; 3 GEMMs if the logits of all tokens fit the workspace, else 4.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from ..projection import (
     token_chunks,
     write_logits,
 )
-from .terms import LossConfig, Terms, TokenData, policy_terms
+from .terms import OF_SEGMENTS, LossConfig, Terms, TokenData, policy_terms
 
 
 class Wanted(NamedTuple):
@@ -55,7 +55,7 @@ def forward(
     skip_idle_rows: rows without a gradient (clipped, advantage 0) skip the backward GEMMs; synchronises.
     """
     sweep = _Sweep(x, targets, head, wanted, skip_idle_rows, workspace_bytes, backend)
-    if config.loss != "gspo":
+    if config.loss not in OF_SEGMENTS:
         return sweep.chunk_by_chunk(tokens, config)
     return sweep.segments_first(tokens, config)
 

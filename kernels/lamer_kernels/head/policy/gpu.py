@@ -23,7 +23,7 @@ def policy_rows_kernel(
     old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
     logprobs_ptr, entropy_ptr, loss_ptr, grad_ptr, ratio_ptr, clipped_ptr, kl_ptr,
     V, W, stride, out_stride, softcap, temperature, clip_low, clip_high, dual_clip, log_ratio_clip,
-    kl_coef, max_gap, max_kl, entropy_coef,
+    kl_coef, max_gap, max_kl, entropy_coef, tau_pos, tau_neg,
     LOSS: tl.constexpr, KL: tl.constexpr, HAS_DUAL_CLIP: tl.constexpr, HAS_LOG_RATIO_CLIP: tl.constexpr,
     HAS_KL_CLIP: tl.constexpr,
     HAS_OLD: tl.constexpr, HAS_WEIGHTS: tl.constexpr, HAS_REF: tl.constexpr, HAS_IMPORTANCE: tl.constexpr,
@@ -53,6 +53,31 @@ def policy_rows_kernel(
         surrogate = -advantage * logprob
         slope = -advantage
         clipped = tl.zeros([], tl.int1)
+    elif LOSS == "sapo":
+        tau = tl.where(advantage > 0, tau_pos, tau_neg)
+        e = tl.exp(-tl.abs(tau * (ratio - 1.0)))
+        gate = tl.where(ratio > 1.0, 1.0, e) / (1.0 + e)
+        curve = e / ((1.0 + e) * (1.0 + e))  # gate (1 - gate)
+        surrogate = -4.0 / tau * gate * advantage
+        slope = tl.where(curve == 0, 0.0, -4.0 * curve * ratio * advantage)
+        slope = tl.where(held, 0.0, slope)
+        clipped = tl.zeros([], tl.int1)
+    elif LOSS == "dppo" or LOSS == "dppo_kl":
+        clipped = tl.zeros([], tl.int1)
+        if HAS_OLD:
+            old_logprob = tl.load(old_ptr + row)
+            p = tl.exp(logprob)
+            old = tl.exp(old_logprob)
+            if LOSS == "dppo":
+                clipped = tl.where(advantage > 0, p - old > clip_high, old - p > clip_low)
+            else:
+                rest = tl.log((1.0 - old + 1e-8) / (1.0 - p + 1e-8))
+                moved = old * (old_logprob - logprob) + (1.0 - old) * rest
+                up = (moved > clip_high) & (p > old)
+                down = (moved > clip_low) & (p < old)
+                clipped = tl.where(advantage > 0, up, down)
+        surrogate = tl.where(clipped, 0.0, -ratio * advantage)
+        slope = tl.where(held, 0.0, surrogate)
     elif LOSS == "cispo":
         slope = -bounded * advantage
         surrogate = slope * logprob

@@ -36,6 +36,7 @@ def policy_rows(
         clip_low=config.clip_low, clip_high=config.clip_high, dual_clip=config.dual_clip or 0.0,
         log_ratio_clip=config.log_ratio_clip or 0.0,
         kl_coef=config.kl_coef, max_gap=max_gap, max_kl=max_kl, entropy_coef=config.entropy_coef,
+        tau_pos=config.tau_pos, tau_neg=config.tau_neg,
         LOSS=config.loss, KL=config.kl, HAS_DUAL_CLIP=config.dual_clip is not None,
         HAS_LOG_RATIO_CLIP=config.log_ratio_clip is not None, HAS_KL_CLIP=config.kl_clip is not None,
         HAS_OLD=tokens.old_logprobs is not None, HAS_WEIGHTS=tokens.token_weights is not None,

@@ -21,7 +21,7 @@ from .forward import Wanted, forward
 from .gradients import attach_gradients, stored_dtype
 from .op import PolicyLoss
 from .reference import PolicyLossRef, linear_policy_loss_ref
-from .terms import LossConfig, TokenData
+from .terms import OF_SEGMENTS, LossConfig, TokenData
 
 COMPACT = ("host", "data", "none")
 
@@ -51,6 +51,8 @@ def linear_policy_loss(
     kl_clip: tuple[float, float] | None = None,
     entropy_coef: float = 0.0,
     importance_weights: Tensor | None = None,
+    tau_pos: float = 1.0,
+    tau_neg: float = 1.05,
     dweight_out: Tensor | None = None,
     weight_cast: Tensor | None = None,
     compact: str = "host",
@@ -65,15 +67,22 @@ def linear_policy_loss(
 
         clip       -min(r A, b(r) A); with dual_clip c also at most -c A where A < 0
         gspo       the same with r = exp(mean over the token's segment of logprob - old_logprob)
+        gspo_token that value, and a gradient in which each token moves its own ratio alone (verl, SkyRL)
+        gmpo       -r A with r = exp(mean over the token's segment of the log ratio), each first held below
+            clip_high where A > 0 and above -clip_low where A < 0
+        sapo       -(4 / tau) sigmoid(tau (r - 1)) A with tau_pos where A > 0, else tau_neg
+        dppo       -r A, and 0 where A > 0 and p - p_old > clip_high, or A <= 0 and p_old - p > clip_low, with
+            p = exp(logprob); dppo_kl bounds the KL of taking the token or not in place of the difference
         cispo      -stop_gradient(b(r)) A logprob
         reinforce  -A logprob
         all        x importance_weights, + kl_coef * KL, - entropy_coef * entropy
         KL         k1: logprob - ref;  k2: (logprob - ref)^2 / 2;  k3: exp(ref - logprob) - 1 - (ref -
             logprob)
 
-    ppo and dapo are clip with ``token_weights("token_mean")`` (dapo: clip_high > clip_low), grpo is clip with
-    ``"sequence_mean"``, dr_grpo clip with ``"constant"``. Gradients are computed here, in the forward pass,
-    where gradients are enabled; ``loss.backward()`` only scales them.
+    Sources: PPO arXiv 1707.06347, GSPO 2507.18071, GMPO 2507.20673, SAPO 2511.20347, DPPO 2602.04879, CISPO
+    2506.13585. ppo and dapo are clip with ``token_weights("token_mean")`` (dapo: clip_high > clip_low), grpo
+    is clip with ``"sequence_mean"``, dr_grpo clip with ``"constant"``. Gradients are computed here, in the
+    forward pass, where gradients are enabled; ``loss.backward()`` only scales them.
 
     Args:
         hidden, weight, targets, token_idx, temperature, bias, softcap, ignore_index, weight_cast: as in
@@ -82,7 +91,8 @@ def linear_policy_loss(
         advantages: [L] fp32.
         token_weights: [L] fp32, the aggregation; None is 1 each. Weight 0 takes a token out, whatever its
             ratio.
-        cu_segments: [U+1] int64, for gspo: segments of L over which the ratio is averaged, such as turns.
+        cu_segments: [U+1] int64, for gspo, gspo_token and gmpo: segments of L over which the ratio is
+            averaged, such as turns.
         dual_clip: > 1, or None.
         log_ratio_clip: bound of the log ratio before exp (verl: 20), which has no gradient where it acts; for
             gspo that of the segment's mean.
@@ -90,6 +100,7 @@ def linear_policy_loss(
             one acts, math.inf is no bound.
         ref_logprobs: [L] fp32; without kl_coef they only fill the KL statistic.
         importance_weights: [L] fp32, such as truncated ratios against the sampler's log-probs.
+        tau_pos, tau_neg: > 0, of sapo.
         dweight_out: [V, H] fp32 (fp64): d loss / d weight is added here, and ``weight`` gets no gradient
             through autograd. For accumulation over micro-batches in float32; the upstream gradient is taken
             to be 1.
@@ -117,7 +128,19 @@ def linear_policy_loss(
     check_choice("compact", compact, COMPACT)
     tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
     config = checked_config(
-        LossConfig(loss, clip_low, clip_high, dual_clip, log_ratio_clip, kl, kl_coef, kl_clip, entropy_coef),
+        LossConfig(
+            loss,
+            clip_low,
+            clip_high,
+            dual_clip,
+            log_ratio_clip,
+            kl,
+            kl_coef,
+            kl_clip,
+            entropy_coef,
+            tau_pos,
+            tau_neg,
+        ),
         tokens,
     )
     tokens = checked_tokens(tokens, hidden, given.shape, validate)
@@ -211,7 +234,7 @@ def _linear_policy_loss(
         idx = kept.nonzero().squeeze(1).to(hidden.device, non_blocking=True)
         tokens = tokens.to(hidden.new_empty(0, dtype=acc)).select(kept, idx)
     tokens = tokens.to(hidden.new_empty(0, dtype=acc))
-    if config.loss == "gspo" and tokens.present is not None:
+    if config.loss in OF_SEGMENTS and tokens.present is not None:
         tokens, order = tokens.present_first(tokens.present)
         idx = order if idx is None else idx[order]
     tokens = tokens.weighed()

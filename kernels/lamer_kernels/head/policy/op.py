@@ -20,7 +20,7 @@ class PolicyLoss(NamedTuple):
     loss: Tensor
     logprobs: Tensor
     ratio: Tensor
-    """exp(logprobs - old_logprobs), for gspo that of the segment."""
+    """exp(logprobs - old_logprobs), for gspo, gspo_token and gmpo that of the segment."""
     clipped: Tensor
     """bool: the clip acts on this token."""
     kl: Tensor
@@ -49,6 +49,8 @@ def policy_loss(
     entropy: Tensor | None = None,
     entropy_coef: float = 0.0,
     importance_weights: Tensor | None = None,
+    tau_pos: float = 1.0,
+    tau_neg: float = 1.05,
     backend: str = "auto",
     validate: bool = False,
 ) -> PolicyLoss:
@@ -72,7 +74,19 @@ def policy_loss(
     logprobs = logprobs.reshape(-1)
     tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
     config = checked_config(
-        LossConfig(loss, clip_low, clip_high, dual_clip, log_ratio_clip, kl, kl_coef, kl_clip, entropy_coef),
+        LossConfig(
+            loss,
+            clip_low,
+            clip_high,
+            dual_clip,
+            log_ratio_clip,
+            kl,
+            kl_coef,
+            kl_clip,
+            entropy_coef,
+            tau_pos,
+            tau_neg,
+        ),
         tokens,
     )
     tokens = checked_tokens(tokens, logprobs, shape, validate).to(logprobs)

@@ -36,6 +36,8 @@ def policy_loss_ref(
     entropy: Tensor | None = None,
     entropy_coef: float = 0.0,
     importance_weights: Tensor | None = None,
+    tau_pos: float = 1.0,
+    tau_neg: float = 1.05,
 ) -> PolicyLossRef:
     # a token of weight 0 is absent, and a factor of 0 means no pull, whatever the ratio: no gradient may come
     # back through them, where an infinite exp' would make 0 x inf of it
@@ -46,17 +48,22 @@ def policy_loss_ref(
 
     on_policy = torch.where(logprobs.isinf(), 0.0, logprobs) if old_logprobs is None else logprobs
     log_ratio = on_policy - (on_policy.detach() if old_logprobs is None else old_logprobs)
-    if loss == "gspo":
+    if loss == "gmpo":
+        bounded = log_ratio.clamp(-clip_low, clip_high)
+        inside = torch.where(advantages > 0, log_ratio <= clip_high, log_ratio >= -clip_low)
+        beyond_bounds = (advantages == 0) | ~inside
+        log_ratio = torch.where(beyond_bounds, bounded.detach().where(advantages != 0, 0.0), log_ratio)
+    if loss in ("gspo", "gspo_token", "gmpo"):
         assert cu_segments is not None
         bounds = zip(cu_segments.tolist()[:-1], cu_segments.tolist()[1:], strict=True)
-        log_ratio = torch.cat(
-            [log_ratio[s:e].mean().expand(e - s) for s, e in bounds if e > s] or [log_ratio]
-        )
+        mean = torch.cat([log_ratio[s:e].mean().expand(e - s) for s, e in bounds if e > s] or [log_ratio])
+        # the token's own gradient at the segment's value
+        log_ratio = mean.detach() + log_ratio - log_ratio.detach() if loss == "gspo_token" else mean
     if log_ratio_clip is not None:
         log_ratio = log_ratio.clamp(-log_ratio_clip, log_ratio_clip)
     ratio = log_ratio.exp()
     bounded = ratio.clamp(1 - clip_low, 1 + clip_high)
-    if loss in ("clip", "gspo"):
+    if loss in ("clip", "gspo", "gspo_token"):
         free, bound = -ratio * advantages, -bounded * advantages
         clipped, ceiling = bound > free, bound
         if dual_clip is not None:
@@ -65,6 +72,24 @@ def policy_loss_ref(
             clipped, ceiling = clipped | beyond, torch.where(beyond, worst, bound)
         free = -_held(log_ratio, pulls & ~clipped).exp() * advantages
         surrogate = torch.where(clipped, ceiling.detach(), free)
+    elif loss == "gmpo":
+        surrogate, clipped = -_held(log_ratio, pulls).exp() * advantages, beyond_bounds
+    elif loss == "sapo":
+        tau = torch.where(advantages > 0, tau_pos, tau_neg).to(ratio.dtype)
+        steep = _held(log_ratio, pulls & (ratio < 1e6)).exp()
+        surrogate = -4 / tau * torch.sigmoid(tau * (steep - 1)) * advantages
+        clipped = torch.zeros_like(ratio, dtype=torch.bool)
+    elif loss in ("dppo", "dppo_kl"):
+        p, old = logprobs.detach().exp(), (logprobs.detach() if old_logprobs is None else old_logprobs).exp()
+        if loss == "dppo":
+            clipped = torch.where(advantages > 0, p - old > clip_high, old - p > clip_low)
+        else:
+            rest = ((1 - old + 1e-8) / (1 - p + 1e-8)).log()
+            moved = old * (old.log() - p.log()) + (1 - old) * rest
+            clipped = torch.where(
+                advantages > 0, (moved > clip_high) & (p > old), (moved > clip_low) & (p < old)
+            )
+        surrogate = torch.where(clipped, 0.0, -_held(log_ratio, pulls & ~clipped).exp() * advantages)
     elif loss == "cispo":
         surrogate = -bounded.detach() * advantages * _held(logprobs, pulls)
         clipped = ratio != bounded

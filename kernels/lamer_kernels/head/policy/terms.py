@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-LOSSES = ("clip", "gspo", "cispo", "reinforce")
+LOSSES = ("clip", "gspo", "cispo", "reinforce", "gspo_token", "gmpo", "sapo", "dppo", "dppo_kl")
+CLIPPED = ("clip", "gspo", "gspo_token")
+OF_SEGMENTS = ("gspo", "gspo_token", "gmpo")  # their ratio is a mean over the tokens of a segment
+MASKED = ("dppo", "dppo_kl")  # a token that moved too far is left out
 KLS = ("k1", "k2", "k3")
 
 
@@ -25,17 +28,19 @@ class LossConfig:
     kl_coef: float
     kl_clip: tuple[float, float] | None
     entropy_coef: float
+    tau_pos: float = 1.0
+    tau_neg: float = 1.05
 
     def flat(self) -> list[float]:
         """As a custom op takes it: a word is its place in LOSSES or KLS, an infinite bound is none."""
         bounds = (self.dual_clip, self.log_ratio_clip, *(self.kl_clip or (None, None)))
         words = [float(LOSSES.index(self.loss)), float(KLS.index(self.kl))]
-        numbers = [self.clip_low, self.clip_high, self.kl_coef, self.entropy_coef]
+        numbers = [self.clip_low, self.clip_high, self.kl_coef, self.entropy_coef, self.tau_pos, self.tau_neg]
         return words + numbers + [inf if x is None else x for x in bounds]
 
     @staticmethod
     def of_flat(numbers: Sequence[float]) -> "LossConfig":
-        loss, kl, clip_low, clip_high, kl_coef, entropy_coef, *bounds = numbers
+        loss, kl, clip_low, clip_high, kl_coef, entropy_coef, tau_pos, tau_neg, *bounds = numbers
         dual_clip, log_ratio_clip, gap, estimate = bounds
         return LossConfig(
             LOSSES[int(loss)],
@@ -47,6 +52,8 @@ class LossConfig:
             kl_coef,
             None if isinf(gap) and isinf(estimate) else (gap, estimate),
             entropy_coef,
+            tau_pos,
+            tau_neg,
         )
 
 
@@ -165,17 +172,19 @@ def policy_terms(config: LossConfig, logprobs: Tensor, entropy: Tensor | None, t
         log_ratio = torch.where(logprobs.isnan(), logprobs, 0.0)
     else:
         log_ratio = logprobs - tokens.old_logprobs
-    lengths = None
-    if config.loss == "gspo":
+    lengths, beyond = None, None
+    if config.loss in OF_SEGMENTS:
         assert tokens.cu_segments is not None
         lengths = tokens.cu_segments.long().diff()
+        if config.loss == "gmpo":
+            log_ratio, beyond = _bounded_log_ratio(config, log_ratio, advantages)
         log_ratio = _spread(_segment_sum(log_ratio, lengths) / lengths.clamp(min=1), lengths, log_ratio)
     held = None
     if config.log_ratio_clip is not None:
         held = log_ratio.abs() > config.log_ratio_clip
         log_ratio = log_ratio.clamp(-config.log_ratio_clip, config.log_ratio_clip)
     ratio = log_ratio.exp()
-    surrogate, slope, clipped = _surrogate(config, logprobs, ratio, advantages)
+    surrogate, slope, clipped = _surrogate(config, logprobs, ratio, tokens)
     if held is not None and config.loss != "cispo":  # there the ratio has no gradient anyway
         slope = torch.where(held, 0.0, slope)
     pulls = advantages != 0
@@ -184,10 +193,13 @@ def policy_terms(config: LossConfig, logprobs: Tensor, entropy: Tensor | None, t
         surrogate, slope = surrogate * tokens.importance_weights, slope * tokens.importance_weights
     # a factor of 0 means no pull, also where the ratio overflows
     surrogate, slope = (torch.where(pulls, x, 0.0) for x in (surrogate, slope))
-    if lengths is not None:
-        # every token of the segment moves the segment's ratio by 1 / length
+    shares = config.loss in ("gspo", "gmpo")  # every token of a segment moves its ratio by 1 / length
+    if shares:
+        assert lengths is not None
         slope = _weigh(slope, tokens.token_weights)
         slope = _spread(_segment_sum(slope, lengths) / lengths.clamp(min=1), lengths, slope)
+    if beyond is not None:
+        slope, clipped = torch.where(beyond, 0.0, slope), beyond
 
     kl, kl_slope = _kl(config, logprobs, tokens.ref_logprobs)
     loss = surrogate
@@ -195,7 +207,7 @@ def policy_terms(config: LossConfig, logprobs: Tensor, entropy: Tensor | None, t
         loss = loss + config.kl_coef * kl
     if config.entropy_coef and entropy is not None:
         loss = loss - config.entropy_coef * entropy
-    if lengths is None:
+    if not shares:
         slope = _weigh(slope + config.kl_coef * kl_slope if config.kl_coef else slope, tokens.token_weights)
     elif config.kl_coef:
         slope = slope + _weigh(config.kl_coef * kl_slope, tokens.token_weights)
@@ -205,12 +217,50 @@ def policy_terms(config: LossConfig, logprobs: Tensor, entropy: Tensor | None, t
     return Terms(_weigh(loss, tokens.token_weights), slope, grad_entropy, ratio, clipped, kl)
 
 
+def _bounded_log_ratio(config: LossConfig, log_ratio: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
+    """The log ratio held in [-clip_low, clip_high] on the side to which the advantage pulls, and where."""
+    above = (advantages > 0) & (log_ratio > config.clip_high)
+    below = (advantages < 0) & (log_ratio < -config.clip_low)
+    held = torch.where(above, config.clip_high, torch.where(below, -config.clip_low, log_ratio))
+    # no advantage, no pull: such a token counts as ratio 1
+    return torch.where(advantages == 0, 0.0, held), above | below | (advantages == 0)
+
+
+def _moved_too_far(
+    config: LossConfig, logprobs: Tensor, old_logprobs: Tensor | None, advantages: Tensor
+) -> Tensor:
+    """Beyond the trust region, on the side to which the advantage pulls; 0 pulls down, as with the others."""
+    if old_logprobs is None:
+        return torch.zeros_like(logprobs, dtype=torch.bool)
+    p, old = logprobs.exp(), old_logprobs.exp()
+    if config.loss == "dppo":
+        return torch.where(advantages > 0, p - old > config.clip_high, old - p > config.clip_low)
+    rest = torch.log((1 - old + 1e-8) / (1 - p + 1e-8))
+    kl = old * (old_logprobs - logprobs) + (1 - old) * rest  # of taking this token or another one
+    return torch.where(
+        advantages > 0, (kl > config.clip_high) & (p > old), (kl > config.clip_low) & (p < old)
+    )
+
+
 def _surrogate(
-    config: LossConfig, logprobs: Tensor, ratio: Tensor, advantages: Tensor
+    config: LossConfig, logprobs: Tensor, ratio: Tensor, tokens: TokenData
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """value, d value / d log ratio (= d logprob, but for gspo), and where the clip acts."""
+    """value, d value / d log ratio (= d logprob, but for gspo and gmpo), and where the clip acts."""
+    advantages, never = tokens.advantages, torch.zeros_like(ratio, dtype=torch.bool)
+    if config.loss == "gmpo":
+        return -ratio * advantages, -ratio * advantages, never
+    if config.loss == "sapo":
+        tau = torch.where(advantages > 0, config.tau_pos, config.tau_neg).to(ratio.dtype)
+        gate = torch.sigmoid(tau * (ratio - 1))
+        flat = gate * (1 - gate) == 0  # far out, where ratio may be inf
+        slope = torch.where(flat, 0.0, -4 * gate * (1 - gate) * ratio * advantages)
+        return -4 * gate / tau * advantages, slope, never
+    if config.loss in MASKED:
+        beyond = _moved_too_far(config, logprobs, tokens.old_logprobs, advantages)
+        value = torch.where(beyond, 0.0, -ratio * advantages)
+        return value, value, beyond
     if config.loss == "reinforce":
-        return -advantages * logprobs, -advantages, torch.zeros_like(ratio, dtype=torch.bool)
+        return -advantages * logprobs, -advantages, never
     bounded = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
     if config.loss == "cispo":
         pull = -bounded * advantages
