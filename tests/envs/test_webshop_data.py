@@ -81,7 +81,7 @@ def test_too_many_combinations_of_options_end_somewhere(tmp_path, cache):
 def test_the_invented_shop_is_the_same_everywhere(cache):
     options = shop_options(cache)
     catalogue = open_catalogue(options)
-    assert catalogue.folder.name == "c8cf985a1476c0c2-lexicon-1" and len(catalogue) == 320
+    assert catalogue.folder.name == "c8cf985a1476c0c2-lexicon-2" and len(catalogue) == 320
     digests = {split: panel(options, split, None).digest for split in ("train", "valid", "test")}
     assert digests == {"train": "0a430dcd22369a6a", "valid": "f7c54ff131f6c30a", "test": "3fb3a38080ab28d7"}
 

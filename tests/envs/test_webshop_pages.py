@@ -48,7 +48,7 @@ def labels(env):
 
 def thing(**changes):
     fields = dict(
-        asin="B0", title="Name 1", price_text="$20", query="q", category="a \u203a b \u203a c",
+        asin="B0", title="Name 1", price_text="$20", query="q", department="", category="a \u203a b \u203a c",
         description="", bullets=(), options=(), attributes=(), nouns=("name",),
     )  # fmt: skip
     return Product(**fields | changes)
@@ -171,7 +171,10 @@ def test_the_original_joins_texts_by_separators(cache, odd_folder):
     )
     _, page = play(env, click("b001"), click("red"))
     assert page.endswith("[SEP] Description [SEP] Features [SEP] Reviews [SEP] Attributes [SEP] Buy Now")
-    assert play(env, click("attributes"))[1] == "Back to Search [SEP] < Prev [SEP] solid wood [SEP] non slip"
+    assert play(env, click("attributes"))[1] == (
+        "Back to Search [SEP] < Prev [SEP] solid wood [SEP] non slip [SEP] home [SEP] stool"
+        " [SEP] home \u203a seats \u203a stools"
+    )
 
 
 HOSTILE = [

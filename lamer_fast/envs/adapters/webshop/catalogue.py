@@ -29,7 +29,7 @@ from lamer_fast.envs.adapters.webshop.products import Product, clean
 from lamer_fast.envs.adapters.webshop.search import Index, IndexBuilder
 from lamer_fast.files import writing
 
-FORMAT = 1  # of what is built; another number is another folder
+FORMAT = 2  # of what is built; another number is another folder
 AT_ONCE = 1000  # titles that are looked through for nouns together
 
 
@@ -54,12 +54,12 @@ class Catalogue:
         return listed
 
     def _product(self, p: int) -> Product:
-        asin, title, price, query, category, description, bullets, options, attributes, words = json.loads(
-            bytes(self._records[self._start[p] : self._start[p + 1]])
-        )
-        groups = tuple((name, tuple(values)) for name, values in options)
-        texts = (asin, title, price, query, category, description)
-        return Product(*texts, tuple(bullets), groups, tuple(attributes), tuple(words))
+        record = json.loads(bytes(self._records[self._start[p] : self._start[p + 1]]))
+        values: dict[str, Any] = dict(zip((field.name for field in fields(Product)), record, strict=True))
+        values["options"] = tuple((name, tuple(group)) for name, group in values["options"])
+        for name in ("bullets", "attributes", "nouns"):
+            values[name] = tuple(values[name])
+        return Product(**values)
 
 
 def open_catalogue(options: WebShopOptions) -> Catalogue:

@@ -168,7 +168,7 @@ class Shop:
         elif name == "features":
             yield from product.bullets
         elif name == "attributes":
-            yield from product.attributes
+            yield from (*product.attributes, product.department, product.query, product.category)
 
     def _compact(self, session: Session) -> str:
         page = session.page

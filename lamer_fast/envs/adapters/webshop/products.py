@@ -19,8 +19,10 @@ class Product:
     price_text: str
     query: str
     """What it was found by when the catalogue was made, in lower case."""
+    department: str
+    """The catalogue's `category`, one word."""
     category: str
-    """"a \u203a b \u203a c"."""
+    """The catalogue's `product_category`, "a \u203a b \u203a c"."""
     description: str
     bullets: tuple[str, ...]
     options: tuple[tuple[str, tuple[str, ...]], ...]
@@ -69,6 +71,7 @@ def clean(raw: Any, attributes: Any) -> tuple[Product, tuple[float, float]] | No
         title=title,
         price_text=price_text,
         query=_text(raw.get("query")).lower(),
+        department=_text(raw.get("category")),
         category=_text(raw.get("product_category")),
         description=_text(raw.get("full_description")),
         bullets=tuple(_text(b) for b in (bullets if isinstance(bullets, list) else [bullets])),
