@@ -1,10 +1,13 @@
 """embedding: contract, checks and registration."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from ..._core.checks import check_tensor
+from ..._core.checks import check_tensor, has_values
 from ..._core.dispatch import Backend
+from ..._core.eager import eager
 from .._choose import DTYPES, choose, wants_gradient
 from .reference import embedding_ref
 
@@ -29,25 +32,29 @@ def embedding(ids: Tensor, weight: Tensor, *, backend: Backend = "auto") -> Tens
         return embedding_ref(ids, weight)
     flat = ids.reshape(-1).contiguous()
     if wants_gradient(weight):
-        out: Tensor = embedding_op(flat, weight, resolved)
+        out: Tensor = (embedding_eager if has_values(flat) else embedding_op)(flat, weight, resolved)
     else:
         out = weight.index_select(0, flat)
     return out.view(*ids.shape, weight.shape[1])
 
 
-@torch.library.custom_op("lamer_kernels::embedding", mutates_args=())
-def embedding_op(ids: Tensor, weight: Tensor, backend: str) -> Tensor:
+def _forward(ids: Tensor, weight: Tensor, backend: str) -> Tensor:
     return weight.index_select(0, ids)
 
 
-@torch.library.custom_op("lamer_kernels::embedding_backward", mutates_args=())
-def embedding_backward_op(dout: Tensor, ids: Tensor, num_rows: int, backend: str) -> Tensor:
+def _gradient(dout: Tensor, ids: Tensor, num_rows: int, backend: str) -> Tensor:
     if backend == "cpu":
         from . import cpu as module
     else:
         from . import gpu as module  # type: ignore[no-redef]
     dweight: Tensor = module.backward(dout, ids, num_rows)
     return dweight
+
+
+embedding_op = torch.library.custom_op("lamer_kernels::embedding", _forward, mutates_args=())
+embedding_backward_op = torch.library.custom_op(
+    "lamer_kernels::embedding_backward", _gradient, mutates_args=()
+)
 
 
 @embedding_op.register_fake
@@ -66,9 +73,10 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(ids)
 
 
-def _backward(ctx, dout):  # type: ignore[no-untyped-def]
+def _backward(ctx, dout, gradient=embedding_backward_op):  # type: ignore[no-untyped-def]
     (ids,) = ctx.saved_tensors
-    return None, embedding_backward_op(dout.contiguous(), ids, ctx.num_rows, ctx.backend), None
+    return None, gradient(dout.contiguous(), ids, ctx.num_rows, ctx.backend), None
 
 
 embedding_op.register_autograd(_backward, setup_context=_setup_context)
+embedding_eager = eager(_forward, _setup_context, partial(_backward, gradient=_gradient), num_outputs=1)

@@ -1,12 +1,14 @@
 """rms_norm, add_rms_norm: contracts, checks and registration."""
 
+from functools import partial
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from ..._core.checks import check_tensor
+from ..._core.checks import check_tensor, has_values
 from ..._core.dispatch import Backend
+from ..._core.eager import eager
 from .._choose import DTYPES, choose, wants_gradient
 from .reference import add_rms_norm_ref, rms_norm_ref
 
@@ -33,7 +35,11 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float, backend: Backend = "auto"
         return rms_norm_ref(x, weight, eps=eps)
     rows, scale = x.reshape(-1, x.shape[-1]).contiguous(), weight.contiguous()
     if wants_gradient(x, weight):
-        out: Tensor = norm_op(rows, scale, eps, resolved)[0]
+        out: Tensor = (
+            norm_eager(rows, scale, eps, resolved)
+            if has_values(rows)
+            else norm_op(rows, scale, eps, resolved)[0]
+        )
     else:
         out = module(resolved).forward(rows.detach(), None, scale.detach(), eps)[1]
     return out if x.dim() == 2 else out.view(x.shape)
@@ -58,7 +64,9 @@ def add_rms_norm(
     rows, more = (t.reshape(-1, x.shape[-1]).contiguous() for t in (x, update))
     scale = weight.contiguous()
     if wants_gradient(x, update, weight):
-        total, out, _ = add_norm_op(rows, more, scale, eps, resolved)
+        total, out, *_ = (add_norm_eager if has_values(rows) else add_norm_op)(
+            rows, more, scale, eps, resolved
+        )
     else:
         total, out, _ = module(resolved).forward(rows.detach(), more.detach(), scale.detach(), eps)
     return (total, out) if x.dim() == 2 else (total.view(x.shape), out.view(x.shape))
@@ -83,15 +91,13 @@ def module(backend: str) -> ModuleType:
     return gpu
 
 
-@torch.library.custom_op("lamer_kernels::rms_norm", mutates_args=())
-def norm_op(x: Tensor, weight: Tensor, eps: float, backend: str) -> tuple[Tensor, Tensor]:
+def _norm(x: Tensor, weight: Tensor, eps: float, backend: str) -> tuple[Tensor, Tensor]:
     """out [T, H], factors [T] float32."""
     _, out, factors = module(backend).forward(x, None, weight, eps)
     return out, factors
 
 
-@torch.library.custom_op("lamer_kernels::add_rms_norm", mutates_args=())
-def add_norm_op(
+def _add_norm(
     x: Tensor, update: Tensor, weight: Tensor, eps: float, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """total, out [T, H], factors [T] float32."""
@@ -99,13 +105,17 @@ def add_norm_op(
     return found
 
 
-@torch.library.custom_op("lamer_kernels::rms_norm_backward", mutates_args=())
-def norm_backward_op(
+def _gradient(
     dout: Tensor, dtotal: Tensor | None, total: Tensor, weight: Tensor, factors: Tensor, backend: str
 ) -> tuple[Tensor, Tensor]:
     """dx [T, H], dweight [H]."""
     dx, dweight = module(backend).backward(dout, dtotal, total, weight, factors)
     return dx, dweight.to(weight.dtype)
+
+
+norm_op = torch.library.custom_op("lamer_kernels::rms_norm", _norm, mutates_args=())
+add_norm_op = torch.library.custom_op("lamer_kernels::add_rms_norm", _add_norm, mutates_args=())
+norm_backward_op = torch.library.custom_op("lamer_kernels::rms_norm_backward", _gradient, mutates_args=())
 
 
 @norm_op.register_fake
@@ -131,11 +141,11 @@ def _setup_norm(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.set_materialize_grads(False)
 
 
-def _norm_backward(ctx, dout, _):  # type: ignore[no-untyped-def]
+def _norm_backward(ctx, dout, _, gradient=norm_backward_op):  # type: ignore[no-untyped-def]
     if dout is None:
         return None, None, None, None
     x, weight, factors = ctx.saved_tensors
-    dx, dweight = norm_backward_op(dout.contiguous(), None, x, weight, factors, ctx.backend)
+    dx, dweight = gradient(dout.contiguous(), None, x, weight, factors, ctx.backend)
     return dx, dweight, None, None
 
 
@@ -146,14 +156,18 @@ def _setup_add_norm(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.set_materialize_grads(False)
 
 
-def _add_norm_backward(ctx, dtotal, dout, _):  # type: ignore[no-untyped-def]
+def _add_norm_backward(ctx, dtotal, dout, _, gradient=norm_backward_op):  # type: ignore[no-untyped-def]
     if dout is None:
         return dtotal, dtotal, None, None, None
     total, weight, factors = ctx.saved_tensors
     dtotal = None if dtotal is None else dtotal.contiguous()
-    dx, dweight = norm_backward_op(dout.contiguous(), dtotal, total, weight, factors, ctx.backend)
+    dx, dweight = gradient(dout.contiguous(), dtotal, total, weight, factors, ctx.backend)
     return dx, dx, dweight, None, None
 
 
 norm_op.register_autograd(_norm_backward, setup_context=_setup_norm)
 add_norm_op.register_autograd(_add_norm_backward, setup_context=_setup_add_norm)
+norm_eager = eager(_norm, _setup_norm, partial(_norm_backward, gradient=_gradient), num_outputs=1)
+add_norm_eager = eager(
+    _add_norm, _setup_add_norm, partial(_add_norm_backward, gradient=_gradient), num_outputs=2
+)

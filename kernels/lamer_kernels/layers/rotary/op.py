@@ -1,12 +1,14 @@
 """rotary: contract, checks and registration."""
 
+from functools import partial
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from ..._core.checks import check_tensor
+from ..._core.checks import check_tensor, has_values
 from ..._core.dispatch import Backend
+from ..._core.eager import eager
 from .._choose import DTYPES, choose, wants_gradient
 from .reference import rotary_ref
 
@@ -52,7 +54,8 @@ def rotary(
     fixed = [x.contiguous() for x in (qkv, positions.long(), cos, sin)]
     weights = [None if w is None else w.contiguous() for w in norms]
     if wants_gradient(qkv, *norms):
-        q, k, v, _ = rotary_op(*fixed, num_kv_heads, *weights, eps, resolved)
+        run = rotary_eager if has_values(qkv) else rotary_op
+        q, k, v, *_ = run(*fixed, num_kv_heads, *weights, eps, resolved)
     else:
         fixed[0] = fixed[0].detach()
         plain = [None if w is None else w.detach() for w in weights]
@@ -95,8 +98,7 @@ def module(backend: str) -> ModuleType:
     return gpu
 
 
-@torch.library.custom_op("lamer_kernels::rotary", mutates_args=())
-def rotary_op(
+def _forward(
     qkv: Tensor,
     positions: Tensor,
     cos: Tensor,
@@ -114,8 +116,7 @@ def rotary_op(
     return found
 
 
-@torch.library.custom_op("lamer_kernels::rotary_backward", mutates_args=())
-def rotary_backward_op(
+def _gradient(
     dq: Tensor,
     dk: Tensor,
     dv: Tensor,
@@ -133,6 +134,10 @@ def rotary_backward_op(
         dq, dk, dv, qkv, positions, cos, sin, q_norm, k_norm, factors
     )
     return dqkv, dq_norm.to(qkv.dtype), dk_norm.to(qkv.dtype)
+
+
+rotary_op = torch.library.custom_op("lamer_kernels::rotary", _forward, mutates_args=())
+rotary_backward_op = torch.library.custom_op("lamer_kernels::rotary_backward", _gradient, mutates_args=())
 
 
 @rotary_op.register_fake
@@ -159,13 +164,14 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(qkv, positions, cos, sin, q_norm, k_norm, output[3])
 
 
-def _backward(ctx, dq, dk, dv, _):  # type: ignore[no-untyped-def]
+def _backward(ctx, dq, dk, dv, _, gradient=rotary_backward_op):  # type: ignore[no-untyped-def]
     *saved, factors = ctx.saved_tensors
     upstream = (x.contiguous() for x in (dq, dk, dv))
-    dqkv, dq_norm, dk_norm = rotary_backward_op(*upstream, *saved, factors, ctx.backend)
+    dqkv, dq_norm, dk_norm = gradient(*upstream, *saved, factors, ctx.backend)
     if saved[4] is None:
         dq_norm = dk_norm = None
     return dqkv, None, None, None, None, dq_norm, dk_norm, None, None
 
 
 rotary_op.register_autograd(_backward, setup_context=_setup_context)
+rotary_eager = eager(_forward, _setup_context, partial(_backward, gradient=_gradient), num_outputs=3)

@@ -1,12 +1,14 @@
 """swiglu: contract, checks and registration."""
 
+from functools import partial
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from ..._core.checks import check_tensor
+from ..._core.checks import check_tensor, has_values
 from ..._core.dispatch import Backend
+from ..._core.eager import eager
 from .._choose import DTYPES, choose, wants_gradient
 from .reference import swiglu_ref
 
@@ -31,7 +33,7 @@ def swiglu(gate_up: Tensor, *, backend: Backend = "auto") -> Tensor:
         return swiglu_ref(gate_up)
     rows = gate_up.reshape(-1, gate_up.shape[-1]).contiguous()
     if wants_gradient(gate_up):
-        out: Tensor = swiglu_op(rows, resolved)
+        out: Tensor = (swiglu_eager if has_values(rows) else swiglu_op)(rows, resolved)
     else:
         out = module(resolved).forward(rows.detach())
     return out if gate_up.dim() == 2 else out.view(*gate_up.shape[:-1], gate_up.shape[-1] // 2)
@@ -47,16 +49,18 @@ def module(backend: str) -> ModuleType:
     return gpu
 
 
-@torch.library.custom_op("lamer_kernels::swiglu", mutates_args=())
-def swiglu_op(gate_up: Tensor, backend: str) -> Tensor:
+def _forward(gate_up: Tensor, backend: str) -> Tensor:
     out: Tensor = module(backend).forward(gate_up)
     return out
 
 
-@torch.library.custom_op("lamer_kernels::swiglu_backward", mutates_args=())
-def swiglu_backward_op(dout: Tensor, gate_up: Tensor, backend: str) -> Tensor:
+def _gradient(dout: Tensor, gate_up: Tensor, backend: str) -> Tensor:
     dgate_up: Tensor = module(backend).backward(dout, gate_up)
     return dgate_up
+
+
+swiglu_op = torch.library.custom_op("lamer_kernels::swiglu", _forward, mutates_args=())
+swiglu_backward_op = torch.library.custom_op("lamer_kernels::swiglu_backward", _gradient, mutates_args=())
 
 
 @swiglu_op.register_fake
@@ -74,9 +78,10 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.save_for_backward(gate_up)
 
 
-def _backward(ctx, dout):  # type: ignore[no-untyped-def]
+def _backward(ctx, dout, gradient=swiglu_backward_op):  # type: ignore[no-untyped-def]
     (gate_up,) = ctx.saved_tensors
-    return swiglu_backward_op(dout.contiguous(), gate_up, ctx.backend), None
+    return gradient(dout.contiguous(), gate_up, ctx.backend), None
 
 
 swiglu_op.register_autograd(_backward, setup_context=_setup_context)
+swiglu_eager = eager(_forward, _setup_context, partial(_backward, gradient=_gradient), num_outputs=1)
