@@ -35,7 +35,8 @@ COMMAND = Command(
     "envs",
     "List the environments of this package and their options; with NAME, how many tasks its splits have. "
     "`lamer-fast envs check NAME` plays it on purpose-made calls and says what is wrong with it; "
-    "`lamer-fast envs data NAME PATH` checks the files that it plays on.",
+    "`lamer-fast envs data NAME PATH` checks the files that it plays on; `lamer-fast envs compare NAME PATH` "
+    "plays them by our stepper and by the package that it stands for.",
     EnvsOptions,
     Target("NAME", f"{', '.join(GAMES)}, or package.module:factory of your own", ""),
     Chosen,
@@ -75,7 +76,29 @@ DATA = Command(
 )
 
 
+@dataclass(frozen=True)
+class CompareOptions:
+    split: str = "valid"
+    """Whose games."""
+    turns: Annotated[int, Range(1, 10_000)] = 40
+    """Of a random walk through each game, beside its walkthrough."""
+    seed: Annotated[int, Range(0)] = 0
+    """Of the walks."""
+
+
+COMPARE = Command(
+    "envs compare NAME",
+    "Play games by our stepper and by the package that it stands for: every text, command and reward. The "
+    "first difference ends it with exit status 2.",
+    CompareOptions,
+    Target("PATH", "the folder or file; left out: what the environment's options name", ""),
+    Chosen,
+)
+
+
 def run(argv: Sequence[str]) -> int:
+    if argv and argv[0] == "compare":
+        return compare(argv[1:])
     if argv and argv[0] == "check":
         return check(argv[1:])
     if argv and argv[0] == "data":
@@ -109,14 +132,26 @@ def check(argv: Sequence[str]) -> int:
 
 
 def data(argv: Sequence[str]) -> int:
-    name = argv[0] if argv and not argv[0].startswith("-") else ""
-    path, _, overrides = DATA.parse(argv[1:] if name else argv)
-    if not name:
-        raise ValueError(f"NAME is missing: {COMMAND.target.doc}")
-    options = choose(name, overrides)
-    for line in entry(options.name).data(options, Path(path) if path else None):
+    options, path, _ = _named(DATA, argv)
+    for line in entry(options.name).data(options, path):
         print(one_line(line, 500), flush=True)
     return 0
+
+
+def compare(argv: Sequence[str]) -> int:
+    options, path, own = _named(COMPARE, argv)
+    for line in entry(options.name).compare(options, path, own.split, own.turns, own.seed):
+        print(one_line(line, 500), flush=True)
+    return 0
+
+
+def _named(command: Command, argv: Sequence[str]) -> tuple[EnvOptions, Path | None, Any]:
+    """Of `NAME [PATH] [--option ...]`."""
+    name = argv[0] if argv and not argv[0].startswith("-") else ""
+    path, own, overrides = command.parse(argv[1:] if name else argv)
+    if not name:
+        raise ValueError(f"NAME is missing: {COMMAND.target.doc}")
+    return choose(name, overrides), Path(path) if path else None, own
 
 
 def choose(name: str, overrides: Sequence[str]) -> EnvOptions:

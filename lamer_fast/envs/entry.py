@@ -94,3 +94,15 @@ class Entry(ABC):
             ValueError: a file is missing (what to download and where from), broken, or of another version.
         """
         raise ValueError(f"{self.name} plays without files: there is nothing to check")
+
+    def compare(self, options: Any, path: Path | None, split: str, turns: int, seed: int) -> Iterator[str]:
+        """Plays what another package plays beside it, and says how far they are equal.
+
+        Args:
+            path: of the files; None: where the options say they are.
+            turns: of each random walk.
+
+        Raises:
+            ValueError: the first difference; or there is no such package.
+        """
+        raise ValueError(f"{self.name} is played by one engine: there is nothing to compare it with")

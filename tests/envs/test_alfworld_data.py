@@ -118,7 +118,7 @@ def test_what_is_not_there_is_told_with_its_source(tmp_path, monkeypatch):
 @pytest.mark.skipif(find_spec("alfworld") is not None, reason="the package alfworld is installed here")
 def test_a_missing_package_is_told_with_what_installs_it():
     with pytest.raises(EnvError, match=r"pip install 'lamer-fast\[alfworld\]'"):
-        make_env(options("made:small"), 2, split="train")
+        make_env(options("made:small", engine="package"), 2, split="train")
 
 
 def test_only_games_that_can_be_played_are_listed(folder):

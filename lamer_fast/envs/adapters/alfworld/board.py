@@ -48,9 +48,7 @@ class Board:
 
     def restart(self) -> None:
         state = self.env.reset()
-        intro, _, task = state.feedback.removeprefix(WELCOME).strip().rpartition(TASK)
-        self.text: str = intro.strip()
-        self.task_said = f"{TASK}{task.strip()}"
+        self.text, self.task_said = split_intro(state.feedback)
         self.menu: list[str] = state["admissible_commands"]  # empty once the game is over
 
     def step(self, reply: str) -> Turn:
@@ -79,6 +77,12 @@ class Board:
 
     def legal_actions(self) -> list[str]:
         return [f"<action>{command}</action>" for command in self.menu if command != "help"]
+
+
+def split_intro(said: str) -> tuple[str, str]:
+    """What is said at the start, without the welcome, as what is seen and the task."""
+    seen, _, task = said.removeprefix(WELCOME).strip().rpartition(TASK)
+    return seen.strip(), f"{TASK}{task.strip()}"
 
 
 def new_env() -> Any:
