@@ -114,7 +114,8 @@ def _make_adamw(masters: list[Tensor], config: LearnConfig) -> torch.optim.Optim
         from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
     except ImportError:
         raise ValueError(
-            "learn.optimizer = 'adamw_8bit' needs bitsandbytes, which is not installed"
+            "learn.optimizer = 'adamw_8bit' needs bitsandbytes, which is not installed: "
+            "pip install 'lamer-fast[adamw8bit]'"
         ) from None
     optimizer: torch.optim.Optimizer = AdamW8bit(masters, **settings)
     return optimizer
