@@ -148,6 +148,14 @@ def test_a_torn_file_is_named_before_a_game_begins(folder):
         entry.names(options(folder), "valid")
 
 
+def test_games_of_an_old_version_are_refused_before_one_begins(folder):
+    """Its command to put a thing down is another than the prompt says (alfworld#96)."""
+    old = first_game(folder, "valid_unseen")
+    edit(old, grammar=json.loads(old.read_text())["grammar"].replace("move {o} to {r}", "put {o} in/on {r}"))
+    with pytest.raises(ValueError, match=f"{old} is of a version before 0.4"):
+        entry.names(options(folder), "test")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -182,18 +190,19 @@ def test_the_check_counts_games_by_split_type_and_panel(written, capsys):
 def test_the_check_names_what_is_broken(folder, capsys):
     _, before, _ = check(capsys, folder)
     torn, twice, other = (first_game(folder, word=word) for word in ("pick", "look", "clean"))
-    unsolved = first_game(folder, word="heat")
+    unsolved, old = (first_game(folder, word=word) for word in ("heat", "cool"))
     torn.write_bytes(torn.read_bytes()[:5000])
     problem = json.loads(twice.read_text())["pddl_problem"]
     at = "loc_bar__minus_1_bar_1_bar_1_bar_30"
     line = f"\n        {at} - location\n        {at} - location\n"
     edit(twice, pddl_problem=problem.replace("\n(:objects", f"\n(:objects{line}", 1))
-    edit(other, grammar=json.loads(other.read_text())["grammar"].replace("move {o} to", "put {o} in/on"))
+    edit(other, grammar=json.loads(other.read_text())["grammar"].replace("You open the", "You have opened"))
+    edit(old, grammar=json.loads(old.read_text())["grammar"].replace("move {o} to", "put {o} in/on"))
     edit(unsolved, solvable=None)
     status, out, err = check(capsys, folder)
     assert status == 2
-    assert "2 of the games cannot be played" in err and "is no JSON" in err and str(torn.parent.name) in err
-    assert f"declares {at} twice" in err
+    assert "3 of the games cannot be played" in err and "is no JSON" in err and str(torn.parent.name) in err
+    assert f"declares {at} twice" in err and f"{old.relative_to(folder)} is of a version before 0.4" in err
     assert "left out are 1 games that are not marked as solvable" in out
     name = other.parent.relative_to(folder)
     assert f"of another version ({data.version_of(json.loads(other.read_text()))}): 1 games: {name}" in out

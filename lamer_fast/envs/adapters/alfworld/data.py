@@ -16,6 +16,8 @@ from lamer_fast.envs.adapters.alfworld.games import (
     FOLDERS,
     GAME,
     HOW,
+    MOVE,
+    OLD,
     PANELS,
     folders_in,
     game_files,
@@ -90,6 +92,8 @@ def look(root: Path, folder: str) -> Found:
         twice = [x for x, n in Counter(DECLARED.findall(content["pddl_problem"])).items() if n > 1]
         if content.get("solvable") is not True:
             found.unsolvable += 1
+        elif MOVE not in content["grammar"]:
+            found.broken.append(f"{name}/{GAME} {OLD}")
         elif twice:
             found.broken.append(f"{name}/{GAME} declares {twice[0]} twice")
         else:

@@ -29,7 +29,9 @@ PANELS = {
 }
 """The paper's: in distribution in rooms that were seen in training, and not; out of distribution by type."""
 GAME, MADE = "game.tw-pddl", "made:"
+OLD = "is of a version before 0.4, which says `put` for `move`"
 KEYS = ("pddl_domain", "grammar", "pddl_problem")
+MOVE = "move {o} to {r}"  # what the commands of 0.4 and later have; before, it was `put {o} in/on {r}`
 SOLVABLE = re.compile(rb'"solvable"\s*:\s*(true|false|null)')
 HOW = (
     "the games of ALFWorld are a download: `pip install alfworld; alfworld-download` puts them into "
@@ -161,12 +163,19 @@ def folders_in(path: Path) -> list[str]:
 
 
 def is_solvable(path: Path) -> bool:
-    """As the file says; its end is looked at, so that a torn download does not shrink a split in silence."""
+    """As the file says.
+
+    Raises:
+        ValueError: it is torn off, or of an old version. Neither may shrink a split, or change what a model
+            is to say, in silence.
+    """
     data = path.read_bytes()
-    if not data.rstrip().endswith(b"}"):
-        raise ValueError(f"{path} is torn off: `lamer-fast envs data alfworld FOLDER` lists all such; {HOW}")
-    found = SOLVABLE.findall(data)
-    return found[-1:] == [b"true"]
+    if SOLVABLE.findall(data)[-1:] != [b"true"] and data.rstrip().endswith(b"}"):
+        return False
+    wrong = "is torn off" if not data.rstrip().endswith(b"}") else "" if MOVE.encode() in data else OLD
+    if wrong:
+        raise ValueError(f"{path} {wrong}: `lamer-fast envs data alfworld FOLDER` names all such; {HOW}")
+    return True
 
 
 def read_game(path: Path) -> dict[str, Any]:
