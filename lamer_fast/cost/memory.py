@@ -22,6 +22,7 @@ from lamer_fast.samplers.vllm.memory import (
     kv_bytes_per_token,
     mlp_size,
 )
+from lamer_kernels.head.projection import MAX_WORKSPACE_BYTES
 
 TRIAL_BYTES = 8 << 10  # its objects and its board
 TURN_BYTES = 2 * sum(dtype().itemsize for dtype in COLUMNS.values())  # the table, and its copy without gaps
@@ -125,7 +126,7 @@ def _training(
     per_layer = 16 * hidden + item * (attention + 4 * mlp_size(shape))
     checkpointed = config.model.activation_checkpointing
     activations = packed * (per_layer + layers * item * hidden if checkpointed else layers * per_layer)
-    workspace = 1.25e9 if device.type == "cuda" else 64 << 20
+    workspace = MAX_WORKSPACE_BYTES["cuda" if device.type == "cuda" else "cpu"]  # or less on a small GPU
     offloaded = config.learn.offload_optimizer == "rollout"
     return [
         Part("float32 masters", n * 4 if item < 4 else 0, ("model.path",)),

@@ -5,12 +5,13 @@ Axis letters: T packed tokens, L loss tokens, C tokens of one chunk, H hidden, V
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 HEAD_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
-DEFAULT_WORKSPACE_BYTES = {"cuda": 1_250_000_000, "cpu": 64 << 20}
+MAX_WORKSPACE_BYTES = {"cuda": 2_500_000_000, "cpu": 64 << 20}  # fewer passes over dW gain little beyond
 SLAB_BYTES = 33 << 20
 CACHED_ELEMENTS = 1 << 20
 
@@ -69,8 +70,12 @@ def new_logits(x: Tensor, num_rows: int, vocab: int, backend: str) -> Tensor:
     return x.new_empty(num_rows, width, dtype=logits_dtype(x, backend))[:, :vocab]
 
 
+@cache
 def default_workspace_bytes(device: torch.device) -> int:
-    return DEFAULT_WORKSPACE_BYTES["cuda" if device.type == "cuda" else "cpu"]
+    """On a GPU a 32nd of its memory, up to the bound."""
+    if device.type != "cuda":
+        return MAX_WORKSPACE_BYTES["cpu"]
+    return min(MAX_WORKSPACE_BYTES["cuda"], torch.cuda.get_device_properties(device).total_memory // 32)
 
 
 def max_chunk_tokens(x: Tensor, vocab: int, workspace_bytes: int, backend: str) -> int:
@@ -96,12 +101,30 @@ def write_logits(out: Tensor, x: Tensor, targets: Tensor, head: Head) -> None:
         shift = torch.linalg.vecdot(x.float(), head.weight[targets].float()).to(out.dtype)
         out.copy_(shift.neg_().unsqueeze(1).expand_as(out))
         out.addmm_(x, head.weight.T)
-    elif out.dtype is x.dtype:
-        torch.mm(x, head.weight.T, out=out)
-    elif x.is_cuda:
-        torch.mm(x, head.weight.T, out_dtype=out.dtype, out=out)
-    else:  # the interpreter's stand-in for the line above
-        torch.mm(x.to(out.dtype), head.weight.T.to(out.dtype), out=out)
+        return
+    for columns in column_parts(out.shape[1], x):
+        part, weight = out[:, columns], head.weight[columns]
+        if out.dtype is x.dtype:
+            torch.mm(x, weight.T, out=part)
+        elif x.is_cuda:
+            torch.mm(x, weight.T, out_dtype=out.dtype, out=part)
+        else:  # the interpreter's stand-in for the line above
+            torch.mm(x.to(out.dtype), weight.T.to(out.dtype), out=part)
+
+
+def column_parts(vocab: int, x: Tensor) -> list[slice]:
+    """The columns of a product of ``vocab`` of them: on a GPU the rest of an odd number stands alone, since
+    cuBLAS takes four to five times longer where a size is no multiple of 8."""
+    whole = vocab // ROW_MULTIPLE * ROW_MULTIPLE if x.is_cuda else vocab
+    return [part for part in (slice(0, whole), slice(whole, vocab)) if part.stop > part.start]
+
+
+def write_dx(dx: Tensor, dlogits: Tensor, weight: Tensor) -> None:
+    """dx [C, H] = dlogits [C, V] @ weight [V, H]."""
+    *whole, rest = column_parts(dlogits.shape[1], dlogits)
+    torch.mm(dlogits[:, rest], weight[rest], out=dx)
+    for columns in whole:  # last, so that the sum is rounded once
+        dx.addmm_(dlogits[:, columns], weight[columns])
 
 
 class Slabs(list[Tensor]):
@@ -137,20 +160,24 @@ def add_dweight(slabs: Slabs, dlogits: Tensor, x: Tensor) -> None:
     for slab in slabs:
         columns = dlogits[:, start : start + len(slab)]
         start += len(slab)
-        if not slabs.written and slab.dtype is x.dtype:
-            torch.mm(columns.T, x, out=slab)
-        elif not slabs.written:
-            torch.mm(columns.T, x, out_dtype=slab.dtype, out=slab)
-        elif slab.dtype is x.dtype:
-            slab.addmm_(columns.T, x)
-        elif x.is_cuda:
-            torch.addmm(slab, columns.T, x, out_dtype=slab.dtype, out=slab)
-        else:
-            block = max(1, CACHED_ELEMENTS // x.shape[1])  # the 16-bit product of a block stays in the cache
-            for first in range(0, len(slab), block):
-                rows = slice(first, first + block)
-                slab[rows] += columns[:, rows].T @ x
+        for rows in column_parts(len(slab), x):
+            _add_product(slab[rows], columns[:, rows].T, x, written=slabs.written)
     slabs.written = True
+
+
+def _add_product(total: Tensor, a: Tensor, x: Tensor, *, written: bool) -> None:
+    """total [V, H] += a [V, C] @ x [C, H]; not ``written``: it holds nothing yet."""
+    if total.dtype is x.dtype:
+        total.addmm_(a, x) if written else torch.mm(a, x, out=total)
+    elif not written:
+        torch.mm(a, x, out_dtype=total.dtype, out=total)
+    elif x.is_cuda:
+        torch.addmm(total, a, x, out_dtype=total.dtype, out=total)
+    else:
+        block = max(1, CACHED_ELEMENTS // x.shape[1])  # the 16-bit product of a block stays in the cache
+        for first in range(0, len(total), block):
+            rows = slice(first, first + block)
+            total[rows] += a[rows] @ x
 
 
 def finish_dweight(slabs: Slabs, dtype: torch.dtype) -> Tensor:

@@ -61,9 +61,9 @@ def linear_logprob(
         sum_sq: also return the sum of squared probabilities.
         weight_cast: [V, H] ``weight.detach()`` in hidden's dtype, where the caller keeps one per update; else
             each call casts anew where the dtypes differ.
-        workspace_bytes: for logits; default 1.25 GB on CUDA, 64 MiB on a CPU. If the logits of all L tokens
-            fit, they are kept for the backward pass (3 GEMMs), else computed again (4); a frozen weight needs
-            neither (2).
+        workspace_bytes: for logits; default 2.5 GB on CUDA, at most a 32nd of its memory, 64 MiB on a CPU. If
+            the logits of all L tokens fit, they are kept for the backward pass (3 GEMMs), else computed again
+            (4); a frozen weight needs neither (2).
         validate: also check values (targets, token_idx, temperature) on a GPU, which synchronises; on a CPU
             they always are.
 

@@ -23,6 +23,7 @@ from ..projection import (
     new_dweight,
     new_logits,
     token_chunks,
+    write_dx,
     write_logits,
 )
 from . import cpu
@@ -118,7 +119,7 @@ def _write_units(
             temperature,
             units.dtype,
         )
-        torch.mm(dlogits, head.weight, out=units[i])
+        write_dx(units[i], dlogits, head.weight)
 
 
 class Gradients(NamedTuple):
@@ -197,7 +198,7 @@ def add_gradients(
     idle: [C] bool, rows of dlogits that are 0; None: none is.
     """
     if dx is not None:
-        torch.mm(dlogits, weight, out=dx)
+        write_dx(dx, dlogits, weight)
     if dweight is not None:
         add_dweight(dweight, dlogits, x if idle is None else clear_rows(x, idle))
     if dbias is not None:

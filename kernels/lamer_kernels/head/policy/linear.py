@@ -109,7 +109,7 @@ def linear_policy_loss(
             stay on the CPU when the rest is on a GPU). "data" also takes rows without gradient out of the
             backward GEMMs, at one synchronisation per chunk. "none" computes all. What is left out adds
             exactly 0 to loss and gradients.
-        workspace_bytes: for logits; default 1.25 GB on CUDA, 64 MiB on a CPU.
+        workspace_bytes: for logits; default as in linear_logprob.
         validate: also check values (targets, token_idx, temperature, cu_segments) on a GPU, which
             synchronises; on a CPU they always are.
 
