@@ -1,6 +1,7 @@
 """Credit: one advantage per turn, by the estimator that the configuration names."""
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def own_advantages(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
     """
     name = f"algo.estimator = {algo.estimator!r}"
     own = function(algo.estimator, "algo.estimator", PARAMETERS)
-    out = called(algo.estimator, "algo.estimator", own, trials, algo)
+    out = called(algo.estimator, "algo.estimator", own, read_only(trials), algo)
     if not isinstance(out, np.ndarray) or out.shape != (trials.num_turns,) or out.dtype.kind != "f":
         found = f"{out.shape} {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
         raise ValueError(f"{name} returned {found}, expected ({trials.num_turns},) float32, one per turn")
@@ -63,6 +64,16 @@ def own_advantages(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
     if wrong:
         raise ValueError(f"{name}: {wrong} of {len(out)} advantages are not finite")
     return out.astype(np.float32)
+
+
+def read_only(trials: TrialBatch) -> TrialBatch:
+    """The same memory, for code that is not ours: what it writes there would be trained on and recorded."""
+    views: dict[str, Any] = {}
+    for field in fields(trials):
+        if isinstance(array := getattr(trials, field.name), np.ndarray):
+            views[field.name] = array.view()
+            views[field.name].flags.writeable = False
+    return replace(trials, **views)
 
 
 def trials_needed(algo: AlgoConfig) -> int:

@@ -108,7 +108,12 @@ class OwnLoss:
         )
 
     def _per_token(self, logprobs: Tensor, batch: PolicyBatch) -> Tensor:
+        given = batch.tensors() | {"logprobs": logprobs}
+        before = {name: tensor._version for name, tensor in given.items()}
         out = called(self.algo.loss, "algo.loss", self.own, logprobs, batch, self.algo)
+        changed = [name for name, tensor in given.items() if tensor._version != before[name]]
+        if changed:  # the next epoch, or the other terms, would see it
+            raise ValueError(f"algo.loss = {self.algo.loss!r} changes {', '.join(changed)} in place")
         if not isinstance(out, Tensor) or out.shape != logprobs.shape or out.dtype != logprobs.dtype:
             found = f"{tuple(out.shape)} {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
             wanted = f"{tuple(logprobs.shape)} {logprobs.dtype}"

@@ -80,7 +80,7 @@ def examine(config: Config) -> Iterator[Result]:
     from lamer_fast.doctor import learning, machine, model
 
     prepare_process(config)
-    small = shrink(config)
+    small = model.sampled(shrink(config), config)
     with tempfile.TemporaryDirectory() as folder:
         checks: list[tuple[str, Callable[[], str]]] = [
             ("packages", machine.packages),

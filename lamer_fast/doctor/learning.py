@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from lamer_fast.config import Config
-from lamer_fast.doctor.check import Failed
+from lamer_fast.doctor.check import Failed, Skipped
 from lamer_fast.run import records
 from lamer_fast.run.stop import INTERRUPTED
 
@@ -45,6 +45,8 @@ def resume_is_no_resume(config: Config, runs: Path) -> str:
 
 
 def train(config: Config, runs: Path) -> None:
+    if config.rollout.sampler == "vllm":
+        raise Skipped("only vLLM samples from this model, and a run would be a second engine in this process")
     from lamer_fast.run import loop as trainer
 
     with contextlib.redirect_stdout(io.StringIO()):

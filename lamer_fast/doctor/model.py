@@ -13,10 +13,12 @@ import torch
 
 from lamer_fast.algo.packing import pack
 from lamer_fast.config import Config
-from lamer_fast.doctor.check import Failed, Skipped, shrink
+from lamer_fast.device import pick_device
+from lamer_fast.doctor.check import Failed, Skipped
 from lamer_fast.learn.batch import PolicyBatch
 from lamer_fast.learn.mismatch import Mismatch
-from lamer_fast.learn.policy import Policy
+from lamer_fast.learn.policy import Policy, compute_dtype, read_model
+from lamer_fast.model.architecture import decoder_computes
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import TrialBatch
@@ -26,14 +28,32 @@ from lamer_fast.run.state import TrainState, build_state, make_sampler
 MEAN_GAP = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
+def sampled(small: Config, config: Config) -> Config:
+    """`small` with the sampler of the checks: the embedded one, or the recipe's vLLM where no other computes
+    the model. A model that cannot be read at all is for the checks to find."""
+    by_vllm = replace(small, rollout=replace(small.rollout, sampler="vllm"))
+    try:
+        only_vllm = config.rollout.sampler == "vllm" and not decoder_computes(read_model(by_vllm).config)
+    except Exception:
+        return small
+    return by_vllm if only_vllm else small
+
+
 @cache
 def state_of(config: Config) -> TrainState:
     """Model, sampler, environment and agent: built once for all checks."""
+    if config.rollout.sampler == "vllm" and find_spec("vllm") is None:
+        raise Skipped(f"{only_vllm_samples(config)}, and it is not installed")
     return build_state(config)
 
 
+def only_vllm_samples(config: Config) -> str:
+    return f"only vLLM samples from model type {read_model(config).config.model_type!r}"
+
+
 def chat_template(config: Config) -> str:
-    renderer = state_of(config).agent.renderer
+    by_vllm = config.rollout.sampler == "vllm"  # starts an engine: not for this
+    renderer = read_model(config).renderer() if by_vllm else state_of(config).agent.renderer
     start, bridge = len(renderer.start("board")), len(renderer.bridge("board"))
     found = f"{start} ids to the first reply, {bridge} between replies, ends with {renderer.stop_ids}"
     return "; ".join((found, *renderer.notes))
@@ -75,7 +95,9 @@ def one_by_one(policy: Policy, batch: PolicyBatch) -> torch.Tensor:
 
 
 def sampler_is_trainer(config: Config) -> str:
-    return transfers(config, state_of(config).sampler)
+    if config.rollout.sampler == "vllm":
+        raise Skipped(f"{only_vllm_samples(config)}, as the next check does")
+    return transfers(state_of(config), state_of(config).sampler)
 
 
 def vllm_is_trainer(config: Config, needed: bool) -> str:
@@ -88,13 +110,14 @@ def vllm_is_trainer(config: Config, needed: bool) -> str:
             )
         raise Skipped("vLLM is not installed, and this recipe does not need it")
     state = state_of(config)
-    config = replace(config, rollout=replace(config.rollout, sampler="vllm"))
-    return transfers(config, make_sampler(config, state.policy))
+    if config.rollout.sampler == "vllm":
+        return transfers(state, state.sampler)
+    by_vllm = replace(config, rollout=replace(config.rollout, sampler="vllm"))
+    return transfers(state, make_sampler(by_vllm, state.policy))
 
 
-def transfers(config: Config, sampler: Any) -> str:
+def transfers(state: TrainState, sampler: Any) -> str:
     """Mismatch before and after other weights have been transferred; the weights are put back."""
-    state = state_of(replace(config, rollout=replace(config.rollout, sampler="torch")))
     policy, gaps = state.policy, []
     weights = {name: master.clone() for name, master in policy.masters.saved().items()}
     try:
@@ -103,7 +126,7 @@ def transfers(config: Config, sampler: Any) -> str:
                 disturb(policy)
             sampler.load_weights(policy.named_weights(), version=version)
             trials = collect(state, sampler)
-            minibatches = pack(trials, np.ones(trials.num_turns, np.float32), config)
+            minibatches = pack(trials, np.ones(trials.num_turns, np.float32), state.config)
             batches = [batch for minibatch in minibatches for batch in minibatch]
             gaps.append(
                 Mismatch.of((policy.logprobs(b.packed, b.temperature), b.rollout_logprobs) for b in batches)
@@ -147,8 +170,10 @@ def physical_limit(config: Config) -> str:
     """Upper bounds: tokens per second that this device can sample and train on with this model."""
     from lamer_fast.cost.limits import decode_seconds, measure, shape_of, training_flop
 
-    state = state_of(shrink(config))
-    shape, rates = shape_of(state.policy.model), measure(state.policy.dtype, state.policy.device)
+    device = pick_device(config.train.device)
+    dtype = compute_dtype(config.model, device)
+    shape = replace(shape_of(read_model(config).shape), bytes_per_value=dtype.itemsize)
+    rates = measure(dtype, device)
     batch = min(config.rollout.groups * config.rollout.trials_per_group, config.rollout.max_in_flight)
     length = config.rollout.max_sequence_tokens / 2
     sampled = batch / decode_seconds(shape, rates, batch, length)

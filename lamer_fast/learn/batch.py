@@ -25,7 +25,7 @@ class Packed:
     )
 
     def to(self, device: torch.device | str) -> "Packed":
-        return replace(self, **{name: x.to(device) for name, x in self.tensors().items()})  # type: ignore[arg-type]
+        return replace(self, **send(self.tensors(), device))  # type: ignore[arg-type]
 
     def tensors(self) -> dict[str, Tensor]:
         return {name: x for name, x in vars(self).items() if isinstance(x, Tensor)}
@@ -47,16 +47,39 @@ class PolicyBatch:
     def to(self, device: torch.device | str) -> "PolicyBatch":
         """On the device, but for what stays on the host: there the loss head sees which tokens it can leave
         out, without a synchronisation, so that it computes the same ones on every device."""
-        moved: dict[str, Any] = {
-            name: x.to(device)
-            for name, x in vars(self).items()
-            if isinstance(x, Packed | Tensor) and name not in ("advantages", "token_weights")
-        }
-        return replace(self, **moved)
+        moved = send({name: x for name, x in self.tensors().items() if name not in ON_HOST}, device)
+        inner = self.packed.tensors().keys()
+        packed = replace(self.packed, **{name: moved.pop(name) for name in inner})  # type: ignore[arg-type]
+        more: dict[str, Any] = dict(moved)
+        if torch.device(device).type == "cuda":  # the head's copies of them wait for nobody
+            more |= {name: vars(self)[name].pin_memory() for name in ON_HOST}
+        return replace(self, packed=packed, **more)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of them by their names, those of `packed` too."""
         return self.packed.tensors() | {name: x for name, x in vars(self).items() if isinstance(x, Tensor)}
+
+
+ON_HOST = ("advantages", "token_weights")
+
+
+def send(tensors: dict[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
+    """The tensors on a device, by one copy that the host does not wait for. They share its memory there."""
+    device = torch.device(device)
+    if all(x.device.type == device.type for x in tensors.values()):
+        return {name: x.to(device) for name, x in tensors.items()}
+    starts, end = [], 0
+    for x in tensors.values():
+        starts.append(end)
+        end += -(-x.nbytes // 16) * 16
+    packed = torch.empty(end, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for x, start in zip(tensors.values(), starts, strict=True):
+        packed[start : start + x.nbytes].view(x.dtype).view(x.shape).copy_(x)
+    sent = packed.to(device, non_blocking=True)
+    return {
+        name: sent[start : start + x.nbytes].view(x.dtype).view(x.shape)
+        for (name, x), start in zip(tensors.items(), starts, strict=True)
+    }
 
 
 Minibatch = list[PolicyBatch]  # what one update sees

@@ -20,6 +20,7 @@ class Optimizer:
         self.total_updates = total_updates
         self.num_updates = 0
         self.adamw = _make_adamw(list(masters.values()), config)
+        self._host: dict[tuple[Tensor, str], Tensor] = {}  # pinned, where the state is during a rollout
 
     def lr(self) -> float:
         """Learning rate of the next update."""
@@ -76,19 +77,26 @@ class Optimizer:
 
     def to_host(self) -> None:
         """Moves the state off the device; the rollout has the memory then. `to_device` undoes it."""
-        self._move(torch.device("cpu"))
+        for master, state in self.adamw.state.items():
+            for key, value in _large(state):
+                if value.device.type == "cpu":
+                    continue
+                place = (master, key)
+                if place not in self._host:  # kept, since pinning takes longer than copying
+                    self._host[place] = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+                state[key] = self._host[place].copy_(value, non_blocking=True)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
 
     def to_device(self) -> None:
-        self._move(None)
-
-    def _move(self, device: torch.device | None) -> None:
-        """None: to where the master is."""
         for master, state in self.adamw.state.items():
-            for key, value in state.items():
-                if isinstance(value, Tensor) and value.numel() > 1:
-                    state[key] = value.to(device or master.device)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            for key, value in _large(state):
+                state[key] = value.to(master.device, non_blocking=True)
+
+
+def _large(state: dict[str, Any]) -> list[tuple[str, Tensor]]:
+    return [(key, x) for key, x in state.items() if isinstance(x, Tensor) and x.numel() > 1]
 
 
 def _make_adamw(masters: list[Tensor], config: LearnConfig) -> torch.optim.Optimizer:
@@ -106,7 +114,8 @@ def _make_adamw(masters: list[Tensor], config: LearnConfig) -> torch.optim.Optim
         from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
     except ImportError:
         raise ValueError(
-            "learn.optimizer = 'adamw_8bit' needs bitsandbytes, which is not installed"
+            "learn.optimizer = 'adamw_8bit' needs bitsandbytes, which is not installed: "
+            "pip install 'lamer-fast[adamw8bit]'"
         ) from None
     optimizer: torch.optim.Optimizer = AdamW8bit(masters, **settings)
     return optimizer

@@ -25,7 +25,8 @@ class LearnStats:
     skipped: int = 0  # updates skipped because loss or gradient was not finite
     trained_tokens: int = 0
     lr: float = 0.0
-    first: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # (trainer, sampler) of the first update
+    first: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    """(trainer, sampler, kept) of each micro-batch of the first update."""
     sums: dict[str, float] = field(default_factory=dict)
 
     def add(self, values: dict[str, float]) -> None:
@@ -79,33 +80,40 @@ def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats) -> Out
     of_policy = [losses["policy"] for losses in outputs]
     if stats.updates + stats.skipped == 0:
         pairs = zip(of_policy, minibatch, strict=True)
-        stats.first = [(o.logprobs[o.kept], b.rollout_logprobs[o.kept]) for o, b in pairs]
+        stats.first = [(o.logprobs, b.rollout_logprobs, o.kept) for o, b in pairs]
     optimizers = {name: trained.optimizer for name, trained in algorithm.trainables.items()}
-    values = {_key(name, "loss"): _total(losses[name] for losses in outputs) for name in optimizers}
-    norms: dict[str, float] = {}
-    if all(map(math.isfinite, values.values())):
-        norms = {name: optimizer.grad_norm() for name, optimizer in optimizers.items()}
-    if not norms or not all(map(math.isfinite, norms.values())):
+    values = _read(
+        {_key(name, "loss"): _total(losses[name] for losses in outputs) for name in optimizers}
+        | {_key(name, "grad_norm"): trained.masters.norm() for name, trained in optimizers.items()}
+        | _token_means(of_policy)
+    )
+    decisive = [values[_key(name, value)] for name in optimizers for value in ("loss", "grad_norm")]
+    if not all(map(math.isfinite, decisive)):
         for optimizer in optimizers.values():
             optimizer.zero_grad()
         stats.skipped += 1
         return "skipped"
     stats.lr = optimizers["policy"].lr()
     for name, optimizer in optimizers.items():
-        optimizer.step(norms[name])
-        values[_key(name, "grad_norm")] = norms[name]
+        optimizer.step(values[_key(name, "grad_norm")])
     stats.updates += 1
     stats.trained_tokens += sum(len(b.packed.targets) for b in minibatch)
-    stats.add(values | _token_means(of_policy))
+    stats.add(values)
     return "applied"
+
+
+def _read(values: dict[str, Tensor]) -> dict[str, float]:
+    """The only time in an update that the host waits for the device."""
+    numbers = torch.stack([value.double() for value in values.values()]).tolist()
+    return dict(zip(values, numbers, strict=True))
 
 
 def _key(name: str, value: str) -> str:
     return value if name == "policy" else f"{name}_{value}"
 
 
-def _total(outputs: Iterable[PolicyLoss]) -> float:
-    return float(torch.stack([output.loss.detach() for output in outputs]).sum())
+def _total(outputs: Iterable[PolicyLoss]) -> Tensor:
+    return torch.stack([output.loss.detach() for output in outputs]).sum()
 
 
 def has_coefficients(minibatch: Minibatch, algo: AlgoConfig) -> bool:
@@ -114,12 +122,11 @@ def has_coefficients(minibatch: Minibatch, algo: AlgoConfig) -> bool:
     return not algo.only_advantages or any(bool((b.advantages != 0).any()) for b in minibatch)
 
 
-def _token_means(outputs: list[PolicyLoss]) -> dict[str, float]:
+def _token_means(outputs: list[PolicyLoss]) -> dict[str, Tensor]:
     """Mean over the tokens of the minibatch that were computed, of each per-token statistic."""
     kept = torch.cat([o.kept for o in outputs])
     columns = {key: torch.cat([getattr(o, key) for o in outputs]) for key in ("entropy", "clipped", "kl")}
-    means = torch.stack([column[kept].float().mean() for column in columns.values()])
-    return dict(zip(columns, means.tolist(), strict=True))
+    return {key: torch.where(kept, x.float(), 0.0).sum() / kept.sum() for key, x in columns.items()}
 
 
 def mismatch(minibatches: list[Minibatch], stats: LearnStats, algo: AlgoConfig) -> Mismatch:
@@ -128,7 +135,7 @@ def mismatch(minibatches: list[Minibatch], stats: LearnStats, algo: AlgoConfig) 
     Over all tokens where they were recomputed, else over those of the first update.
     """
     if algo.old_logprobs == "sampler":
-        return Mismatch.of(stats.first)
+        return Mismatch.of((trainer[kept], sampler[kept]) for trainer, sampler, kept in stats.first)
     return Mismatch.of(
         (b.old_logprobs, b.rollout_logprobs) for m in minibatches for b in m if b.old_logprobs is not None
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -266,3 +267,23 @@ def test_it_needs_neither_torch_nor_a_tokenizer(tmp_path):
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "e" / "report.html").is_file()
+
+
+@pytest.mark.long
+def test_an_interrupt_ends_it_at_once_and_keeps_what_was_played(tmp_path):
+    """Although requests are in flight that nobody answers."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), *sys.path])
+    with serving(lambda body, n: TURN if n < 6 else 600.0) as (server, url):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lamer_fast", "eval", "--endpoint", url, *SMALL, "--out", "e"],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        until = time.monotonic() + 60
+        while len(server.bodies) < 8 and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted" in said
+    trials = read_jsonl(tmp_path / "e" / "trials.jsonl.gz")
+    assert sum(len(trial["turns"]) for trial in trials) == 6

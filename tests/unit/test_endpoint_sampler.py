@@ -1,6 +1,7 @@
 """An endpoint's sampler without a server: messages, retries, bounds, what a failure costs."""
 
 import re
+import sys
 import threading
 import time
 
@@ -12,7 +13,7 @@ from lamer_fast.agent.messages import NO_REPLY, MessageRenderer, messages
 from lamer_fast.cli.eval import OWN, plans_of, play_panels
 from lamer_fast.config import resolve as recipe
 from lamer_fast.samplers.endpoint import sampler as endpoint
-from lamer_fast.samplers.endpoint.ask import TOO_LONG, Again, Answer, Hopeless, Refused, TooLong
+from lamer_fast.samplers.endpoint.ask import TOO_LONG, Again, Answer, Hopeless, OpenAIAsk, Refused, TooLong
 from lamer_fast.samplers.endpoint.options import EndpointOptions
 from lamer_fast.samplers.endpoint.sampler import EndpointSampler
 from lamer_fast.samplers.endpoint.usage import Usage, usage_of
@@ -278,6 +279,12 @@ def test_servers_say_in_many_words_that_a_conversation_is_too_long(message):
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         EndpointOptions(**{"url": OPTIONS.url, "model": "stub"} | options).validate()
+
+
+def test_without_the_client_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ValueError, match=r"pip install 'lamer-fast\[endpoint\]'"):
+        OpenAIAsk(OPTIONS)
 
 
 def test_an_address_is_shown_without_its_secrets():

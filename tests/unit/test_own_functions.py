@@ -25,6 +25,9 @@ def a_list(trials, algo): return [0.0] * len(trials.rewards)
 def infinite(trials, algo): return np.full(len(trials.rewards), np.inf, np.float32)
 def one(trials): return trials.rewards
 def raises(trials, algo): return trials.nothing
+def whitens(trials, algo):
+    trials.rewards -= trials.rewards.mean()
+    return trials.rewards
 number = 3
 
 def reinforce(logprobs, batch, algo): return -batch.advantages * logprobs
@@ -33,6 +36,7 @@ def double(logprobs, batch, algo): return logprobs.double()
 def detached(logprobs, batch, algo): return logprobs.detach()
 def nan(logprobs, batch, algo): return logprobs * float("nan")
 def fails(logprobs, batch, algo): raise KeyError("mine")
+def scales(logprobs, batch, algo): return -logprobs * batch.advantages.mul_(2)
 """
 
 
@@ -53,6 +57,7 @@ def own(tmp_path, monkeypatch):
         ("infinite", "12 of 12 advantages are not finite"),
         ("one", r"takes \(trials\), expected a function of \(trials, algo\)"),
         ("raises", "raised AttributeError: .*nothing"),
+        ("whitens", "raised ValueError: .*read-only"),
         ("number", "is int, expected a function"),
         ("missing", "has no 'missing', but by_group, too_few"),
     ],
@@ -71,6 +76,7 @@ def test_an_estimator_that_cannot_be_used_is_refused(own, function, message):
         ("detached", "does not depend on logprobs"),
         ("nan", "8 of 8 values are not finite"),
         ("fails", "raised KeyError"),
+        ("scales", "changes advantages in place"),
         ("one", r"takes \(trials\), expected a function of \(logprobs, batch, algo\)"),
     ],
 )

@@ -14,7 +14,7 @@ from lamer_fast.cli.report import run
 from lamer_fast.config import Config
 from lamer_fast.config.resolve import RECIPES
 from lamer_fast.fields import to_flat
-from lamer_fast.report.page import read_run, write_report
+from lamer_fast.report.page import read_run, write_eval_report, write_report
 from lamer_fast.text import printable
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -138,22 +138,27 @@ def test_a_megabyte_is_shortened(run_folder):
     assert turn["reply"] == turn["board"] and turn["reply"].endswith(" ... (980,000 more characters)")
 
 
-@pytest.fixture
-def dom(run_folder, tmp_path):
+def rendered(page, tmp_path):
+    """What a browser makes of a page."""
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
         "--disable-background-networking", "--disable-component-update", "--disable-quic",
         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom",
-        write_report(run_folder).as_uri(),
+        page.as_uri(),
     ]  # fmt: skip
     out = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     assert 'data-ready="true"' in out, "the page's script ran to its end"
-    return out
+    return re.sub(r"<script.*?</script>", "", out, flags=re.DOTALL)
+
+
+@pytest.fixture
+def dom(run_folder, tmp_path):
+    return rendered(write_report(run_folder), tmp_path)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_in_a_browser(dom):
-    body = re.sub(r"<script.*?</script>", "", dom, flags=re.DOTALL)
+    body = dom
     assert "data-evil" not in dom and "<img" not in body
     shown = [html.unescape(text) for text in re.findall(r'<pre class="reply">(.*?)</pre>', body, re.DOTALL)]
     assert shown == [*(printable(text) for text in EVIL), "mine at (2, 3)", "x"], "text is shown as text"
@@ -166,3 +171,35 @@ def test_in_a_browser(dom):
             labels = [float(v) for v in re.findall(f'class="{axis}">([^<]*)</text>', chart)]
             steps = {f"{b - a:.3g}" for a, b in pairwise(labels)}
             assert len(steps) == 1 and steps.pop().strip("0.")[0] in "125", f"round steps, not {labels}"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_an_evaluation_in_a_browser(tmp_path):
+    """Panels side by side, one of them without attempts, and no training."""
+    point = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    own = {"num_tasks": 4, "episodes": 2, "trial": [point] * 2, "independent": [point] * 2}
+    own |= {"gain_over_independent": point, "by_task": {"tasks": ["0123456789abcdef"]}}
+    alone = own | {"independent": [], "gain_over_independent": None}
+    record = {"label": "m", "policy": "<b>m", "evaluation": own, "panels": {"more": alone}}
+    turn = {
+        "phase": "play",
+        "episode": 0,
+        "turn": 0,
+        "board": "? 1",
+        "reply": "x",
+        "reward": 1.0,
+        "valid": True,
+    }
+    trial = {"trial": 0, "panel": "more", "success_by_episode": [True], "turns": [turn | {"success": True}]}
+    with gzip.open(tmp_path / "trials.jsonl.gz", "wt") as f:
+        f.write(json.dumps(trial) + "\n")
+    body = rendered(write_eval_report(tmp_path, record), tmp_path)
+    rows = re.findall(r'<td data-name="">([^<]*)</td>', body)
+    assert rows == [
+        "m: trials with reflections",
+        "m: independent attempts",
+        "m, more: trials with reflections",
+    ]
+    assert "more trial 0" in body and "&lt;b&gt;m" in body and "0123456789abcdef" not in body
+    assert re.search(r'<section id="training" hidden', body)
+    assert body.count("<polyline") == 3 and "undefined" not in body and "NaN" not in body
