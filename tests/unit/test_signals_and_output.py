@@ -129,7 +129,7 @@ def test_other_commands_end_with_their_reader():
 import sys
 from lamer_fast.cli import guarded
 def call():
-    for i in range(10000):
+    for i in range(100000):  # more than a pipe and any buffer hold
         print(i)
     return 0
 sys.exit(guarded("report", call))

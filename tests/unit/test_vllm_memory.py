@@ -10,6 +10,7 @@ from lamer_fast.config import RolloutConfig
 from lamer_fast.config.resolve import resolve
 from lamer_fast.cost import estimate as plan
 from lamer_fast.cost import memory
+from lamer_fast.cost.limits import Rates
 from lamer_fast.cost.memory import Memory, Part
 from lamer_fast.device import GIB
 from lamer_fast.samplers.vllm.memory import MARGIN, EngineMemory, engine_memory
@@ -80,7 +81,7 @@ def test_a_sleeping_engine_is_not_there_during_an_update():
 def test_on_a_gpu_the_plan_says_both_numbers(monkeypatch):
     monkeypatch.setattr(plan, "pick_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(memory, "device_memory", lambda device: 80 * GIB)
-    monkeypatch.setattr(plan, "_measure", lambda dtype, device: (1e12, 1e12))
+    monkeypatch.setattr(plan, "measure", lambda dtype, device: Rates(1e12, 1e12))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     config = resolve("minesweeper-tiny")
     config = replace(config, rollout=replace(config.rollout, sampler="vllm", sleep_during_updates=True))
