@@ -16,7 +16,7 @@ from lamer_kernels.head.policy import launch
 from lamer_kernels.head.policy.terms import LossConfig, TokenData
 from lamer_kernels.head.projection import Head, new_logits
 
-BLOCKS = [(8192, 8), (8192, 32), (4096, 8), (4096, 16), (16384, 16), (16384, 32), (2048, 4), (32768, 32)]
+BLOCKS = [(8192, 8), (8192, 16), (4096, 4), (4096, 16), (2048, 4), (2048, 8), (1024, 4)]
 CONFIG = LossConfig("clip", 0.2, 0.2, None, None, "k3", 0.0, None, 0.001)
 ROWS = 2048
 

@@ -83,5 +83,5 @@ def scalars(head: Head, temperature: float | Tensor) -> dict[str, Any]:
 
 
 def blocks(vocab: int) -> dict[str, int]:
-    block = min(8192, triton.next_power_of_2(vocab))
-    return {"BLOCK_V": block, "num_warps": 16 if block == 8192 else 4}
+    block = min(4096, triton.next_power_of_2(vocab))
+    return {"BLOCK_V": block, "num_warps": 8 if block == 4096 else 4}

@@ -13,6 +13,7 @@ from ..projection import (
     Slabs,
     accumulation_dtype,
     finish_dweight,
+    max_chunk_tokens,
     new_dweight,
     scatter_rows,
 )
@@ -228,6 +229,7 @@ def _linear_policy_loss(
     acc, num_tokens = accumulation_dtype(hidden.dtype), targets.shape[0]
     config, tokens = LossConfig.of_flat(loss_numbers), TokenData(*token_data)  # type: ignore[arg-type]
     need_hidden, need_weight, need_bias = needs
+    workspace = int(head_numbers[-1])
     kept = tokens.kept(config) if compact != "none" else None
     idx = None  # of the tokens that are computed, in their order
     if kept is not None:
@@ -247,7 +249,10 @@ def _linear_policy_loss(
     dx = x.new_empty(x.shape) if need_hidden else None
     dweight = None if dweight_out is None else Slabs([dweight_out], written=True)
     if need_weight:
-        dweight = new_dweight(weight, acc)
+        stored, most = stored_dtype(weight.dtype), max_chunk_tokens(x, len(weight), workspace, backend)
+        # of one chunk it is one product, which rounds its float32 sums once
+        alone = x.is_cuda and stored is x.dtype and 0 < len(x) <= most
+        dweight = new_dweight(weight, stored if alone else acc)
     scale = None
     if hidden.dtype is torch.float16:
         tokens, scale = tokens.scaled(config)
@@ -262,7 +267,7 @@ def _linear_policy_loss(
         config,
         Wanted(dx, dweight, dbias),
         skip_idle_rows=compact == "data",
-        workspace_bytes=int(head_numbers[-1]),
+        workspace_bytes=workspace,
         backend=backend,
     )
     terms = done.terms
