@@ -11,7 +11,7 @@ pytest.importorskip("rapidfuzz", reason="webshop needs rapidfuzz")
 pytest.importorskip("Stemmer", reason="webshop needs PyStemmer")
 
 from lamer_fast import cli
-from lamer_fast.envs.adapters.webshop import invent, json_stream
+from lamer_fast.envs.adapters.webshop import invent, json_stream, nouns
 from lamer_fast.envs.adapters.webshop.catalogue import open_catalogue
 from lamer_fast.envs.adapters.webshop.goals import NO_LIMIT, Goals, limit, make_goals, price
 from lamer_fast.envs.adapters.webshop.products import price as read_price
@@ -195,3 +195,21 @@ def test_the_invented_files_read_no_clock_and_no_hash_seed(tmp_path):
     assert all(a == b != c for a, b, c in read.values())
     assert sum(len(a) for a, *_ in read.values()) < 1_000_000
     assert np.unique([p["asin"] for p in json.loads(read["items_shuffle"][0])]).size == 320
+
+
+def test_nouns_are_those_of_a_lexicon_or_of_spacy_where_it_is(monkeypatch, tmp_path):
+    assert nouns.reader("lexicon")(["Soft Red Oak-Wood Stool, 2 for Men's Rooms", ""]) == [
+        ("oak", "wood", "stool", "men's", "rooms"), ()
+    ]  # fmt: skip
+    monkeypatch.setattr(nouns, "find_spec", lambda name: None)
+    assert nouns.choose("auto") == nouns.choose("lexicon") == "lexicon"
+    with pytest.raises(ValueError, match=r"needs spaCy and one of its models.*or --env.nouns lexicon"):
+        nouns.choose("spacy")
+    monkeypatch.setattr(nouns, "find_spec", lambda name: name != "en_core_web_lg")
+    assert nouns.choose("auto") == nouns.choose("spacy") == "en_core_web_sm"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "spacy.py").write_text("raise ImportError('built for another numpy')")
+    with pytest.raises(
+        ValueError, match="en_core_web_sm is installed, but fails: ImportError: built for another"
+    ):
+        nouns.reader("en_core_web_sm")

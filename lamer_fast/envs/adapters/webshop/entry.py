@@ -25,6 +25,8 @@ class WebShop(Entry):
 
     name = "webshop"
     options = WebShopOptions
+    success = "a purchase whose score is exactly 1"
+    turns = "no limit of its own; the paper's episodes have 12"
 
     def make(self, options: Any, num_envs: int, split: str | None = None) -> WebShopEnv:
         from lamer_fast.envs.adapters.webshop.env import WebShopEnv

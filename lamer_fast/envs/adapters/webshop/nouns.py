@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 MODELS = ("en_core_web_lg", "en_core_web_sm")  # the original installs the first
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
@@ -35,7 +36,7 @@ def choose(source: str) -> str:
     """
     if source != "lexicon":
         for model in MODELS:
-            if _installed(model):
+            if find_spec("spacy") and find_spec(model):  # without importing them: every start asks
                 return model
     if source == "spacy":
         raise ValueError(
@@ -46,12 +47,22 @@ def choose(source: str) -> str:
 
 
 def reader(source: str) -> Callable[[Sequence[str]], list[tuple[str, ...]]]:
-    """From titles to the nouns of each, in order, in lower case; `source` is an answer of `choose`."""
+    """From titles to the nouns of each, in order, in lower case; `source` is an answer of `choose`.
+
+    Raises:
+        ValueError: spaCy or its model is installed and cannot be used.
+    """
     if source == "lexicon":
         return lambda titles: [tuple(_words(title)) for title in titles]
-    import spacy
+    try:
+        import spacy
 
-    parse = spacy.load(source, disable=["ner", "lemmatizer"]).pipe
+        parse = spacy.load(source, disable=["ner", "lemmatizer"]).pipe
+    except Exception as error:  # of another version than numpy, or than the model
+        raise ValueError(
+            f"env.nouns: spaCy's {source} is installed, but fails: {type(error).__name__}: {error}; "
+            "--env.nouns lexicon does without"
+        ) from None
 
     def read(titles: Sequence[str]) -> list[tuple[str, ...]]:
         nouns = ("NOUN", "PROPN")
@@ -63,11 +74,3 @@ def reader(source: str) -> Callable[[Sequence[str]], list[tuple[str, ...]]]:
 def _words(title: str) -> list[str]:
     words = (match[0].lower() for match in WORD.finditer(title))
     return [word for word in words if word not in NO_NOUNS]
-
-
-def _installed(model: str) -> bool:
-    try:
-        import spacy
-    except Exception:  # an installation that does not go with this numpy is none
-        return False
-    return bool(spacy.util.is_package(model))
