@@ -35,20 +35,27 @@ from lamer_fast.run.stop import StopRequest
 
 @dataclass(frozen=True)
 class Size:
-    """What fits 80 GB: parameters of 2 bytes, masters, gradients and AdamW's state of 16, activations."""
-
     groups: int
     trials_per_group: int
     microbatch: int
+    sleeps: bool = False
     checkpointing: bool = False
 
 
-SIZES = {
+# what fits: parameters of 2 bytes, masters, gradients and AdamW's state of 16, activations
+OF_80_GB = {
     "tiny": Size(2, 4, 16_384),
     "Qwen3-0.6B": Size(16, 16, 16_384),
     "Qwen3-1.7B": Size(12, 16, 8_192),
-    "Qwen3-4B": Size(16, 8, 8_192, checkpointing=True),
+    "Qwen3-4B": Size(16, 8, 8_192, sleeps=True, checkpointing=True),
 }
+OF_140_GB = {
+    "Qwen3-0.6B": Size(16, 16, 32_768),
+    "Qwen3-1.7B": Size(16, 16, 16_384),
+    "Qwen3-4B": Size(16, 16, 8_192, sleeps=True),
+}
+IS_LARGE = ON_GPU and torch.cuda.get_device_properties(0).total_memory > 120e9
+SIZES = OF_80_GB | (OF_140_GB if IS_LARGE else {})
 TURNS, LENGTH, REPLY = 3, 800, 48 if ON_GPU else 6
 
 
@@ -62,7 +69,7 @@ def settings(size: Size, runs: Path) -> Config:
             config.rollout, groups=size.groups, trials_per_group=size.trials_per_group, episodes=2,
             max_turns=TURNS, max_reply_tokens=REPLY, max_reflection_tokens=64, context="trial", memory="both",
             max_sequence_tokens=LENGTH, cache_tokens=size.groups * size.trials_per_group * LENGTH,
-            sleep_during_updates=size.checkpointing,
+            sleep_during_updates=size.sleeps,
         ),
         learn=replace(
             config.learn, minibatches=1, optimizer="adamw", offload_optimizer="none",

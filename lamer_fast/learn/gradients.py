@@ -100,11 +100,12 @@ def _move_into(master: Tensor) -> Any:
     """Hook that moves a parameter's gradient into its master's float32 one."""
 
     def hook(parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        if master.grad is None:
-            master.grad = parameter.grad.float()
+        gradient, total = parameter.grad, master.grad
+        assert gradient is not None
+        if total is None:
+            master.grad = gradient.float()
         else:
-            master.grad += parameter.grad
+            total.add_(gradient)
         parameter.grad = None
 
     return hook

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from ..._core.checks import has_values
+
 # name -> (module, function)
 FUNCTIONS = {
     "torch": ("torch.nn.attention.varlen", "varlen_attn"),
@@ -105,6 +107,11 @@ def attention(
 def _torch(
     q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, max_seqlen: int, causal: bool, scale: float
 ) -> Tensor:
+    if has_values(q) and _has_operator(q.device):  # with gradients in C++, where varlen_attn has Python's
+        operator = torch.ops.aten._flash_attention_forward
+        sizes = (offsets, offsets, max_seqlen, max_seqlen)
+        found: Tensor = operator(q, k, v, *sizes, 0.0, causal, False, scale=scale)[0]
+        return found
     from torch.nn.attention.varlen import varlen_attn
 
     options: dict[str, Any] = {"scale": scale, "window_size": (-1, 0) if causal else (-1, -1)}
@@ -117,6 +124,26 @@ def _torch(
     out = varlen_attn(q, k, v, offsets, offsets, max_seqlen, max_seqlen, **options)
     assert isinstance(out, Tensor)
     return out
+
+
+@cache
+def _has_operator(device: torch.device) -> bool:
+    """Of flash attention, which varlen_attn calls: asked by a token with two heads for one key head."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    x = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
+    offsets = torch.tensor([0, 1], dtype=torch.int32, device=device)
+    try:
+        with torch.enable_grad():
+            key = x[:, :1]
+            out = torch.ops.aten._flash_attention_forward(
+                x, key, key, offsets, offsets, 1, 1, 0.0, True, False, scale=1.0
+            )[0]
+            torch.autograd.grad(out.sum(), x)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        warnings.warn(f"varlen_attention goes through torch's Python: {error}", stacklevel=2)
+        return False
+    return True
 
 
 @constant
