@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .credit.meta import gigpo_advantages, meta_advantages
     from .credit.pass_at_k import pass_at_k_advantages
     from .credit.returns import cross_episode_returns, discounted_returns, gae
+    from .head.divergence import Divergence, linear_divergence
     from .head.lamer_head import LamerHead
     from .head.logprob import linear_logprob
     from .head.policy import linear_policy_loss, policy_loss, token_weights
@@ -36,6 +37,8 @@ _EXPORTS = {
     "pass_at_k_advantages": "credit.pass_at_k",
     "pack": "packing",
     "LamerHead": "head.lamer_head",
+    "Divergence": "head.divergence",
+    "linear_divergence": "head.divergence",
     "linear_logprob": "head.logprob",
     "linear_policy_loss": "head.policy",
     "policy_loss": "head.policy",
@@ -49,6 +52,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "Divergence",
     "LamerHead",
     "PrefixTree",
     "anchor_groups",
@@ -57,6 +61,7 @@ __all__ = [
     "gae",
     "gigpo_advantages",
     "group_advantages",
+    "linear_divergence",
     "linear_logprob",
     "linear_policy_loss",
     "meta_advantages",
