@@ -80,7 +80,7 @@ bench-peers:  ## the peers that benchmarks compare with, in an environment of th
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check $(TORCH_ARGS)
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/peers/requirements.txt
 
-test-integrations:  ## our kernels inside TRL and verl, in an environment of its own
+test-integrations:  ## our kernels inside TRL, verl and SkyRL, in an environment of its own
 	test -x .venv-integrations/bin/python || $(PYTHON) -m venv .venv-integrations
 	.venv-integrations/bin/python -m pip install -q --disable-pip-version-check $(TORCH_ARGS)
 	.venv-integrations/bin/python -m pip install -q --disable-pip-version-check -r tests/integrations/requirements.txt
