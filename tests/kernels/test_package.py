@@ -114,6 +114,59 @@ print(lk.group_advantages(scores, group, backend="cpu").tolist())
     assert said.stderr.count("set NUMBA_CACHE_DIR") == 1  # once, not once per function
 
 
+def test_a_second_copy_under_another_name_has_ops_of_its_own(tmp_path):
+    """As the Hugging Face hub loads a package: from a folder, under a name made from its revision."""
+    ignore = shutil.ignore_patterns("__pycache__", "bench", "integrations")
+    shutil.copytree(ROOT / "kernels" / "lamer_kernels", tmp_path / "torch-universal", ignore=ignore)
+    code = f"""
+import importlib.util, sys, torch, lamer_kernels
+file = {str(tmp_path / "torch-universal" / "__init__.py")!r}
+spec = importlib.util.spec_from_file_location("_lamer-kernels_0f3a", file)  # no identifier
+second = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(second)
+scores, group = torch.tensor([0.0, 2.0, 5.0]), torch.tensor([0, 0, 1])
+for copy in (lamer_kernels, second):
+    for name in copy.__all__:
+        getattr(copy, name)
+    print(copy.group_advantages(scores, group).tolist(), copy.group_advantages.__module__)
+ours, theirs = torch.ops.lamer_kernels.group_advantages, torch.ops._lamer_kernels_0f3a.group_advantages
+print(ours.default is theirs.default)
+print(second.head.logprob.op._linear_logprob._qualname)
+"""
+    lines = run_python(code).splitlines()
+    assert lines[:2] == [
+        "[-1.0, 1.0, 0.0] lamer_kernels.credit.groups.op",
+        "[-1.0, 1.0, 0.0] _lamer-kernels_0f3a.credit.groups.op",
+    ]
+    assert lines[2:] == ["False", "_lamer_kernels_0f3a::linear_logprob"]
+
+
+def test_no_op_names_its_namespace_by_hand():
+    found = {
+        path.name: text
+        for path in (ROOT / "kernels" / "lamer_kernels").rglob("*.py")
+        for text in re.findall(r'"[^"]*lamer_kernels::[^"]*"', path.read_text())
+    }
+    assert found == {}
+
+
+def test_few_turns_wait_for_no_compiler():
+    """A worker that starts, credits one batch and ends: numba and its empty cache cost it nothing."""
+    code = """
+import sys, torch, lamer_kernels as lk
+from lamer_kernels._core.dispatch import FEW_ROWS
+def turns(n):
+    rows, zeros = torch.arange(n), torch.zeros(n, dtype=torch.long)
+    trials = (rows.float(), zeros, zeros, rows // 8, torch.arange(0, n + 1, 4))
+    lk.meta_advantages(*trials, anchors=rows % 3)
+    lk.cross_episode_returns(*trials[:3], trials[4], gamma_step=0.9, gamma_traj=0.5)
+    lk.pack(rows + 1, n)
+    return "numba" in sys.modules
+print(turns(FEW_ROWS), lk.pack(torch.ones(FEW_ROWS + 1, dtype=torch.long), 8).shape, "numba" in sys.modules)
+"""
+    assert run_python(code) == "False torch.Size([4097]) True"
+
+
 @pytest.mark.long
 def test_wheel_holds_its_licence_and_the_one_version(tmp_path):
     for name in ("kernels", "LICENSE"):  # a copy: a build leaves folders behind

@@ -11,17 +11,24 @@ import torch
 from .autocast import autocast_off
 
 Backend = Literal["auto", "triton", "cpu", "reference"]
+# Up to it a call of a credit op or of `pack` is at most 3 ms of torch; numba starts with 5.6 CPU-seconds of
+# compiling where its cache is empty, as in each new container, and with 0.5 s where it is full.
+FEW_ROWS = 4096
 
 
-def resolve_backend(backend: str, device: torch.device, *, cpu_needs_numba: bool = False) -> str:
+def resolve_backend(
+    backend: str, device: torch.device, *, cpu_needs_numba: bool = False, rows: int | None = None
+) -> str:
     """Name of the implementation to run: "triton", "cpu" or "reference", never "auto".
 
     "auto" takes Triton for CUDA tensors and the CPU path for CPU tensors; where the package that they need is
-    absent, the reference, which runs anywhere. A backend asked for by name runs or raises ``ValueError``.
+    absent, and on a CPU for few `rows`, the reference, which runs anywhere. A backend asked for by name runs
+    or raises ``ValueError``.
 
     Args:
         device: where the tensors are.
         cpu_needs_numba: the op's ``cpu.py`` is numba code (credit ops), not torch code (loss head).
+        rows: turns, or sequences, of this call, where the reference is quick for up to `FEW_ROWS` of them.
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
@@ -30,7 +37,8 @@ def resolve_backend(backend: str, device: torch.device, *, cpu_needs_numba: bool
     if backend == "auto":
         if device.type == "cuda" and can_triton:
             return "triton"
-        return "cpu" if can_cpu else "reference"
+        few = cpu_needs_numba and rows is not None and rows <= FEW_ROWS
+        return "cpu" if can_cpu and not few else "reference"
     if backend == "triton" and not can_triton:
         raise ValueError(f"backend 'triton' needs the triton package and CUDA tensors, got {device} tensors")
     if backend == "cpu" and not can_cpu:

@@ -6,6 +6,7 @@ from torch import Tensor
 from .._core.arrays import accepts_numpy
 from .._core.checks import INT_DTYPES, check_tensor
 from .._core.dispatch import Backend, resolve_backend
+from .._core.namespace import qualified
 from .._core.numbers import check_integer
 from .reference import pack_ref
 
@@ -33,12 +34,14 @@ def pack(lengths: Tensor, max_tokens: int, *, backend: Backend = "auto") -> Tens
     if backend == "triton":
         raise ValueError("pack plans on the host: backend must be 'auto', 'cpu' or 'reference', got 'triton'")
     out: Tensor = pack_op(
-        lengths, max_tokens, resolve_backend(backend, torch.device("cpu"), cpu_needs_numba=True)
+        lengths,
+        max_tokens,
+        resolve_backend(backend, torch.device("cpu"), cpu_needs_numba=True, rows=len(lengths)),
     )
     return out
 
 
-@torch.library.custom_op("lamer_kernels::pack", mutates_args=())
+@torch.library.custom_op(qualified("pack"), mutates_args=())
 def pack_op(lengths: Tensor, max_tokens: int, backend: str) -> Tensor:
     host = lengths.to("cpu", torch.int64).contiguous()
     if len(host):

@@ -6,6 +6,7 @@ from torch import Tensor
 from ..._core.arrays import accepts_numpy
 from ..._core.checks import INT_DTYPES, check_tensor
 from ..._core.dispatch import Backend, resolve_backend
+from ..._core.namespace import qualified
 from .reference import pair_ids_ref
 
 
@@ -25,11 +26,13 @@ def anchor_groups(group: Tensor, anchors: Tensor, *, backend: Backend = "auto") 
     """
     check_tensor("group", group, shape=(None,), dtypes=INT_DTYPES)
     check_tensor("anchors", anchors, shape=tuple(group.shape), dtypes=(torch.int64,), like=group)
-    out: Tensor = pair_ids_op(group, anchors, resolve_backend(backend, group.device, cpu_needs_numba=True))
+    out: Tensor = pair_ids_op(
+        group, anchors, resolve_backend(backend, group.device, cpu_needs_numba=True, rows=len(group))
+    )
     return out
 
 
-@torch.library.custom_op("lamer_kernels::anchor_groups", mutates_args=())
+@torch.library.custom_op(qualified("anchor_groups"), mutates_args=())
 def pair_ids_op(a: Tensor, b: Tensor, backend: str) -> Tensor:
     if backend == "reference":
         return pair_ids_ref(a, b)

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..._core.arrays import accepts_numpy
 from ..._core.checks import FLOAT_DTYPES, INT_DTYPES, as_floats, as_mask, check_choice, check_tensor
 from ..._core.dispatch import Backend, resolve_backend
+from ..._core.namespace import qualified
 from ..._core.numbers import check_number
 from .reference import group_advantages_ref
 
@@ -86,7 +87,7 @@ def group_advantages(
         raise ValueError(f"stats_unit {stats_unit!r} needs trial, got None")
     if stats_unit == "episode" and episode is None:
         raise ValueError("stats_unit 'episode' needs episode, got None")
-    resolved = resolve_backend(backend, scores.device, cpu_needs_numba=True)
+    resolved = resolve_backend(backend, scores.device, cpu_needs_numba=True, rows=len(scores))
     out: Tensor = group_op(
         scores, group, trial, episode, include, stats_unit, baseline, scale, singleton, eps, resolved
     )
@@ -100,7 +101,7 @@ def check_statistics(stats_unit: str, baseline: str, scale: str, eps: float) -> 
     return check_number("eps", eps, "[0, inf)")
 
 
-@torch.library.custom_op("lamer_kernels::group_advantages", mutates_args=())
+@torch.library.custom_op(qualified("group_advantages"), mutates_args=())
 def group_op(
     scores: Tensor,
     group: Tensor,

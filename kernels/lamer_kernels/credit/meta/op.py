@@ -10,6 +10,7 @@ from torch import Tensor
 from ..._core.arrays import accepts_numpy
 from ..._core.checks import INT_DTYPES, as_floats, as_mask, check_offsets, check_tensor
 from ..._core.dispatch import Backend, resolve_backend
+from ..._core.namespace import qualified
 from ..._core.numbers import check_flag
 from ..returns.op import check_turns
 from ..switches import (
@@ -130,7 +131,7 @@ def meta_advantages(
     out: Tensor = meta_op(
         rewards, phase, episode, group, cu_trials, anchors if estimator == "gigpo" else None, valid,
         flat(switches), check_flag("grouped", grouped),
-        resolve_backend(backend, rewards.device, cpu_needs_numba=True),
+        resolve_backend(backend, rewards.device, cpu_needs_numba=True, rows=len(rewards)),
     )  # fmt: skip
     return out
 
@@ -156,7 +157,7 @@ def _check_neighbours(group: Tensor) -> None:
         raise ValueError(f"grouped says that the trials of a group are neighbours, group {again} comes twice")
 
 
-@torch.library.custom_op("lamer_kernels::meta_advantages", mutates_args=())
+@torch.library.custom_op(qualified("meta_advantages"), mutates_args=())
 def meta_op(
     rewards: Tensor,
     phase: Tensor,

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..._core.arrays import accepts_numpy
 from ..._core.checks import as_mask, check_choice, check_tensor
 from ..._core.dispatch import Backend, resolve_backend
+from ..._core.namespace import qualified
 from ..._core.numbers import check_integer
 from .reference import pass_at_k_episodes_ref, pass_at_k_trials_ref
 
@@ -62,7 +63,7 @@ def pass_at_k_advantages(
     return out
 
 
-@torch.library.custom_op("lamer_kernels::pass_at_k_advantages", mutates_args=())
+@torch.library.custom_op(qualified("pass_at_k_advantages"), mutates_args=())
 def pass_at_k_op(success: Tensor, k: int, over: str, baseline: str) -> Tensor:
     define = pass_at_k_trials_ref if over == "trials" else pass_at_k_episodes_ref
     return define(success.contiguous(), k, baseline)

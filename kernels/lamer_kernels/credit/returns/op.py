@@ -17,6 +17,7 @@ from ..._core.checks import (
     check_tensor,
 )
 from ..._core.dispatch import Backend, resolve_backend
+from ..._core.namespace import qualified
 from ..._core.numbers import check_number
 from .reference import PLAY, cross_episode_returns_ref, gae_ref
 
@@ -66,7 +67,7 @@ def cross_episode_returns(
     check_turns(rewards, phase, episode, cu_trials, validate=validate)
     gamma_step, gamma_traj = check_discounts(gamma_step=gamma_step, gamma_traj=gamma_traj)
     check_choice("return_form", return_form, RETURN_FORMS)
-    resolved = resolve_backend(backend, rewards.device, cpu_needs_numba=True)
+    resolved = resolve_backend(backend, rewards.device, cpu_needs_numba=True, rows=len(rewards))
     out: Tensor = returns_op(
         rewards, phase, episode, cu_trials, gamma_step, gamma_traj, return_form, resolved
     )
@@ -92,7 +93,7 @@ def discounted_returns(
     same = torch.zeros(rewards.shape, dtype=torch.uint8, device=rewards.device)
     check_turns(rewards, same, same, cu_seqlens, validate=validate, offsets_name="cu_seqlens")
     (gamma,) = check_discounts(gamma=gamma)
-    resolved = resolve_backend(backend, rewards.device, cpu_needs_numba=True)
+    resolved = resolve_backend(backend, rewards.device, cpu_needs_numba=True, rows=len(rewards))
     out: Tensor = returns_op(rewards, same, same, cu_seqlens, gamma, 0.0, "released", resolved)
     return out
 
@@ -136,7 +137,7 @@ def gae(
     gamma_step, gamma_traj, lambda_step, lambda_traj = check_discounts(
         gamma_step=gamma_step, gamma_traj=gamma_traj, lambda_step=lambda_step, lambda_traj=lambda_traj
     )
-    resolved = resolve_backend(backend, rewards.device, cpu_needs_numba=True)
+    resolved = resolve_backend(backend, rewards.device, cpu_needs_numba=True, rows=len(rewards))
     advantages, returns = gae_op(
         rewards, values, phase, episode, cu_trials, gamma_step, gamma_traj, lambda_step, lambda_traj, resolved
     )
@@ -185,7 +186,7 @@ def check_discounts(**discounts: float) -> list[float]:
     return [check_number(name, value, "[0, 1]") for name, value in discounts.items()]
 
 
-@torch.library.custom_op("lamer_kernels::cross_episode_returns", mutates_args=())
+@torch.library.custom_op(qualified("cross_episode_returns"), mutates_args=())
 def returns_op(
     rewards: Tensor,
     phase: Tensor,
@@ -237,7 +238,7 @@ def _(
     return rewards.new_empty(rewards.shape)
 
 
-@torch.library.custom_op("lamer_kernels::gae", mutates_args=())
+@torch.library.custom_op(qualified("gae"), mutates_args=())
 def gae_op(
     rewards: Tensor,
     values: Tensor,

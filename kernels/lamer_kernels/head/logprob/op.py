@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..._core.dispatch import resolve_backend, without_autocast
+from ..._core.namespace import qualified
 from ..._core.numbers import check_flag
 from ..checks import HeadInputs, head_inputs, head_of, left_out, spread
 from ..projection import finish_dweight, logits_dtype, new_logits, scatter_rows
@@ -124,7 +125,7 @@ def _choose_plan(
     return "cached" if cache_bytes <= workspace_bytes else "recompute"
 
 
-@torch.library.custom_op("lamer_kernels::linear_logprob", mutates_args=())
+@torch.library.custom_op(qualified("linear_logprob"), mutates_args=())
 @without_autocast
 def _linear_logprob(
     hidden: Tensor,
@@ -202,7 +203,7 @@ def _backward(ctx, grad_logprobs, grad_lse, grad_lse_rest, grad_entropy, grad_su
 _linear_logprob.register_autograd(_backward, setup_context=_setup_context)
 
 
-@torch.library.custom_op("lamer_kernels::linear_logprob_backward", mutates_args=())
+@torch.library.custom_op(qualified("linear_logprob_backward"), mutates_args=())
 @without_autocast
 def _linear_logprob_backward(
     upstream: Sequence[Tensor | None],

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from ..._core.namespace import qualified
 from ..projection import CACHED_ELEMENTS
 
 
-@torch.library.custom_op("lamer_kernels::attach_gradients", mutates_args=())
+@torch.library.custom_op(qualified("attach_gradients"), mutates_args=())
 def attach_gradients(loss: Tensor, inputs: list[Tensor], gradients: list[Tensor]) -> Tensor:
     """The scalar ``loss``; its gradient by ``inputs[i]`` is ``gradients[i]`` times the upstream one."""
     return loss.clone()

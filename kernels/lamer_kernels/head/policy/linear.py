@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..._core.checks import check_choice, check_tensor
 from ..._core.dispatch import resolve_backend, without_autocast
+from ..._core.namespace import qualified
 from ..checks import HeadInputs, head_inputs, head_of, left_out, spread
 from ..projection import (
     Slabs,
@@ -203,7 +204,7 @@ def _fused(
     return PolicyLoss(total, *statistics)
 
 
-@torch.library.custom_op("lamer_kernels::linear_policy_loss", mutates_args=("dweight_out",))
+@torch.library.custom_op(qualified("linear_policy_loss"), mutates_args=("dweight_out",))
 @without_autocast
 def _linear_policy_loss(
     hidden: Tensor,

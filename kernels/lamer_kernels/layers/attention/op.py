@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..._core.autocast import autocast_off
 from ..._core.checks import check_choice, check_offsets, check_tensor
+from ..._core.namespace import qualified
 from .._choose import check_heads
 from . import sdpa, vendors
 from .choice import NAMES, check_can, choose
@@ -77,7 +78,7 @@ def varlen_attention(
 OWN = ("blocked", "sdpa")  # computed here; the others bring their operators
 
 
-@torch.library.custom_op("lamer_kernels::varlen_attention", mutates_args=())
+@torch.library.custom_op(qualified("varlen_attention"), mutates_args=())
 def _varlen_attention(
     q: Tensor,
     k: Tensor,
@@ -119,7 +120,7 @@ def _backward(ctx, dout, _):  # type: ignore[no-untyped-def]
 _varlen_attention.register_autograd(_backward, setup_context=_setup_context)
 
 
-@torch.library.custom_op("lamer_kernels::varlen_attention_backward", mutates_args=())
+@torch.library.custom_op(qualified("varlen_attention_backward"), mutates_args=())
 def _varlen_attention_backward(
     dout: Tensor,
     q: Tensor,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..._core.checks import check_tensor
 from ..._core.dispatch import Backend
+from ..._core.namespace import qualified
 from .._choose import DTYPES, choose, wants_gradient
 from .reference import BLOCK, cached_attention_ref
 
@@ -93,7 +94,7 @@ def module(backend: str) -> ModuleType:
     return gpu
 
 
-@torch.library.custom_op("lamer_kernels::cached_attention", mutates_args=("keys", "values"))
+@torch.library.custom_op(qualified("cached_attention"), mutates_args=("keys", "values"))
 def cached_attention_op(
     q: Tensor,
     k: Tensor,

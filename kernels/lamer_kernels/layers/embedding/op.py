@@ -8,6 +8,7 @@ from torch import Tensor
 from ..._core.checks import check_tensor, has_values
 from ..._core.dispatch import Backend
 from ..._core.eager import eager
+from ..._core.namespace import qualified
 from .._choose import DTYPES, choose, wants_gradient
 from .reference import embedding_ref
 
@@ -51,10 +52,8 @@ def _gradient(dout: Tensor, ids: Tensor, num_rows: int, backend: str) -> Tensor:
     return dweight
 
 
-embedding_op = torch.library.custom_op("lamer_kernels::embedding", _forward, mutates_args=())
-embedding_backward_op = torch.library.custom_op(
-    "lamer_kernels::embedding_backward", _gradient, mutates_args=()
-)
+embedding_op = torch.library.custom_op(qualified("embedding"), _forward, mutates_args=())
+embedding_backward_op = torch.library.custom_op(qualified("embedding_backward"), _gradient, mutates_args=())
 
 
 @embedding_op.register_fake

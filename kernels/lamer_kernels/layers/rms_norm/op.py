@@ -9,6 +9,7 @@ from torch import Tensor
 from ..._core.checks import check_tensor, has_values
 from ..._core.dispatch import Backend
 from ..._core.eager import eager
+from ..._core.namespace import qualified
 from .._choose import DTYPES, choose, wants_gradient
 from .reference import add_rms_norm_ref, rms_norm_ref
 
@@ -113,9 +114,9 @@ def _gradient(
     return dx, dweight.to(weight.dtype)
 
 
-norm_op = torch.library.custom_op("lamer_kernels::rms_norm", _norm, mutates_args=())
-add_norm_op = torch.library.custom_op("lamer_kernels::add_rms_norm", _add_norm, mutates_args=())
-norm_backward_op = torch.library.custom_op("lamer_kernels::rms_norm_backward", _gradient, mutates_args=())
+norm_op = torch.library.custom_op(qualified("rms_norm"), _norm, mutates_args=())
+add_norm_op = torch.library.custom_op(qualified("add_rms_norm"), _add_norm, mutates_args=())
+norm_backward_op = torch.library.custom_op(qualified("rms_norm_backward"), _gradient, mutates_args=())
 
 
 @norm_op.register_fake

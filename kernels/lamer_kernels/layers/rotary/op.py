@@ -9,6 +9,7 @@ from torch import Tensor
 from ..._core.checks import check_tensor, has_values
 from ..._core.dispatch import Backend
 from ..._core.eager import eager
+from ..._core.namespace import qualified
 from .._choose import DTYPES, choose, wants_gradient
 from .reference import rotary_ref
 
@@ -136,8 +137,8 @@ def _gradient(
     return dqkv, dq_norm.to(qkv.dtype), dk_norm.to(qkv.dtype)
 
 
-rotary_op = torch.library.custom_op("lamer_kernels::rotary", _forward, mutates_args=())
-rotary_backward_op = torch.library.custom_op("lamer_kernels::rotary_backward", _gradient, mutates_args=())
+rotary_op = torch.library.custom_op(qualified("rotary"), _forward, mutates_args=())
+rotary_backward_op = torch.library.custom_op(qualified("rotary_backward"), _gradient, mutates_args=())
 
 
 @rotary_op.register_fake

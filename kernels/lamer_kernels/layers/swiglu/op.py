@@ -9,6 +9,7 @@ from torch import Tensor
 from ..._core.checks import check_tensor, has_values
 from ..._core.dispatch import Backend
 from ..._core.eager import eager
+from ..._core.namespace import qualified
 from .._choose import DTYPES, choose, wants_gradient
 from .reference import swiglu_ref
 
@@ -59,8 +60,8 @@ def _gradient(dout: Tensor, gate_up: Tensor, backend: str) -> Tensor:
     return dgate_up
 
 
-swiglu_op = torch.library.custom_op("lamer_kernels::swiglu", _forward, mutates_args=())
-swiglu_backward_op = torch.library.custom_op("lamer_kernels::swiglu_backward", _gradient, mutates_args=())
+swiglu_op = torch.library.custom_op(qualified("swiglu"), _forward, mutates_args=())
+swiglu_backward_op = torch.library.custom_op(qualified("swiglu_backward"), _gradient, mutates_args=())
 
 
 @swiglu_op.register_fake

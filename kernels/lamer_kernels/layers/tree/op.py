@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ..._core.autocast import autocast_off
 from ..._core.checks import check_choice, check_tensor, has_values
+from ..._core.namespace import qualified
 from .._choose import check_heads
 from . import nodes
 from .reference import tree_attention_ref
@@ -64,7 +65,7 @@ def tree_attention(
         return tree_attention_ref(q, k, v, subtree_end, scale=scale)
 
 
-@torch.library.custom_op("lamer_kernels::tree_attention", mutates_args=())
+@torch.library.custom_op(qualified("tree_attention"), mutates_args=())
 def _tree_attention(
     q: Tensor, k: Tensor, v: Tensor, subtree_end: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -94,7 +95,7 @@ def _backward(ctx, dout, _):  # type: ignore[no-untyped-def]
 _tree_attention.register_autograd(_backward, setup_context=_setup_context)
 
 
-@torch.library.custom_op("lamer_kernels::tree_attention_backward", mutates_args=())
+@torch.library.custom_op(qualified("tree_attention_backward"), mutates_args=())
 def _tree_attention_backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, subtree_end: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
