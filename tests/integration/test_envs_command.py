@@ -1,6 +1,7 @@
 """`lamer-fast envs`: what there is; and `envs check`, which survives what it finds."""
 
 import itertools
+import subprocess
 import sys
 
 import pytest
@@ -133,3 +134,19 @@ def test_the_files_of_an_environment_are_checked(tmp_path, monkeypatch, capsys):
     assert cli.main(["envs", "data", "minesweeper"]) == 2
     assert "minesweeper plays without files" in capsys.readouterr().err
     assert cli.main(["envs", "data"]) == 2 and "NAME is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lacking", [["rapidfuzz"], ["Stemmer", "rapidfuzz"]])
+def test_a_world_names_the_packages_that_are_missing(lacking, tmp_path):
+    program = (
+        "import sys\nfor name in sys.argv[2:]: sys.modules[name] = None\n"
+        "from lamer_fast import cli; sys.exit(cli.main(['envs', 'webshop', '--env.cache', sys.argv[1]]))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "cache"), *lacking]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert (
+        ran.returncode == 2
+        and "rapidfuzz" in ran.stderr
+        and "pip install 'lamer-fast[webshop]'" in ran.stderr
+    )
+    assert not (tmp_path / "cache").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from lamer_fast.envs.adapters.webshop.catalogue import Catalogue
     from lamer_fast.envs.adapters.webshop.env import WebShopEnv
     from lamer_fast.envs.adapters.webshop.goals import Goals
+
+
+PACKAGES = {"numba": "numba", "rapidfuzz": "rapidfuzz", "Stemmer": "PyStemmer"}
 
 
 class WebShop(Entry):
@@ -82,9 +86,21 @@ class WebShop(Entry):
 
 
 def _catalogue(options: WebShopOptions) -> Catalogue:
+    """Raises ValueError: a package is missing, before any work; or what `open_catalogue` raises."""
+    missing = [package for module, package in PACKAGES.items() if not _is_installed(module)]
+    if missing:
+        raise ValueError(f"webshop needs {', '.join(missing)}: pip install 'lamer-fast[webshop]'")
     from lamer_fast.envs.adapters.webshop.catalogue import open_catalogue
 
     return open_catalogue(options)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _goals(options: WebShopOptions) -> Goals:

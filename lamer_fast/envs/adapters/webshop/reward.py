@@ -86,8 +86,6 @@ def alike(one: str, other: str) -> bool:
 
 @cache
 def _rapidfuzz() -> tuple[Any, Any]:
-    try:
-        from rapidfuzz import fuzz, utils
-    except ImportError:
-        raise ValueError("webshop needs rapidfuzz: pip install 'lamer-fast[webshop]'") from None
+    from rapidfuzz import fuzz, utils
+
     return fuzz, utils.default_process

@@ -136,10 +136,8 @@ def _stem(word: str) -> str | None:
 
 @cache
 def _stemmer() -> Any:
-    try:
-        import Stemmer
-    except ImportError:
-        raise ValueError("webshop needs PyStemmer: pip install 'lamer-fast[webshop]'") from None
+    import Stemmer
+
     return Stemmer.Stemmer("porter")
 
 
@@ -166,10 +164,8 @@ def _top(rows, start, product, score, num_products, count):  # type: ignore[no-u
 
 @cache
 def _kernel() -> Callable[..., NDArray[np.int64]]:
-    try:
-        import numba
-    except ImportError:
-        raise ValueError("webshop needs numba: pip install 'lamer-fast[webshop]'") from None
+    import numba
+
     try:
         compiled: Callable[..., NDArray[np.int64]] = numba.njit(cache=True, nogil=True)(_top)
     except RuntimeError:  # no folder that numba may write to
