@@ -6,6 +6,7 @@ import torch
 pytest.importorskip("trl", reason="needs TRL: make test-integrations")
 
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
@@ -33,7 +34,7 @@ class Trainer(LamerMixin, GRPOTrainer):
     credit = {"estimator": "grpo", "gamma_traj": 0.5}  # noqa: RUF012
 
 
-def make(cls, folder, tied=True, rollout_func=None, **settings):
+def make(cls, folder, tied=True, rollout_func=None, peft_config=None, **settings):
     args = GRPOConfig(
         output_dir=str(folder), per_device_train_batch_size=B, num_generations=2, use_cpu=True, bf16=False,
         report_to=[], logging_steps=1, save_strategy="no", max_steps=1, max_completion_length=REPLY,
@@ -46,7 +47,7 @@ def make(cls, folder, tied=True, rollout_func=None, **settings):
     return cls(
         model=model, args=args, processing_class=TOKENIZER, train_dataset=data,
         reward_funcs=lambda completions, **_: [float(len(c) % 3) for c in completions],
-        rollout_func=rollout_func,
+        rollout_func=rollout_func, peft_config=peft_config,
     )  # fmt: skip
 
 
@@ -159,3 +160,49 @@ def test_scaled_logits_are_refused():
     model.config.logit_scale = 0.5
     with pytest.raises(ValueError, match=r"logit_scale = 0\.5 of the model's logits must be 1"):
         integration.Head(model, 1.0)
+
+
+@pytest.mark.parametrize("nothing", ["tool_mask", "completion_mask"])
+def test_a_micro_batch_without_loss_tokens_is_a_differentiable_zero(nothing, tmp_path):
+    """Otherwise that rank has no gradients to reduce, and the others wait for it (TRL PR 5575, 6859)."""
+    inputs = batch()
+    inputs[nothing] = torch.zeros_like(inputs[nothing])
+    trainer = make(Trainer, tmp_path, tied=False, beta=0.1)
+    loss, grads = loss_and_gradients(trainer, inputs)
+    assert loss == 0 and len(grads) == len(list(trainer.model.parameters()))
+    assert not any(bool(g.any()) for g in grads)
+
+
+def with_adapter(cls, folder, targets):
+    """The second matrix of an adapter starts at 0, and the first would get no gradient."""
+    adapter = LoraConfig(r=4, target_modules=targets, init_lora_weights="gaussian")
+    trainer = make(cls, folder, tied=False, peft_config=adapter)
+    g = torch.Generator().manual_seed(2)
+    for name, p in trainer.model.named_parameters():
+        if "lora_B" in name:
+            p.data = 0.1 * torch.randn(p.shape, generator=g)
+        elif "lora_A" in name:
+            p.data = 0.3 * torch.randn(p.shape, generator=g)
+    return trainer
+
+
+def test_an_adapted_trunk_trains_as_trls(tmp_path):
+    results = []
+    for cls in (GRPOTrainer, Trainer):
+        trainer = with_adapter(cls, tmp_path, ["q_proj", "v_proj"])
+        trainer.model.train()
+        trainer.current_gradient_accumulation_steps = 1
+        loss = trainer.compute_loss(trainer.model, batch())
+        loss.backward()
+        results.append([loss.detach(), *(p.grad for p in trainer.model.parameters() if p.requires_grad)])
+    assert len(results[0]) == 9 and all(bool(g.any()) for g in results[0])
+    for ours, theirs in zip(*reversed(results), strict=True):
+        assert (ours - theirs).norm() <= 1e-5 * theirs.norm() + 1e-7
+
+
+def test_an_adapted_head_is_refused(tmp_path):
+    """Its weight alone would be scored, and the adapter never trained (TRL#4612)."""
+    trainer = make(Trainer, tmp_path, tied=False)
+    get_peft_model(trainer.model, LoraConfig(r=2, target_modules=["lm_head"]))
+    with pytest.raises(ValueError, match="lm_head is a Linear of peft, whose weight leaves its adapter out"):
+        loss_and_gradients(trainer, batch())

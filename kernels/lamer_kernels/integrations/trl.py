@@ -116,6 +116,10 @@ class Head:
         hidden = self.model.base_model(*args, **options | {"use_cache": False}).last_hidden_state[:, :-1]
         hidden = hidden.float() if self.in_float32 else hidden
         head, targets = self.model.get_output_embeddings(), labels[:, 1:].to(hidden.device)
+        if hasattr(head, "base_layer"):  # looked at here: an adapter may have come later
+            raise ValueError(
+                f"lm_head is a {type(head).__name__} of peft, whose weight leaves its adapter out"
+            )
         scored = LossTokens(targets != -100)
         out = linear_logprob(
             hidden, head.weight, targets.reshape(-1)[scored.idx], token_idx=scored.idx, bias=head.bias,
