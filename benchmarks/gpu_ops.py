@@ -20,6 +20,7 @@ from lamer_kernels import (
     linear_logprob,
     linear_policy_loss,
     meta_advantages,
+    policy_loss,
     varlen_attention,
 )
 from lamer_kernels.layers import add_rms_norm, cached_attention, embedding, new_slots, rotary, swiglu
@@ -122,6 +123,21 @@ def head_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]:
                     return (out.loss, *torch.autograd.grad(out.loss, x.leaves()))
 
                 yield f"linear_policy_loss {name}, V {vocab}", dtype, policy
+
+    g = torch.Generator().manual_seed(0)
+    columns = [0.5 * torch.randn(37, generator=g) - 2 for _ in range(4)]
+
+    def terms(device: str) -> Tensors:
+        exact = device == "reference"
+        place = {"device": "cpu", "dtype": torch.float64} if exact else {"device": device}
+        logprobs, old, advantages, ref = (x.to(**place) for x in columns)
+        out = policy_loss(
+            logprobs.requires_grad_(), old, advantages, ref_logprobs=ref, kl_coef=0.1, dual_clip=3.0,
+            backend="reference" if exact else "triton",
+        )  # fmt: skip
+        return (out.loss, out.ratio, out.kl, *torch.autograd.grad(out.loss, logprobs))
+
+    yield "policy_loss", torch.float32, terms
 
 
 def attention_cases() -> Iterator[tuple[str, torch.dtype, Callable[[str], Tensors]]]:

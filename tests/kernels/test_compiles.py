@@ -243,7 +243,7 @@ TOKEN_FORMS = [(), ("old_logprobs",), ("token_weights",), ("ref_logprobs",), ("i
 @pytest.mark.parametrize("vocab", [61, 50_257, 151_936])
 def test_policy_rows_in_every_form(compiled, vocab):
     """Switches of the loss one by one and together: their product would be 9,216 compilations a target."""
-    from lamer_kernels.head.policy.launch import policy_rows
+    from lamer_kernels.head.policy.launch import policy_rows, policy_terms
     from lamer_kernels.head.policy.terms import LossConfig, TokenData
     from lamer_kernels.head.projection import new_logits
 
@@ -258,7 +258,8 @@ def test_policy_rows_in_every_form(compiled, vocab):
         config = LossConfig(**(LOSS | loss))
         logits = new_logits(torch.zeros(1), 3, vocab, "triton")
         policy_rows(logits, targets, head[0], head[1], tokens, config, dtype)
-    check(compiled, ["policy_rows_kernel"])
+        policy_terms(config, per_row, per_row if config.entropy_coef else None, tokens)
+    check(compiled, ["policy_rows_kernel", "policy_terms_kernel"])
 
 
 @pytest.mark.parametrize("vocab", [50_257, 151_669, 151_936])

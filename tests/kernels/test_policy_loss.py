@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from lamer_kernels import policy_loss, token_weights
+from lamer_kernels.head.policy.terms import OF_SEGMENTS
 from tests.kernels.test_linear_policy_loss import CU_SEGMENTS, EXTRAS, LOSSES, token_options
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TRITON = pytest.mark.gpu if DEVICE == "cuda" else pytest.mark.interpret
 
 
 def make_inputs(dtype=torch.float64, num_tokens=23):
@@ -30,6 +34,29 @@ def test_matches_reference(loss, extra, dtype):
         results.append([*out, *(torch.zeros_like(logprobs) if g is None else g for g in grads)])
     for x, y in zip(*results, strict=True):
         torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("loss", [name for name, x in LOSSES.items() if x.get("loss") not in OF_SEGMENTS])
+@pytest.mark.parametrize("extra", EXTRAS)
+@TRITON
+def test_kernel_matches_reference(loss, extra):
+    """With and without old log-probabilities and entropy, which a kernel may lack."""
+    options = LOSSES[loss] | token_options(EXTRAS[extra], torch.float32)
+    options = {name: x.to(DEVICE) if isinstance(x, torch.Tensor) else x for name, x in options.items()}
+    for has_old in (True, False):
+        results = []
+        for backend in ("triton", "reference"):
+            leaves = [x.detach().to(DEVICE) for x in make_inputs(torch.float32)]
+            logprobs, old, advantages, entropy = leaves
+            wanted = [logprobs.requires_grad_()]
+            more = {"entropy": entropy.requires_grad_()} if "entropy_coef" in options else {}
+            out = policy_loss(
+                logprobs, old if has_old else None, advantages, backend=backend, **more, **options
+            )
+            grads = torch.autograd.grad(out.loss * 1.7, [*wanted, *more.values()])
+            results.append([*(x for x in out if x is not None), *grads])
+        for x, y in zip(*results, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-6)
 
 
 def test_by_hand():

@@ -17,28 +17,16 @@ def clamp(x, bound):
     return tl.where(tl.abs(x) > bound, tl.where(x > 0, bound, -bound), x)
 
 
-@triton.jit(do_not_specialize_on_alignment=PER_TOKEN)
-def policy_rows_kernel(
-    logits_ptr, out_ptr, targets_ptr, bias_ptr, temperatures_ptr,
-    old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
-    logprobs_ptr, entropy_ptr, loss_ptr, grad_ptr, ratio_ptr, clipped_ptr, kl_ptr,
-    V, W, stride, out_stride, softcap, temperature, clip_low, clip_high, dual_clip, log_ratio_clip,
-    kl_coef, max_gap, max_kl, entropy_coef, tau_pos, tau_neg,
+@triton.jit
+def token_terms(
+    row, logprob, entropy, old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
+    clip_low, clip_high, dual_clip, log_ratio_clip, kl_coef, max_gap, max_kl, entropy_coef, tau_pos, tau_neg,
     LOSS: tl.constexpr, KL: tl.constexpr, HAS_DUAL_CLIP: tl.constexpr, HAS_LOG_RATIO_CLIP: tl.constexpr,
-    HAS_KL_CLIP: tl.constexpr,
-    HAS_OLD: tl.constexpr, HAS_WEIGHTS: tl.constexpr, HAS_REF: tl.constexpr, HAS_IMPORTANCE: tl.constexpr,
-    HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_TEMPERATURES: tl.constexpr, BLOCK_V: tl.constexpr,
+    HAS_KL_CLIP: tl.constexpr, HAS_OLD: tl.constexpr, HAS_WEIGHTS: tl.constexpr, HAS_REF: tl.constexpr,
+    HAS_IMPORTANCE: tl.constexpr,
 ):  # fmt: skip
-    """``terms.py`` for one token between the two halves of the row pass; the same names."""
-    row = tl.program_id(0).to(tl.int64)
-    target = tl.load(targets_ptr + row)
-    if HAS_TEMPERATURES:
-        temperature = tl.load(temperatures_ptr + row)
-    row_ptr = logits_ptr + row * stride
-    logprob, lse, lse_rest, entropy, sum_sq = row_stats(
-        row_ptr, bias_ptr, target, V, W, softcap, temperature, HAS_BIAS, HAS_SOFTCAP, BLOCK_V
-    )
-
+    """``terms.py`` for one token; the same names. Loss, its slopes by logprob and entropy, ratio, clipped,
+    kl."""
     advantage = tl.load(advantages_ptr + row)
     log_ratio = tl.where(logprob != logprob, logprob, 0.0)
     if HAS_OLD:
@@ -130,14 +118,74 @@ def policy_rows_kernel(
         loss = tl.where(weight != 0, loss * weight, 0.0)
         slope = tl.where(weight != 0, slope * weight, 0.0)
         grad_entropy = grad_entropy * weight
+    return loss, slope, grad_entropy, ratio, clipped, kl
 
-    tl.store(logprobs_ptr + row, logprob)
-    tl.store(entropy_ptr + row, entropy)
+
+@triton.jit
+def store_terms(
+    row, loss, slope, ratio, clipped, kl, loss_ptr, grad_ptr, ratio_ptr, clipped_ptr, kl_ptr
+):  # fmt: skip
     tl.store(loss_ptr + row, loss)
     tl.store(grad_ptr + row, slope)
     tl.store(ratio_ptr + row, ratio)
     tl.store(clipped_ptr + row, clipped.to(tl.int8))
     tl.store(kl_ptr + row, kl)
+
+
+@triton.jit(do_not_specialize_on_alignment=PER_TOKEN)
+def policy_terms_kernel(
+    logprobs_ptr, entropy_ptr, old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
+    loss_ptr, grad_ptr, ratio_ptr, clipped_ptr, kl_ptr,
+    clip_low, clip_high, dual_clip, log_ratio_clip, kl_coef, max_gap, max_kl, entropy_coef, tau_pos, tau_neg,
+    LOSS: tl.constexpr, KL: tl.constexpr, HAS_DUAL_CLIP: tl.constexpr, HAS_LOG_RATIO_CLIP: tl.constexpr,
+    HAS_KL_CLIP: tl.constexpr, HAS_OLD: tl.constexpr, HAS_WEIGHTS: tl.constexpr, HAS_REF: tl.constexpr,
+    HAS_IMPORTANCE: tl.constexpr, HAS_ENTROPY: tl.constexpr,
+):  # fmt: skip
+    """One program per token whose log-probability is known."""
+    row = tl.program_id(0).to(tl.int64)
+    logprob = tl.load(logprobs_ptr + row)
+    entropy = 0.0
+    if HAS_ENTROPY:
+        entropy = tl.load(entropy_ptr + row)
+    loss, slope, _, ratio, clipped, kl = token_terms(
+        row, logprob, entropy, old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
+        clip_low, clip_high, dual_clip, log_ratio_clip, kl_coef, max_gap, max_kl, entropy_coef, tau_pos,
+        tau_neg, LOSS, KL, HAS_DUAL_CLIP, HAS_LOG_RATIO_CLIP, HAS_KL_CLIP, HAS_OLD, HAS_WEIGHTS, HAS_REF,
+        HAS_IMPORTANCE,
+    )  # fmt: skip
+    store_terms(row, loss, slope, ratio, clipped, kl, loss_ptr, grad_ptr, ratio_ptr, clipped_ptr, kl_ptr)
+
+
+@triton.jit(do_not_specialize_on_alignment=PER_TOKEN)
+def policy_rows_kernel(
+    logits_ptr, out_ptr, targets_ptr, bias_ptr, temperatures_ptr,
+    old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
+    logprobs_ptr, entropy_ptr, loss_ptr, grad_ptr, ratio_ptr, clipped_ptr, kl_ptr,
+    V, W, stride, out_stride, softcap, temperature, clip_low, clip_high, dual_clip, log_ratio_clip,
+    kl_coef, max_gap, max_kl, entropy_coef, tau_pos, tau_neg,
+    LOSS: tl.constexpr, KL: tl.constexpr, HAS_DUAL_CLIP: tl.constexpr, HAS_LOG_RATIO_CLIP: tl.constexpr,
+    HAS_KL_CLIP: tl.constexpr,
+    HAS_OLD: tl.constexpr, HAS_WEIGHTS: tl.constexpr, HAS_REF: tl.constexpr, HAS_IMPORTANCE: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_TEMPERATURES: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """The terms of a token between the two halves of its row pass."""
+    row = tl.program_id(0).to(tl.int64)
+    target = tl.load(targets_ptr + row)
+    if HAS_TEMPERATURES:
+        temperature = tl.load(temperatures_ptr + row)
+    row_ptr = logits_ptr + row * stride
+    logprob, lse, lse_rest, entropy, sum_sq = row_stats(
+        row_ptr, bias_ptr, target, V, W, softcap, temperature, HAS_BIAS, HAS_SOFTCAP, BLOCK_V
+    )
+    loss, slope, grad_entropy, ratio, clipped, kl = token_terms(
+        row, logprob, entropy, old_ptr, advantages_ptr, weights_ptr, ref_ptr, importance_ptr,
+        clip_low, clip_high, dual_clip, log_ratio_clip, kl_coef, max_gap, max_kl, entropy_coef, tau_pos,
+        tau_neg, LOSS, KL, HAS_DUAL_CLIP, HAS_LOG_RATIO_CLIP, HAS_KL_CLIP, HAS_OLD, HAS_WEIGHTS, HAS_REF,
+        HAS_IMPORTANCE,
+    )  # fmt: skip
+    tl.store(logprobs_ptr + row, logprob)
+    tl.store(entropy_ptr + row, entropy)
+    store_terms(row, loss, slope, ratio, clipped, kl, loss_ptr, grad_ptr, ratio_ptr, clipped_ptr, kl_ptr)
     write_row(
         row_ptr, out_ptr + row * out_stride, bias_ptr, target, V, W, softcap, temperature,
         logprob, lse, lse_rest, entropy, sum_sq, slope, grad_entropy, 0.0, HAS_BIAS, HAS_SOFTCAP, BLOCK_V,

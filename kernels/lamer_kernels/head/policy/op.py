@@ -11,7 +11,7 @@ from ..checks import ACC_DTYPES
 from .checks import checked_config, checked_tokens
 from .gradients import attach_gradients
 from .reference import policy_loss_ref
-from .terms import LossConfig, TokenData, policy_terms
+from .terms import OF_SEGMENTS, LossConfig, TokenData, policy_terms
 
 
 class PolicyLoss(NamedTuple):
@@ -93,11 +93,16 @@ def policy_loss(
 
     values = logprobs.detach()
     entropies = None if entropy is None else entropy.detach()
-    if resolve_backend(backend, logprobs.device) == "reference":
+    resolved = resolve_backend(backend, logprobs.device)
+    if resolved == "reference":
         ref = policy_loss_ref(logprobs, entropy=entropy, **tokens.named(), **vars(config))
         total, statistics = ref.loss, (ref.ratio.detach(), ref.clipped, ref.kl.detach())
     else:
-        terms = policy_terms(config, values, entropies, tokens)
+        compute = policy_terms
+        alone = config.loss not in OF_SEGMENTS  # of a segment the kernel sees one token
+        if resolved == "triton" and alone and values.dtype is torch.float32:
+            from .launch import policy_terms as compute
+        terms = compute(config, values, entropies, tokens)
         total, statistics = terms.loss.sum(dtype=torch.float64).to(logprobs.dtype), terms[3:]
         pairs = [(logprobs, terms.grad_logprobs)]
         if entropy is not None and terms.grad_entropy is not None:
