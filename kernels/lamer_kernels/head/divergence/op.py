@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..._core.checks import OFFSET_DTYPES, check_choice, check_tensor, readable
 from ..._core.dispatch import without_autocast
+from ..._core.namespace import qualified
 from ..._core.numbers import check_integer, check_number
 from ..checks import ACC_DTYPES
 from ..policy.gradients import attach_gradients, stored_dtype
@@ -127,7 +128,7 @@ def _check_ids(name: str, ids: Tensor, end: int) -> None:
         raise ValueError(f"{name} must lie in [0, {end - 1}], got {int(ids.min())} to {int(ids.max())}")
 
 
-@torch.library.custom_op("lamer_kernels::linear_divergence", mutates_args=())
+@torch.library.custom_op(qualified("linear_divergence"), mutates_args=())
 @without_autocast
 def _linear_divergence(
     hidden: Tensor,
