@@ -6,6 +6,7 @@ Runs the tests marked `gpu`. It takes the name `pytest` in sys.modules: the test
 import importlib
 import inspect
 import itertools
+import os
 import re
 import sys
 import time
@@ -64,11 +65,14 @@ class MonkeyPatch:
         self.undo.append(lambda: setattr(owner, name, old))
         setattr(owner, name, value)
 
-    def delenv(self, name: str, raising: bool = True) -> None:
-        import os
+    def setenv(self, name: str, value: str) -> None:
+        old = os.environ.get(name)
+        os.environ[name] = value
+        self.undo.append(lambda: os.environ.pop(name) if old is None else os.environ.__setitem__(name, old))
 
-        if name in os.environ:
-            old = os.environ.pop(name)
+    def delenv(self, name: str, raising: bool = True) -> None:
+        old = os.environ.pop(name, None)
+        if old is not None:
             self.undo.append(lambda: os.environ.__setitem__(name, old))
 
 
@@ -83,8 +87,16 @@ def importorskip(name: str) -> ModuleType:
         raise Skipped(f"{name} is not installed") from None
 
 
-def param(*values: Any, id: str | None = None, marks: Any = ()) -> tuple[Any, ...]:
-    return values
+class Param(tuple[Any, ...]):
+    """Values of pytest.param, and marks of the cases that have it."""
+
+    marks: list[Mark]
+
+
+def param(*values: Any, id: str | None = None, marks: Any = ()) -> Param:
+    made = Param(values)
+    made.marks = [marks] if isinstance(marks, Mark) else list(marks)
+    return made
 
 
 def fixture(function: Any = None, *, autouse: bool = False, **_: Any) -> Any:
@@ -100,15 +112,20 @@ def marks_of(function: Any, module: ModuleType) -> list[Mark]:
     return [*getattr(function, "marks", []), *(shared if isinstance(shared, list) else [shared])]
 
 
-def cases(marks: list[Mark]) -> Iterator[dict[str, Any]]:
-    """The product of all parametrize marks."""
+def cases(marks: list[Mark]) -> Iterator[tuple[dict[str, Any], list[Mark]]]:
+    """The product of all parametrize marks, each case with its marks."""
     grids = []
     for mark in (m for m in marks if m.name == "parametrize"):
         names, values = mark.args[:2]
         names = [n.strip() for n in names.split(",")] if isinstance(names, str) else list(names)
-        grids.append([dict(zip(names, v if len(names) > 1 else [v], strict=True)) for v in values])
+        grid = []
+        for v in values:
+            several = v if len(names) > 1 or isinstance(v, Param) else [v]
+            grid.append((dict(zip(names, several, strict=True)), getattr(v, "marks", [])))
+        grids.append(grid)
     for combination in itertools.product(*grids):
-        yield {name: value for part in combination for name, value in part.items()}
+        arguments = {name: value for part, _ in combination for name, value in part.items()}
+        yield arguments, [*marks, *(mark for _, more in combination for mark in more)]
 
 
 def run_one(test: Any, arguments: dict[str, Any], fixtures: dict[str, Any]) -> None:
@@ -142,13 +159,14 @@ def run_file(path: Path, shared: dict[str, Any]) -> dict[str, int]:
     for name, test in [
         (n, f) for n, f in vars(module).items() if n.startswith("test_") and inspect.isfunction(f)
     ]:
-        marks = marks_of(test, module)
-        if not any(m.name == "gpu" for m in marks) or test.__module__ != module.__name__:
+        if test.__module__ != module.__name__:
             continue
-        if any(m.name == "skipif" and m.args[0] for m in marks):
-            counts["skipped"] += 1
-            continue
-        for arguments in cases(marks):
+        for arguments, marks in cases(marks_of(test, module)):
+            if not any(m.name == "gpu" for m in marks):
+                continue
+            if any(m.name == "skipif" and m.args[0] for m in marks):
+                counts["skipped"] += 1
+                continue
             try:
                 run_one(test, arguments, fixtures)
                 counts["passed"] += 1
