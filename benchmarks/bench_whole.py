@@ -52,7 +52,7 @@ OF_80_GB = {
 OF_140_GB = {
     "Qwen3-0.6B": Size(16, 16, 32_768),
     "Qwen3-1.7B": Size(16, 16, 16_384),
-    "Qwen3-4B": Size(16, 16, 8_192, sleeps=True),
+    "Qwen3-4B": Size(16, 8, 8_192, sleeps=True),
 }
 IS_LARGE = ON_GPU and torch.cuda.get_device_properties(0).total_memory > 120e9
 SIZES = OF_80_GB | (OF_140_GB if IS_LARGE else {})
