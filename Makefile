@@ -80,12 +80,18 @@ bench-peers:  ## the peers that benchmarks compare with, in an environment of th
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check $(TORCH_ARGS)
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/peers/requirements.txt
 
-test-integrations:  ## our kernels inside TRL, verl and SkyRL, in an environment of its own
+NEW = .venv-integrations/newest
+test-integrations:  ## our kernels inside TRL, verl and SkyRL, in an environment of its own; NEWEST=1: their newest releases
 	test -x .venv-integrations/bin/python || $(PYTHON) -m venv .venv-integrations
 	.venv-integrations/bin/python -m pip install -q --disable-pip-version-check $(TORCH_ARGS)
 	.venv-integrations/bin/python -m pip install -q --disable-pip-version-check -r tests/integrations/requirements.txt
 	.venv-integrations/bin/python -m pip install -q --disable-pip-version-check --no-deps -r tests/integrations/requirements-no-deps.txt
+ifdef NEWEST
+	rm -rf $(NEW) && .venv-integrations/bin/python -m pip install -q --disable-pip-version-check --no-deps --target $(NEW) trl verl skyrl skyrl-gym
+	.venv-integrations/bin/python tests/integrations/newest.py $(NEW); moved=$$?; PYTHONPATH=$(NEW):.:kernels .venv-integrations/bin/python -m pytest -q tests/integrations && exit $$moved
+else
 	PYTHONPATH=.:kernels .venv-integrations/bin/python -m pytest -q tests/integrations
+endif
 
 gpu-check:  ## every GPU test, then every GPU benchmark; PYTHON=python3 COMMIT=... of a copied tree; installs nothing
 	$(PYTHON) setup.py -q build_ext --inplace && for part in correct speed; do $(PYTHON) benchmarks/gpu_check.py $$part $(if $(COMMIT),--commit $(COMMIT)) || exit 1; done

@@ -33,7 +33,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
-VERSIONS = ("numpy", "torch", "triton", "numba", "transformers", "vllm")
+VERSIONS = ("numpy", "torch", "triton", "numba", "transformers", "trl", "vllm")
 TRACKED = (".", ":(exclude)benchmarks/results")  # a record does not make the tree dirty for the next one
 CPU_CLOCKS = {"thread": time.thread_time, "process": time.process_time, "wall": time.perf_counter}
 
