@@ -131,11 +131,10 @@ def _has_operator(device: torch.device) -> bool:
     """Of flash attention, which varlen_attn calls: asked by a token with two heads for one key head."""
     if device.type != "cuda" or torch.version.hip is not None:
         return False
-    x = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
-    offsets = torch.tensor([0, 1], dtype=torch.int32, device=device)
     try:
-        with torch.enable_grad():
-            key = x[:, :1]
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
+            offsets, key = torch.tensor([0, 1], dtype=torch.int32, device=device), x[:, :1]
             out = torch.ops.aten._flash_attention_forward(
                 x, key, key, offsets, offsets, 1, 1, 0.0, True, False, scale=1.0
             )[0]
