@@ -24,7 +24,7 @@ def write_slots_kernel(
     token = tl.program_id(0).to(tl.int64)
     slot, at = tl.load(slots_ptr + token), tl.load(positions_ptr + token)
     offs = tl.arange(0, BLOCK_HD)
-    m = (offs < H * D) & (slot >= 0)
+    m = (offs < H * D) & (slot + offs * 0 >= 0)  # a block: Triton 3.9's interpreter takes no scalar in a mask
     h, d = offs // D, offs % D
     head = slot * H + h
     k = tl.load(k_ptr + token * H * D + offs, mask=m)
