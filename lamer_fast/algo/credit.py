@@ -16,6 +16,7 @@ from lamer_kernels.credit.switches import keywords
 
 PARAMETERS = ("trials", "algo")
 Estimator = Callable[[TrialBatch, AlgoConfig], NDArray[np.float32]]
+ESTIMATORS: dict[str, Estimator] = {"pass_at_k": pass_at_k}
 
 
 def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
@@ -29,7 +30,7 @@ def estimator(algo: AlgoConfig) -> Estimator:
     """Raises ValueError if `algo.estimator` names a function that cannot be used."""
     if ":" in algo.estimator:
         return own_advantages
-    return pass_at_k if algo.estimator == "pass_at_k" else by_switches
+    return ESTIMATORS.get(algo.estimator, by_switches)
 
 
 def by_switches(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:

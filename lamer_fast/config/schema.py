@@ -10,6 +10,7 @@ from lamer_fast.envs.registry import default_options, option_classes
 from lamer_fast.fields import Range, check_ranges
 from lamer_kernels.credit.switches import Estimator, Switches, resolve
 
+ESTIMATORS = {"pass_at_k": "it looks at successes alone"}  # beside the switches': why it takes none of them
 LOSSES = ("clip", "gspo", "cispo", "reinforce", "gspo_token", "gmpo", "sapo", "dppo", "dppo_kl")
 
 
@@ -258,7 +259,7 @@ class Config:
 
     def _validate_algo(self) -> None:
         a, r = self.algo, self.rollout
-        for key, known in (("algo.estimator", (*get_args(Estimator), "pass_at_k")), ("algo.loss", LOSSES)):
+        for key, known in (("algo.estimator", (*get_args(Estimator), *ESTIMATORS)), ("algo.loss", LOSSES)):
             name = str(_get(self, key))
             if ":" not in name and name not in known:
                 own = "or module:function of your own"
@@ -268,10 +269,16 @@ class Config:
                 self, "rollout.trials_per_group", "algo.estimator", "a group needs two trials for a baseline"
             )
         if a.estimator == "pass_at_k":
-            self._validate_pass_at_k()
+            limit = {"episodes": "rollout.episodes", "trials": "rollout.trials_per_group"}[a.pass_over]
+            if a.pass_k > _get(self, limit):  # type: ignore[operator]
+                _contradict(self, "algo.pass_k", limit, "there are no more of them")
         elif a.pass_k or a.pass_over != "episodes":
             key = "algo.pass_k" if a.pass_k else "algo.pass_over"
             _contradict(self, key, "algo.estimator", "only pass_at_k uses it")
+        if a.estimator in ESTIMATORS:
+            for switch in fields(Switches):
+                if switch.name != "estimator" and getattr(a, switch.name) != switch.default:
+                    _contradict(self, f"algo.{switch.name}", "algo.estimator", ESTIMATORS[a.estimator])
         elif ":" not in a.estimator:
             resolve(a)
         if 0.0 < a.dual_clip <= 1.0:
@@ -283,14 +290,6 @@ class Config:
                 "algo.old_logprobs",
                 "the weights would all be 1; take 'recompute'",
             )
-
-    def _validate_pass_at_k(self) -> None:
-        limit = {"episodes": "rollout.episodes", "trials": "rollout.trials_per_group"}[self.algo.pass_over]
-        if self.algo.pass_k > _get(self, limit):  # type: ignore[operator]
-            _contradict(self, "algo.pass_k", limit, "there are no more of them")
-        for switch in fields(Switches):
-            if switch.name != "estimator" and getattr(self.algo, switch.name) != switch.default:
-                _contradict(self, f"algo.{switch.name}", "algo.estimator", "it looks at successes alone")
 
     def _validate_learn(self) -> None:
         le, r = self.learn, self.rollout
