@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lamer_fast.algo.opo import opo
 from lamer_fast.algo.own import called, function
 from lamer_fast.algo.pass_at_k import pass_at_k
 from lamer_fast.config import AlgoConfig
@@ -16,7 +17,7 @@ from lamer_kernels.credit.switches import keywords
 
 PARAMETERS = ("trials", "algo")
 Estimator = Callable[[TrialBatch, AlgoConfig], NDArray[np.float32]]
-ESTIMATORS: dict[str, Estimator] = {"pass_at_k": pass_at_k}
+ESTIMATORS: dict[str, Estimator] = {"pass_at_k": pass_at_k, "opo": opo}
 
 
 def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:

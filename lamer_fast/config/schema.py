@@ -10,7 +10,10 @@ from lamer_fast.envs.registry import default_options, option_classes
 from lamer_fast.fields import Range, check_ranges
 from lamer_kernels.credit.switches import Estimator, Switches, resolve
 
-ESTIMATORS = {"pass_at_k": "it looks at successes alone"}  # beside the switches': why it takes none of them
+ESTIMATORS = {  # beside the switches': why they take none of them
+    "pass_at_k": "it looks at successes alone",
+    "opo": "it looks at the rewards of whole trials alone",
+}
 LOSSES = ("clip", "gspo", "cispo", "reinforce", "gspo_token", "gmpo", "sapo", "dppo", "dppo_kl")
 
 
@@ -71,7 +74,8 @@ class AlgoConfig(Switches):
     """Credit (`Switches`, whose settings come first), and the loss."""
 
     estimator: str = "gigpo"  # type: ignore[assignment]  # more than the switches know
-    """Advantage estimator: gigpo, grpo, rloo, reinforce++, pass_at_k, or `module:function` of your own."""
+    """Advantage estimator: gigpo, grpo, rloo, reinforce++, pass_at_k, opo, or `module:function`
+    of your own."""
     pass_k: Annotated[int, Range(0)] = 0
     """Estimator pass_at_k: k, of so many episodes or trials one is to succeed; 0 is all of them."""
     pass_over: Literal["episodes", "trials"] = "episodes"
