@@ -152,7 +152,7 @@ def test_pass_at_k_leaves_out_groups_with_fewer_than_k_trials():
     [
         (
             {"estimator": "gippo"},
-            "algo.estimator = 'gippo', must be one of: gigpo, .*pass_at_k; or module",
+            "algo.estimator = 'gippo', must be one of: gigpo, .*pass_at_k, opo; or module",
         ),
         ({"loss": "clop"}, "algo.loss = 'clop', must be one of: clip, .*; or module:function"),
         ({"pass_k": 2}, "algo.pass_k = 2 contradicts algo.estimator = 'gigpo'"),
