@@ -18,47 +18,24 @@ from model_shapes import DEVICE, NAMES, make_model
 from torch import Tensor
 
 from lamer_fast.model.decoder import Attention, Decoder, PackedAttention, TreeAttention
-from lamer_kernels import pack, prefix_tree
+from lamer_kernels import prefix_tree
+from lamer_kernels.bench import pack
 
 ON_GPU = DEVICE.type == "cuda"
 CASES = [Case(op="pack", sequences=n, max_tokens=32_768) for n in (1_000, 100_000)] + [
-    Case(op="trunk", model=NAMES[0], data=data) for data in ("turns", "groups", "no sharing")
+    Case(op="trunk", model=NAMES[0], data=data) for data in pack.DATA
 ]
 
 
 def bench(case: Case) -> list[Row]:
-    return bench_plan(case) if case.op == "pack" else bench_trunk(case)
-
-
-def bench_plan(case: Case) -> list[Row]:
-    g = torch.Generator().manual_seed(0)
-    lengths = torch.randint(1, 4096, (case.sequences,), generator=g)
-    plans = {
-        name: lambda name=name: pack(lengths, case.max_tokens, backend=name) for name in ("cpu", "reference")
-    }
-    return compare(plans, check=torch.equal, clock="process", repeats=5)
-
-
-def sequences(data: str) -> list[Tensor]:
-    g = torch.Generator().manual_seed(0)
-
-    def new(num: int) -> Tensor:
-        return torch.randint(4000, (num,), generator=g)
-
-    if data == "turns":  # 4 trials of 9 turns: a system prompt, then 60 tokens of board and reply each turn
-        trials = [torch.cat([new(120)] + [new(60) for _ in range(9)]) for _ in range(4)]
-        return [trial[: 120 + 60 * (turn + 1)] for trial in trials for turn in range(9)]
-    if data == "groups":  # 4 prompts of 400 tokens, 8 replies of 100 each
-        prompts = [new(400) for _ in range(4)]
-        return [torch.cat([prompt, new(100)]) for prompt in prompts for _ in range(8)]
-    return [new(500) for _ in range(16)]
+    return pack.bench_plan(case) if case.op == "pack" else bench_trunk(case)
 
 
 def bench_trunk(case: Case) -> list[Row]:
     model = make_model(case.model)
     if not ON_GPU:
         model.float()
-    decoder, parts = Decoder(model), sequences(case.data)
+    decoder, parts = Decoder(model), pack.sequences(case.data)
     ids = torch.cat(parts).to(DEVICE)
     cu = torch.tensor([0, *map(len, parts)]).cumsum(0).int().to(DEVICE)
     longest = max(map(len, parts))

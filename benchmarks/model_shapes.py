@@ -5,14 +5,9 @@ from typing import Any
 import torch
 
 from lamer_kernels import register_attention
+from lamer_kernels.bench import shapes
 
-# hidden, mlp, layers, heads, kv heads, head size, vocabulary; the head is tied
-SHAPES = {
-    "tiny": (128, 384, 4, 4, 2, 32, 4096),
-    "Qwen3-0.6B": (1024, 3072, 28, 16, 8, 128, 151_936),
-    "Qwen3-1.7B": (2048, 6144, 28, 16, 8, 128, 151_936),
-    "Qwen3-4B": (2560, 9728, 36, 32, 8, 128, 151_936),
-}
+SHAPES = {name: shapes.SHAPES[name] for name in ("tiny", "Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B")}
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 NAMES = [name for name in SHAPES if (name != "tiny") == ON_GPU]

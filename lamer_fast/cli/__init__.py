@@ -21,6 +21,7 @@ COMMANDS = {
     "play": ("lamer_fast.cli.play", "watch one trial in the terminal, or play it yourself"),
     "report": ("lamer_fast.cli.report", "write the report page of a run"),
     "envs": ("lamer_fast.cli.envs", "list the environments, or say what is wrong with one"),
+    "bench": ("lamer_fast.cli.bench", "measure boards, kernels and training, each number behind a check"),
     "doctor": ("lamer_fast.doctor.command", "say what this machine can run, and what is missing"),
 }
 

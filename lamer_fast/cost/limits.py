@@ -4,22 +4,19 @@ Sampling reads the weights once per decoding step and the keys and values of eve
 training multiplies. Both bounds leave recomputation, scheduling and everything else at zero.
 """
 
-import time
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_kernels.bench.roofline import Rates, measure
 
-
-@dataclass(frozen=True)
-class Rates:
-    flops: float  # floating point operations per second of one large matrix product
-    bytes: float  # bytes per second, read and written, of one large copy
+__all__ = [
+    "Limits", "Rates", "Shape", "decode_seconds", "measure", "sampling_seconds", "shape_of", "training_flop",
+    "training_seconds",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,29 +34,6 @@ class Shape:
     def kv_bytes(self) -> int:
         """Bytes of keys and values of one token in all layers."""
         return 2 * self.layers * self.kv_width * self.bytes_per_value
-
-
-@cache
-def measure(dtype: torch.dtype, device: torch.device) -> Rates:
-    """Best of a few runs of one product and one copy, larger than any cache; a fraction of a second, once."""
-    size, copied = (8192, 1 << 30) if device.type == "cuda" else (1024, 1 << 27)
-    a = torch.ones(size, size, dtype=dtype, device=device)
-    product = torch.empty_like(a)
-    source = torch.ones(copied // dtype.itemsize, dtype=dtype, device=device)
-    target = torch.empty_like(source)
-
-    def seconds(call: Any) -> float:
-        best = float("inf")
-        for _ in range(4):  # the first is a warm-up
-            started = time.perf_counter()
-            call()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - started)
-        return best
-
-    flops = 2 * size**3 / seconds(lambda: torch.mm(a, a, out=product))
-    return Rates(flops, 2 * copied / seconds(lambda: target.copy_(source)))
 
 
 def shape_of(model: Any) -> Shape:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lamer_kernels.bench import command, record
+from lamer_kernels.bench.harness import Case, compare
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -18,70 +21,70 @@ def benchmark(name):
     return module
 
 
-@pytest.fixture(scope="module")
-def harness():
-    return benchmark("harness")
-
-
 FAST = {"repeats": 3, "burst_s": 1e-4}
 
 
-def test_rows_hold_rates_in_order(harness):
+def test_rows_hold_rates_in_order():
     calls = []
     providers = {"ours": lambda: calls.append("ours") or 1, "other": lambda: calls.append("other") or 1}
-    rows = harness.compare(providers, check=lambda a, b: a == b, work=10, unit="boards/s", goal=5.0, **FAST)
+    rows = compare(providers, check=lambda a, b: a == b, work=10, unit="boards/s", goal=5.0, **FAST)
     assert [row.provider for row in rows] == ["ours", "other"]
     assert rows[0].goal == 5.0 and rows[1].goal is None
     for row in rows:
         assert row.check == "passed" and 0 < row.p20 <= row.p50 <= row.p80 and row.repeats == 3
 
 
-def test_providers_that_disagree_get_no_number(harness):
-    rows = harness.compare({"ours": lambda: 1, "other": lambda: 2}, check=lambda a, b: a == b, **FAST)
+def test_providers_that_disagree_get_no_number():
+    rows = compare({"ours": lambda: 1, "other": lambda: 2}, check=lambda a, b: a == b, **FAST)
     assert [row.p50 for row in rows] == [None, None]
     assert all(row.check.startswith("FAILED") for row in rows)
 
 
-def test_a_provider_that_raises_costs_its_own_row_only(harness):
-    rows = harness.compare({"ours": lambda: 1, "broken": lambda: 1 / 0}, check=lambda a, b: a == b, **FAST)
+def test_a_provider_that_raises_costs_its_own_row_only():
+    rows = compare({"ours": lambda: 1, "broken": lambda: 1 / 0}, check=lambda a, b: a == b, **FAST)
     assert rows[0].p50 is not None
     assert rows[1].p50 is None and "ZeroDivisionError" in rows[1].check
 
 
-def test_a_red_verify_gates_every_row(harness):
-    rows = harness.compare({"ours": lambda: 1, "other": lambda: 1}, verify=lambda: False, **FAST)
+def test_a_red_verify_gates_every_row():
+    rows = compare({"ours": lambda: 1, "other": lambda: 1}, verify=lambda: False, **FAST)
     assert [row.p50 for row in rows] == [None, None]
 
 
-def test_a_number_without_a_check_is_refused(harness):
+def test_a_number_without_a_check_is_refused():
     with pytest.raises(ValueError, match="without a check"):
-        harness.compare({"ours": lambda: 1})
+        compare({"ours": lambda: 1})
     with pytest.raises(ValueError, match="'sundial'"):
-        harness.compare({"ours": lambda: 1}, verify=lambda: True, clock="sundial")
+        compare({"ours": lambda: 1}, verify=lambda: True, clock="sundial")
 
 
-def test_record_and_exit_code(harness, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(harness, "RESULTS", tmp_path)
-    monkeypatch.setattr(harness, "ROOT", tmp_path)
-    monkeypatch.setattr(harness.sys.modules["__main__"], "__file__", "bench_none.py", raising=False)
+def test_record_and_exit_code(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "bench_none.py", raising=False)
 
     def bench(case):
-        return harness.compare({"ours": lambda: 1}, verify=lambda: case.good, **FAST)
+        return compare({"ours": lambda: 1}, verify=lambda: case.good, **FAST)
 
-    harness.main(bench, [harness.Case(good=True)], argv=["--json", "--allow-dirty"])
+    command.main(bench, [Case(good=True)], argv=["--json", "--allow-dirty"])
     (path,) = tmp_path.glob("*/bench_none.json")
-    record = json.loads(path.read_text())
-    assert {"device", "versions", "commit", "dirty", "date"} <= set(record)
-    assert record["rows"][0]["case"] == {"good": True}
+    written = json.loads(path.read_text())
+    assert {"device", "driver", "versions", "commit", "dirty", "date"} <= set(written)
+    assert written["rows"][0]["case"] == {"good": True}
     with pytest.raises(SystemExit, match="1"):
-        harness.main(bench, [harness.Case(good=False)], argv=[])
+        command.main(bench, [Case(good=False)], argv=[])
     assert "FAILED" in capsys.readouterr().out
 
 
-def test_a_dirty_tree_gets_no_record(harness, monkeypatch):
-    monkeypatch.setattr(harness, "environment", lambda commit: {"dirty": True, "commit": "abc"})
+def test_a_dirty_tree_gets_no_record(monkeypatch, capsys):
+    changed = record.environment("abc") | {"dirty": True}
+    monkeypatch.setattr(record, "environment", lambda *_: changed)
     with pytest.raises(SystemExit, match="2"):
-        harness.main(lambda case: [], [], argv=["--json"])
+        command.main(lambda case: [], [], argv=["--json"])
+    assert "differs from commit abc" in capsys.readouterr().err
+
+
+def test_scripts_import_the_one_harness():
+    assert benchmark("harness").compare is compare
 
 
 def test_gpu_check_names_files_that_are_there():

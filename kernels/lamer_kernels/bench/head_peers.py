@@ -1,19 +1,20 @@
-"""The loss heads of TRL, Liger and verl, each at its best settings, behind one call.
+"""The loss heads of TRL, Liger, verl and cut-cross-entropy, each at its best settings, behind one call.
 
-Each function takes a `HeadCase` and returns the scalar loss; autograd does the rest. Peers come from
-PEERS_PATH or from .venv-peers; an absent one is skipped by name. None of them takes token advantages through
-its fused loss, so the cases have one advantage per sequence.
+Each function takes a `HeadCase` and returns the scalar loss; autograd does the rest. None of them takes token
+advantages through its fused loss, so the cases have one advantage per sequence.
 """
 
-import os
-import sys
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from .peers import Peer, present
 
 CLIP_LOW, CLIP_HIGH = 0.2, 0.28
 
@@ -48,61 +49,39 @@ class HeadCase:
         return (-torch.min(ratio * advantages, bounded * advantages) * mask).sum() / mask.sum()
 
 
-def find_peers() -> dict[str, Callable[[HeadCase], Tensor]]:
+Loss = Callable[[HeadCase], Tensor]
+
+
+def find_peers(device: str) -> dict[str, Loss]:
     """name -> loss function of every peer that can be imported here; prints the names of the others."""
-    root = Path(__file__).resolve().parent.parent
-    folders = [os.environ["PEERS_PATH"]] if "PEERS_PATH" in os.environ else []
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    folders.append(str(root / ".venv-peers" / "lib" / version / "site-packages"))
-    sys.path += [f for f in folders if Path(f).is_dir() and f not in sys.path]
-    peers = {}
-    for name, load in {
-        "trl log-softmax": _trl,
-        "trl chunked": _trl_chunked,
-        "liger grpo": _liger,
-        "verl": _verl,
-    }.items():
-        try:
-            peers[name] = load()
-        except Exception as error:
-            print(f"{name}: skipped, {type(error).__name__}: {error}".splitlines()[0][:110])
-    return peers
+    return present(PEERS, device)
 
 
-def _trl() -> Callable[[HeadCase], Tensor]:
-    from trl.trainer.utils import selective_log_softmax_and_entropy
-
+def _trl(log_softmax: Any) -> Loss:
     def loss(case: HeadCase) -> Tensor:
         logits = (case.hidden @ case.weight.to(case.hidden.dtype).T).view(*case.loss_mask.shape, -1)
         targets = case.targets.view(case.loss_mask.shape)
-        logprobs, _ = selective_log_softmax_and_entropy(logits, targets, entropy_requires_grad=False)
+        logprobs, _ = log_softmax(logits, targets, entropy_requires_grad=False)
         return case.clip_loss(logprobs.float())
 
     return loss
 
 
-def _trl_chunked() -> Callable[[HeadCase], Tensor]:
-    from trl.kernels import ChunkedLogProbFunction
-
+def _trl_chunked(function: Any) -> Loss:
     def loss(case: HeadCase) -> Tensor:  # compacts to the loss tokens, as its patched lm_head does
         idx = case.token_idx()
         hidden, targets = case.hidden[idx], case.targets[idx]
-        out = ChunkedLogProbFunction.apply(
-            hidden, case.weight, None, targets, 1.0, 8192, None, 1.0, ("entropy",)
-        )
+        out = function.apply(hidden, case.weight, None, targets, 1.0, 8192, None, 1.0, ("entropy",))
         return case.clip_loss(out[0], idx)
 
     return loss
 
 
-def _liger() -> Callable[[HeadCase], Tensor]:
-    from liger_kernel.chunked_loss import LigerFusedLinearGRPOLoss
-
+def _liger(head_class: Any) -> Loss:
     # torch.compile needs a compiler on a CPU and changes little there; on a GPU it is Liger's default
-    compiled = torch.cuda.is_available()
-    head = LigerFusedLinearGRPOLoss(
+    head = head_class(
         beta=0.0,
-        compiled=compiled,
+        compiled=torch.cuda.is_available(),
         use_ref_model=False,
         loss_type="bnpo",
         epsilon_low=CLIP_LOW,
@@ -111,7 +90,7 @@ def _liger() -> Callable[[HeadCase], Tensor]:
 
     def loss(case: HeadCase) -> Tensor:
         shape = case.loss_mask.shape
-        out = head(
+        out: tuple[Tensor, ...] = head(
             case.hidden.view(*shape, -1),
             case.weight.to(case.hidden.dtype),
             case.targets.view(shape),
@@ -124,11 +103,51 @@ def _liger() -> Callable[[HeadCase], Tensor]:
     return loss
 
 
-def _verl() -> Callable[[HeadCase], Tensor]:
-    from verl.utils.kernel.linear_cross_entropy import linear_cross_entropy
-
+def _verl(linear_cross_entropy: Any) -> Loss:
     def loss(case: HeadCase) -> Tensor:
         logprobs, _ = linear_cross_entropy(case.hidden, case.weight.to(case.hidden.dtype), case.targets, 1.0)
         return case.clip_loss(logprobs.float())
 
     return loss
+
+
+def _cut_cross_entropy(linear_cross_entropy: Any) -> Loss:
+    def loss(case: HeadCase) -> Tensor:
+        idx = case.token_idx()
+        nll = linear_cross_entropy(
+            case.hidden[idx], case.weight, case.targets[idx], reduction="none", impl="cce_exact"
+        )
+        return case.clip_loss(-nll.float(), idx)
+
+    return loss
+
+
+PEERS = (
+    (
+        Peer(
+            *("trl log-softmax", "trl", "trl.trainer.utils", "selective_log_softmax_and_entropy"),
+            ("entropy_requires_grad",),
+        ),
+        _trl,
+    ),
+    (Peer("trl chunked", "trl", "trl.kernels", "ChunkedLogProbFunction.forward", ()), _trl_chunked),
+    (
+        Peer(
+            *("liger grpo", "liger-kernel", "liger_kernel.chunked_loss", "LigerFusedLinearGRPOLoss"),
+            ("beta", "compiled", "use_ref_model", "loss_type", "epsilon_low", "epsilon_high"),
+        ),
+        _liger,
+    ),
+    (
+        Peer("verl", "verl", "verl.utils.kernel.linear_cross_entropy", "linear_cross_entropy", (), True),
+        _verl,
+    ),
+    (
+        Peer(
+            *("cut-cross-entropy", "cut-cross-entropy", "cut_cross_entropy", "linear_cross_entropy"),
+            ("reduction", "impl"),
+            True,
+        ),
+        _cut_cross_entropy,
+    ),
+)
