@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("trl", reason="needs TRL: make test-integrations")
 
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
@@ -184,6 +184,22 @@ def with_adapter(cls, folder, targets):
         elif "lora_A" in name:
             p.data = 0.3 * torch.randn(p.shape, generator=g)
     return trainer
+
+
+def test_a_tuned_prompt_trains_as_trls(tmp_path):
+    """Its rows are longer by the virtual tokens (TRL PR 6186)."""
+    results = []
+    for cls in (GRPOTrainer, Trainer):
+        prompt = PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+        trainer = make(cls, tmp_path, peft_config=prompt)
+        (tuned,) = (p for p in trainer.model.parameters() if p.requires_grad)
+        tuned.data = torch.randn(tuned.shape, generator=torch.Generator().manual_seed(3))
+        trainer.model.train()
+        trainer.current_gradient_accumulation_steps = 1
+        loss = trainer.compute_loss(trainer.model, batch())
+        results.append((loss.detach(), *torch.autograd.grad(loss, tuned)))
+    for ours, theirs in zip(*reversed(results), strict=True):
+        assert (ours - theirs).norm() <= 1e-5 * theirs.norm() + 1e-7
 
 
 def test_an_adapted_trunk_trains_as_trls(tmp_path):

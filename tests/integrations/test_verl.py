@@ -168,3 +168,22 @@ def test_another_signature_keeps_verls_head(monkeypatch, caplog):
         integration.register()
     assert torch_functional.FusedLinearForPPO.forward is forward
     assert "its head stays" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["clip", "cispo", "gspo", "sapo", "dppo", "dppo_kl"])
+def test_a_micro_batch_without_loss_tokens_is_a_differentiable_zero(kind):
+    config = ActorConfig(
+        strategy="fsdp", clip_ratio=0.2, clip_ratio_c=3.0, rollout_n=1, ppo_micro_batch_size_per_gpu=1
+    )
+    x = torch.randn(B, L, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss, _ = core_algos.get_policy_loss_fn(f"lamer_{kind}")(
+        x.detach(), x, torch.ones(B, L), torch.zeros(B, L), "token-mean", config, None
+    )
+    assert loss.item() == 0 and not torch.autograd.grad(loss, x)[0].any()
+
+
+def test_a_head_without_tokens_still_has_gradients():
+    (hidden, weight), ids, _ = head_case((0,), torch.float32)
+    logprobs, entropy = integration.head_forward(None, hidden, weight, ids, 1.0)
+    grads = torch.autograd.grad(logprobs.sum() + entropy.sum(), (hidden, weight))
+    assert logprobs.shape == entropy.shape == (0,) and not grads[1].any()
