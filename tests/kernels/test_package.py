@@ -1,5 +1,7 @@
 """lamer_kernels as a package: what importing it loads, what replaces numba, how backends resolve."""
 
+import inspect
+import json
 import os
 import re
 import shutil
@@ -116,12 +118,12 @@ print(lk.group_advantages(scores, group, backend="cpu").tolist())
 
 def test_a_second_copy_under_another_name_has_ops_of_its_own(tmp_path):
     """As the Hugging Face hub loads a package: from a folder, under a name made from its revision."""
-    ignore = shutil.ignore_patterns("__pycache__", "bench", "integrations")
-    shutil.copytree(ROOT / "kernels" / "lamer_kernels", tmp_path / "torch-universal", ignore=ignore)
+    subprocess.run([sys.executable, str(ROOT / "kernels" / "hub.py"), str(tmp_path)], check=True)
+    variant = tmp_path / "build" / "torch-cpu"
+    assert json.loads((variant / "metadata.json").read_text())["backend"] == {"type": "cpu"}
     code = f"""
 import importlib.util, sys, torch, lamer_kernels
-file = {str(tmp_path / "torch-universal" / "__init__.py")!r}
-spec = importlib.util.spec_from_file_location("_lamer-kernels_0f3a", file)  # no identifier
+spec = importlib.util.spec_from_file_location("_lamer-kernels_0f3a", {str(variant / "__init__.py")!r})
 second = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(second)
 scores, group = torch.tensor([0.0, 2.0, 5.0]), torch.tensor([0, 0, 1])
@@ -139,6 +141,40 @@ print(second.head.logprob.op._linear_logprob._qualname)
         "[-1.0, 1.0, 0.0] _lamer-kernels_0f3a.credit.groups.op",
     ]
     assert lines[2:] == ["False", "_lamer_kernels_0f3a::linear_logprob"]
+
+
+def test_the_hub_loads_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # read when it is imported
+    kernels = pytest.importorskip("kernels")
+    if not hasattr(kernels, "get_local_kernel"):  # the folder of this repository, found from its root
+        pytest.skip("needs the package kernels")
+    subprocess.run([sys.executable, str(ROOT / "kernels" / "hub.py"), str(tmp_path)], check=True)
+    loaded = kernels.get_local_kernel(tmp_path, backend="cpu", trust_remote_code=True)
+    assert loaded.__name__ != lamer_kernels.__name__
+    scores, group = torch.tensor([0.0, 2.0, 5.0]), torch.tensor([0, 0, 1])
+    assert loaded.group_advantages(scores, group).tolist() == [-1.0, 1.0, 0.0]
+
+
+def public_functions():
+    for name in lamer_kernels.__all__:
+        public = getattr(lamer_kernels, name)
+        if inspect.isfunction(public):
+            yield name, public
+        for method, function in vars(public).items() if inspect.isclass(public) else ():
+            function = getattr(function, "__func__", function)  # of a class method
+            if inspect.isfunction(function) and not method.startswith("_"):
+                yield f"{name}.{method}", function
+
+
+def test_public_signatures_say_their_types():
+    found = dict(public_functions())
+    assert {"gae", "LamerHead.forward", "LamerHead.of"} <= set(found)
+    for name, function in found.items():
+        parameters = list(inspect.signature(function).parameters.values())
+        untyped = [p.name for p in parameters if p.annotation is p.empty and p.name not in ("self", "cls")]
+        assert untyped == [], name
+        assert inspect.signature(function).return_annotation is not inspect.Signature.empty, name
+        assert "Any" not in str(inspect.signature(function)), name
 
 
 def test_no_op_names_its_namespace_by_hand():
@@ -189,5 +225,7 @@ def test_wheel_holds_its_licence_and_the_one_version(tmp_path):
         text = {Path(name).name: name for name in opened.namelist()}
         metadata = opened.read(text["METADATA"]).decode()
         assert opened.read(text["LICENSE"]) == (ROOT / "LICENSE").read_bytes()
+    for name in ("CHANGELOG.md", "STABILITY.md"):
+        assert name in text
     assert f"Version: {lamer_kernels.__version__}\n" in metadata and "py.typed" in text
     assert "Requires-Python: <3.15,>=3.11" in metadata

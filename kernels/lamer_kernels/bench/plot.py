@@ -66,7 +66,7 @@ def write_plots(title: str, env: dict[str, Any], rows: Sequence[Row], stem: Path
         axis.set_title(config, fontsize=9)
         axis.legend(fontsize=7)
     commit = env["commit"] or f"version {env['versions']['lamer-kernels']}"
-    figure.suptitle(f"{title} on {env['device']}, {commit}, {env['date'][:10]}", fontsize=10)
+    figure.suptitle(f"{title} on {env['device']}\n{commit}, {env['date'][:10]}", fontsize=10)
     figure.tight_layout()
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     for path in paths:

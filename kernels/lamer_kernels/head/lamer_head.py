@@ -1,11 +1,12 @@
 """A head as a module: what shards, gathers or watches parameters by module does so for the fused ops too."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor, nn
 
-from .logprob import linear_logprob
-from .policy import linear_policy_loss
+from .logprob import LinearLogprob, linear_logprob
+from .policy import PolicyLoss, linear_policy_loss
 
 
 class LamerHead(nn.Linear):
@@ -37,14 +38,14 @@ class LamerHead(nn.Linear):
         targets: Tensor | None = None,
         old_logprobs: Tensor | None = None,
         advantages: Tensor | None = None,
-        **options: Any,
-    ) -> Any:
+        **options: object,
+    ) -> Tensor | LinearLogprob | PolicyLoss:
         if targets is None:
             return super().forward(hidden)
         if advantages is None:
             if old_logprobs is not None:
                 raise ValueError("old_logprobs need advantages, got None")
-            return linear_logprob(hidden, self.weight, targets, bias=self.bias, **options)
-        return linear_policy_loss(
-            hidden, self.weight, targets, old_logprobs, advantages, bias=self.bias, **options
-        )
+            logprob = cast(Callable[..., LinearLogprob], linear_logprob)
+            return logprob(hidden, self.weight, targets, bias=self.bias, **options)
+        loss = cast(Callable[..., PolicyLoss], linear_policy_loss)
+        return loss(hidden, self.weight, targets, old_logprobs, advantages, bias=self.bias, **options)
