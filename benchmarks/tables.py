@@ -35,7 +35,9 @@ def table(record: dict[str, Any]) -> str:
 
 
 def title(row: Row) -> str:
-    return str(row.case.get("name") or ", ".join(f"{key} {value}" for key, value in row.case.items()))
+    """The case; a ratio of two providers is a line of its own."""
+    name = str(row.case.get("name") or ", ".join(f"{key} {value}" for key, value in row.case.items()))
+    return f"{name}: {row.metric}, {row.provider}" if " / " in row.provider else name
 
 
 def amount(value: float | None, row: Row) -> str:
