@@ -61,7 +61,7 @@ def test_replayed_passes_give_the_same_bits(dtype):
             sampler.load_weights([], version)
         for _ in range(2):  # the second time its sizes are known
             assert tokens(complete(make_requests(), graphs)) == tokens(complete(make_requests(), plain))
-        assert graphs._replayed.num_graphs > 5 and plain._replayed.num_graphs == 0
+        assert graphs._replayed.num_graphs > 0 and plain._replayed.num_graphs == 0
 
 
 def test_every_request_is_drawn_its_own_way():

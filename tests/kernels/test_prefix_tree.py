@@ -204,6 +204,13 @@ def test_flex_is_refused_on_a_cpu():
         tree_attention(q, k, v, torch.tensor([3, 3, 3]), implementation="flex")
 
 
+def test_flex_is_refused_in_deterministic_mode(monkeypatch):
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    q, k, v = (torch.zeros(3, n, 8) for n in (4, 2, 2))
+    with pytest.raises(ValueError, match=r"'flex' cannot run under torch\.use_deterministic_algorithms"):
+        tree_attention(q, k, v, torch.tensor([3, 3, 3]), implementation="flex")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_blocks_that_flex_skips(seed):
     ids, cu = branching(seed, trunk=400, num=12)

@@ -33,7 +33,8 @@ def tree_attention(
         scale: of the scores; None is D ** -0.5.
         implementation: "nodes" (each stretch without a branch over the keys of its ancestors; any device and
             dtype), "flex" (``torch.nn.attention.flex_attention``, compiled; CUDA, 16 and 32 bit) or
-            "reference". auto: flex on CUDA in 16 bit, else nodes.
+            "reference". auto: flex on CUDA in 16 bit, unless
+            ``torch.use_deterministic_algorithms`` is on, else nodes.
 
     Returns:
         [U, Hq, D] in q's dtype, computed in it whatever ``torch.autocast`` says.
@@ -45,8 +46,12 @@ def tree_attention(
     check_tensor("subtree_end", subtree_end, shape=(num_tokens,), dtypes=(torch.int32, torch.int64), like=q)
     check_choice("implementation", implementation, ("auto", *NAMES))
     name = implementation
+    deterministic = torch.are_deterministic_algorithms_enabled()
     if name == "auto":
-        name = "flex" if q.device.type == "cuda" and q.dtype in HALF_DTYPES and num_tokens else "nodes"
+        fits = q.device.type == "cuda" and q.dtype in HALF_DTYPES and num_tokens and not deterministic
+        name = "flex" if fits else "nodes"
+    if name == "flex" and deterministic:  # torch 2.11 cannot trace it then: it fills an empty leaf in place
+        raise ValueError("implementation 'flex' cannot run under torch.use_deterministic_algorithms(True)")
     if name == "flex" and (q.device.type != "cuda" or q.dtype is torch.float64):
         raise ValueError(
             f"implementation 'flex' needs CUDA tensors of 16 or 32 bit, got {q.dtype} on {q.device}"
