@@ -75,6 +75,36 @@ def test_record_and_exit_code(tmp_path, monkeypatch, capsys):
     assert "FAILED" in capsys.readouterr().out
 
 
+def test_a_case_that_fails_costs_no_other_case(tmp_path, monkeypatch, capsys):
+    """What intel/intel-xpu-backend-for-triton#1995 tells of: one broken benchmark, and no results at all."""
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "bench_none.py", raising=False)
+
+    def bench(case):
+        if case.T == 1:
+            raise MemoryError("no room for 1")
+        return compare({"ours": lambda: 1}, verify=lambda: True, **FAST)
+
+    with pytest.raises(SystemExit, match="1"):
+        command.main(bench, [Case(T=1), Case(T=2)], argv=["--json", "--allow-dirty"])
+    (path,) = tmp_path.glob("*/bench_none.json")
+    first, second = json.loads(path.read_text())["rows"]
+    assert first["check"] == "FAILED: MemoryError: no room for 1" and first["p50"] is None
+    assert second["check"] == "passed" and second["p50"] > 0
+
+
+def test_peak_memory_is_that_of_a_call_and_not_of_a_first_call():
+    kept = []
+
+    def call():
+        if not kept:  # as imports and compiled code are
+            kept.append(bytearray(64 << 20))
+        return sum(bytearray(1 << 20))
+
+    (row,) = compare({"ours": call}, verify=lambda: True, **FAST)
+    assert row.peak_memory_bytes is None or row.peak_memory_bytes < 32 << 20
+
+
 def test_a_dirty_tree_gets_no_record(monkeypatch, capsys):
     changed = record.environment("abc") | {"dirty": True}
     monkeypatch.setattr(record, "environment", lambda *_: changed)

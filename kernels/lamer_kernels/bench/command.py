@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from . import plot, record, regressions
-from .harness import Case, Row, print_table, progress
+from .harness import Case, Row, failure_of, measured, print_table, progress
 from .shapes import SHAPES, named
 
 Bench = Callable[[Case], list[Row]]
@@ -110,7 +111,12 @@ def run(name: str, bench: Bench, cases: Cases, args: argparse.Namespace) -> int:
     for i, case in enumerate(chosen):
         progress.title = f"{name} {i + 1} of {len(chosen)}, {case}"
         case.device = device
-        found = bench(case)
+        try:
+            found = bench(case)
+        except Exception as error:  # out of memory, say: the cases behind it run all the same
+            progress.clear()
+            traceback.print_exc()
+            found = [measured("ours", [], "", "", check=failure_of(error))]
         for row in found:
             row.case = {k: v for k, v in case.params.items() if not callable(v)}
         print_table(str(case), found, header=not rows)

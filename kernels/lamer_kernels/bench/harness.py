@@ -131,6 +131,8 @@ def compare(
     failed, peaks = _run_checks(providers, check, verify, clock)
 
     timed = {name: call for name, call in providers.items() if name not in failed}
+    if clock != "cuda":  # a process also grows by what a first call imports and compiles
+        peaks |= {name: _peak_of(call, setup, clock) for name, call in timed.items()}
     seconds: dict[str, list[float]] = {name: [] for name in timed}
     calls = {name: _calls_per_burst(call, setup, clock, burst_s) for name, call in timed.items()}
     for repeat in range(repeats):
@@ -184,7 +186,7 @@ def _run_checks(
             outputs[name] = call()
             peaks[name] = memory.read()
         except Exception as error:  # a provider that cannot run is a row without a number, not a crash
-            failed[name] = _reason(error)
+            failed[name] = failure_of(error)
     ours = next(iter(providers))
     if ours in failed or (verify and (reason := _verdict(verify))):
         return dict.fromkeys(providers, failed.get(ours) or reason), peaks
@@ -198,10 +200,10 @@ def _verdict(check: Callable[..., bool | None], *args: Any) -> str:
     try:
         return "FAILED" if check(*args) is False else ""
     except Exception as error:
-        return _reason(error)
+        return failure_of(error)
 
 
-def _reason(error: Exception) -> str:
+def failure_of(error: Exception) -> str:
     return f"FAILED: {type(error).__name__}: {error}".splitlines()[0][:110]
 
 
@@ -268,6 +270,14 @@ class _PeakMemory:
 
             return int(torch.cuda.max_memory_allocated() - self.base)
         return max(0, _status_bytes("VmHWM") - self.base) if self.base else None
+
+
+def _peak_of(call: Callable[[], Any], setup: Callable[[], Any] | None, clock: str) -> int | None:
+    if setup:
+        setup()
+    memory = _PeakMemory(clock)
+    call()
+    return memory.read()
 
 
 def resident_bytes() -> int:
