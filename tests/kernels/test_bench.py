@@ -203,3 +203,12 @@ def test_every_benchmark_runs_on_a_gpu(name):
         rows = module.bench(case)
         assert all(row.check == "passed" for row in rows), [asdict(row) for row in rows]
     assert torch.cuda.is_available() and re.search(r"\d", record.environment(None, "cuda")["driver"])
+
+
+def test_the_page_names_every_flag():
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    shown = set(re.findall(r"`(--[\w-]+)", page))
+    flags = command.parser("bench", None, sized=True)
+    ours = {word for action in flags._actions for word in action.option_strings if word.startswith("--")}
+    assert shown == ours - {"--help", "--commit"}
+    assert {word.split()[3] for word in re.findall(r"python -m lamer_kernels.bench \w+", page)} <= set(NAMES)

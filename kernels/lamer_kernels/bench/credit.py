@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import cross_episode_returns, meta_advantages
+from .._core.dispatch import FEW_ROWS, HAS_NUMBA
 from .harness import Case, Row, compare
 
 Array = NDArray[Any]
@@ -156,8 +157,12 @@ def bench(case: Case) -> list[Row]:
             "lamer_kernels": lambda: cross_episode_returns(*turns, **gammas),
             "numpy": lambda: numpy_returns(*turns),
         }
+        if compiles_on_request(case.R):
+            providers["numba"] = lambda: cross_episode_returns(*turns, **gammas, backend="cpu")
         return compare(providers, check=close)
     providers = {"lamer_kernels": lambda: meta_advantages(**trials), "numpy": lambda: numpy_gigpo(**trials)}
+    if compiles_on_request(case.R):
+        providers["numba"] = lambda: meta_advantages(**trials, backend="cpu")
     if case.op == "per turn in Python":
         providers["Python"] = lambda: python_gigpo(**trials)
     return compare(
@@ -166,6 +171,11 @@ def bench(case: Case) -> list[Row]:
         goal=5e-3 if case.R == 100_000 else None,
         repeats=7 if case.R > 100_000 else 25,
     )
+
+
+def compiles_on_request(num_turns: int) -> bool:
+    """So few that auto does without numba, whose code is then a row of its own."""
+    return HAS_NUMBA and num_turns <= FEW_ROWS
 
 
 def bench_gpu(case: Case) -> list[Row]:
