@@ -81,8 +81,10 @@ def read_dump(options: DumpOptions) -> list[Rollout]:
     if not rows and not bad:
         of = f" of step {options.step}" if options.step is not None else ""
         raise ValueError(f"{path} holds no rollouts{of}")
-    wins = _wins(path, rows, options)
     found: list[Rollout] = []
+    wins = (
+        _wins(path, rows, options) if rows else bool
+    )  # without a row that can be read, the bad lines are told
     for place, row in rows:
         try:
             found += _rollouts(place, row, wins)
@@ -90,7 +92,7 @@ def read_dump(options: DumpOptions) -> list[Rollout]:
             bad.append(f"{place}: {error}")
     if bad:
         more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise ValueError(f"{path}: {len(bad)} bad lines. {'; '.join(bad[:SHOWN])}{more}")
+        raise ValueError(f"{path}: {len(bad)} bad line{'s' * (len(bad) > 1)}. {'; '.join(bad[:SHOWN])}{more}")
     return found
 
 

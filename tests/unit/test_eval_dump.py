@@ -198,6 +198,16 @@ def test_trls_parquet(tmp_path):
         scored(path)
 
 
+@pytest.mark.parametrize(
+    "bad, told", [(b"[1, 2]\n", "expected an object, found"), (b"\xff\x00{\n", "no JSON")]
+)
+def test_a_file_of_bad_lines_alone_names_them_too(bad, told, tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(bad)
+    with pytest.raises(ValueError, match=f": 1 bad line. line 1: {told}"):
+        scored(path)
+
+
 def test_bad_lines_are_named_by_their_numbers(tmp_path):
     path = tmp_path / "d.jsonl"
     good = '{"task": 1, "success": true}\n{"task": 2, "success": false}\n'
