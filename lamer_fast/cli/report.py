@@ -28,6 +28,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         print(write_report(Path(target)))
     except (OSError, ValueError, KeyError) as e:
-        print(f"lamer-fast report: {type(e).__name__}: {printable(str(e), MAX_TEXT)}", file=sys.stderr)
+        kind = "" if isinstance(e, ValueError) else f"{type(e).__name__}: "  # a ValueError's text says it all
+        print(f"lamer-fast report: {kind}{printable(str(e), MAX_TEXT)}", file=sys.stderr)
         return 2
     return 0

@@ -117,7 +117,8 @@ def test_a_line_that_is_no_record_is_named(run_folder, capsys):
 def test_a_folder_that_is_no_run(tmp_path, capsys):
     for folder in (tmp_path, RECIPES / "minesweeper-tiny-base"):
         assert run([str(folder)]) == 2
-        assert f"{folder} is not the folder of a run" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert told.startswith(f"lamer-fast report: {folder} is not the folder of a run"), told
 
 
 def test_what_json_in_a_browser_does_not_know_becomes_null(run_folder):
