@@ -87,7 +87,10 @@ def read_model_files(name: str, path: str, extra: dict[str, str]) -> ModelFiles:
         reading(name, "its files", lambda: _check_files(Path(path)))
     elif not extra and try_to_load_from_cache(path, "config.json") is None:
         print(f"note: asking the hub for {path}", flush=True)
-    config = reading(name, "its configuration", lambda: load(transformers.AutoConfig))
+    hint = (
+        "" if extra or Path(path).is_dir() else "; without the hub, give a folder of it: --model.path FOLDER"
+    )
+    config = reading(name, "its configuration", lambda: load(transformers.AutoConfig), hint)
     tokenizer = reading(name, "its tokenizer", lambda: load(transformers.AutoTokenizer))
     eos_ids = reading(name, "generation_config.json", lambda: _eos_ids(path, config, bool(extra)))
     quantisation = getattr(config, "quantization_config", None)
@@ -117,7 +120,7 @@ def num_tokenizer_ids(tokenizer: Any) -> int:
     return int(max(tokenizer.get_vocab().values())) + 1
 
 
-def reading(name: str, what: str, load: Callable[[], T]) -> T:
+def reading(name: str, what: str, load: Callable[[], T], hint: str = "") -> T:
     """`load()`, quietly. ValueError with one line for whatever a library says of a file that is missing, cut
     or of another kind."""
     try:
@@ -125,7 +128,7 @@ def reading(name: str, what: str, load: Callable[[], T]) -> T:
             return load()
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"model.path = {name!r} cannot be loaded, {what}: {text}") from error
+        raise ValueError(f"model.path = {name!r} cannot be loaded, {what}: {text}{hint}") from error
 
 
 @contextmanager

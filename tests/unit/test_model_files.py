@@ -231,3 +231,9 @@ def test_positions_may_be_as_many_as_needed_and_scaled_ones_are_left_to_the_samp
     edit(tmp_path / "model", "config.json", rope_parameters=scaled | {"rope_type": "dynamic"})
     with pytest.raises(ValueError, match="rotary positions of type 'dynamic'"):
         read_model(config)
+
+
+def test_a_model_that_the_hub_does_not_give_may_come_from_a_folder(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"'nobody/none' cannot be loaded.*: --model\.path FOLDER$"):
+        read_model(config_of("nobody/none"))
