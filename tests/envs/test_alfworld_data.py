@@ -14,6 +14,7 @@ import pytest
 from lamer_fast import cli
 from lamer_fast.envs.adapters.alfworld import data, entry, games
 from lamer_fast.envs.adapters.alfworld.generate import GAMES, game, write_games
+from lamer_fast.envs.adapters.alfworld.generate import main as generate
 from lamer_fast.envs.adapters.alfworld.tasks import BY_WORD, TASK_TYPES
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.envs.registry import default_options, eval_seeds, make_env
@@ -265,3 +266,11 @@ def test_seeds_of_trials_reach_every_game():
     count = len(entry.names(options("made:small"), "train"))
     drawn = np.random.default_rng(0).integers(0, 2**64, 20_000, dtype=np.uint64)
     assert len({int(seed) % count for seed in drawn}) == count
+
+
+def test_games_cannot_be_written_into_a_file(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        generate([str(tmp_path / "file"), "--train", "1"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{tmp_path / 'file'} cannot be written: Not a directory\n")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -159,7 +160,7 @@ def shipped(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="generate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -169,9 +170,12 @@ def main() -> None:
         parser.add_argument(
             f"--{split.replace('_', '-')}", type=int, default=count, help="games of each type"
         )
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     counts = {split: getattr(given, split) for split in GAMES}
-    print(f"{write_games(given.folder, given.size, counts)} games in {given.folder}")
+    try:
+        print(f"{write_games(given.folder, given.size, counts)} games in {given.folder}")
+    except OSError as error:
+        parser.error(f"{given.folder} cannot be written: {error.strerror}")
 
 
 if __name__ == "__main__":
