@@ -48,6 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def textworld_games(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of four small games of TextWorld, which take a few seconds each to make."""
+    pytest.importorskip("textworld", reason="the package textworld is not installed")
     import subprocess
     import sys
 
