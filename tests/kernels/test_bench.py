@@ -169,6 +169,7 @@ def test_arguments_are_checked_before_torch_is_imported(capsys):
         (["hed"], "no benchmark 'hed'"),
         (["head", "--shape", "qwen3-5b"], "the nearest is Qwen3-"),
         (["head", "--sizes", "0"], "sizes must be positive"),
+        (["head", "--sizes", "1024,many"], "sizes must be positive whole numbers"),
         (["head", "pack", "--compare", "x.json"], "needs the one NAME"),
     ):
         with pytest.raises(SystemExit, match="2"):

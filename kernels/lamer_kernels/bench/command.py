@@ -68,10 +68,10 @@ def _shape(word: str) -> str:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(part) for part in text.split(","))
-    if min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"sizes must be positive, got {text}")
-    return sizes
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"sizes must be positive whole numbers, N,N,..., got {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 def _default_device(cases: Cases) -> str:
