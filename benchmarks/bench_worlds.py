@@ -101,8 +101,9 @@ def world(case: Case) -> list[Row]:
         print(f"{case.name}: the package {case.package} is not installed", file=sys.stderr)
         return []
     if case.world == "textworld":
-        make_games(Path(case.changes["games"]))
-    options = replace(default_options(case.world), workers=WORKERS, **case.changes)
+        make_games(Path(GAMES))
+    where = {"games": GAMES} if case.world == "textworld" else {}
+    options = replace(default_options(case.world), workers=WORKERS, **case.changes | where)
     board = entry(case.world).board(options, None)
     reply = alternating([f"<action>{name}</action>" for name in case.replies])
     board.reset(0)
@@ -249,7 +250,7 @@ CASES = [
     ),
     case(
         world, "TextWorld, 2 rooms", world="textworld", package="textworld", alone=textworld_alone,
-        changes={"games": GAMES, "max_steps": 10_000}, replies=["look", "inventory"],
+        changes={"max_steps": 10_000}, replies=["look", "inventory"],
     ),
     case(overhead, "the pool a turn, 64 boards, 2 workers", 100e-6),
     case(share, "waiting for FrozenLake in an iteration"),

@@ -45,6 +45,8 @@ def read_record(path: Path) -> EvalRecord:
     """Raises ValueError naming the file when it is no record of an evaluation."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} is no record of an evaluation: {error.strerror}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no record of an evaluation: {error}") from None
     try:
@@ -55,7 +57,7 @@ def read_record(path: Path) -> EvalRecord:
         panels |= {name: _evaluation(value) for name, value in values.get("panels", {}).items()}
         return EvalRecord(str(values.get("policy", values.get("label", path))), panels)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        what = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} is no record of an evaluation: {what}") from None
 
 

@@ -165,8 +165,8 @@ def test_trials_alone_have_no_attempts(tmp_path):
     ("content", "message"),
     [
         ("{", "Expecting property name"),
-        ("[]", "AttributeError"),
-        ("{}", "KeyError: 'evaluation'"),
+        ("[]", "'list' object has no attribute"),
+        ("{}", "it has no 'evaluation'"),
         (json.dumps({"format": 2}), "format 2, this version reads 1"),
         (json.dumps({"evaluation": {"split": "test"}}), "num_tasks"),
     ],
@@ -176,3 +176,10 @@ def test_what_is_no_record_is_told_with_its_file(content, message, tmp_path):
     path.write_text(content)
     with pytest.raises(ValueError, match=f"r.json is no record.*{message}"):
         read_record(path)
+
+
+def test_a_record_that_is_not_there(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"none\.json is no record of an evaluation: No such file or directory"
+    ):
+        read_record(tmp_path / "none.json")

@@ -26,6 +26,8 @@ def read_record(path: Path, name: str, device: str) -> list[Row]:
     try:
         record: dict[str, Any] = json.loads(path.read_text())
         rows = [Row(**row) for row in record["rows"]]
+    except OSError as error:
+        raise ValueError(f"{path} is no record of a benchmark: {error.strerror}") from None
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is no record of a benchmark: {error}") from error
     for key, here in (("bench", name), ("device", device)):
