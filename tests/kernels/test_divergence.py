@@ -1,5 +1,7 @@
 """linear_divergence against its definition: values, gradients, chunks, what is left out, refusals."""
 
+import math
+
 import pytest
 import torch
 
@@ -155,3 +157,19 @@ def test_refuses(case):
     arguments = dict(zip(names, (*student, *teacher), strict=True)) | change
     with pytest.raises(ValueError, match=message):
         linear_divergence(**arguments)
+
+
+def test_by_hand():
+    """A coin: the student says 1/2, the teacher 9/10."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    student, teacher = (torch.tensor([[p], [1 - p]], dtype=torch.float64).log() for p in (0.5, 0.9))
+    m = 0.25 * 0.9 + 0.75 * 0.5
+    wanted = {
+        "forward": 0.9 * math.log(1.8) + 0.1 * math.log(0.2),
+        "reverse": 0.5 * math.log(5 / 9) + 0.5 * math.log(5),
+        "jensen_shannon": 0.25 * (0.9 * math.log(0.9 / m) + 0.1 * math.log(0.1 / (1 - m)))
+        + 0.75 * 0.5 * (math.log(0.5 / m) + math.log(0.5 / (1 - m))),
+    }
+    for kind, value in wanted.items():
+        out = linear_divergence(one, student, one, teacher, kind=kind, beta=0.25)
+        assert float(out.loss) == pytest.approx(value)

@@ -244,6 +244,21 @@ def test_flex_sees_what_the_definition_sees():
     torch.testing.assert_close(out[0].transpose(0, 1), tree_attention_ref(*qkv, tree.subtree_end).detach())
 
 
+def test_other_trees_need_no_new_compilation():
+    compiled = torch.compile(flex.flex_attention, dynamic=True, backend="eager")
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for seed in range(3):
+        ids, cu = branching(seed, trunk=200, num=4 + 2 * seed)
+        end = prefix_tree(ids, cu).subtree_end
+        g = torch.Generator().manual_seed(seed)
+        q, k, v = (torch.randn(len(end), n, 16, generator=g) for n in (4, 2, 2))
+        batch = (x.transpose(0, 1)[None] for x in (q, k, v))
+        with torch.no_grad():
+            out = compiled(*batch, block_mask=flex.block_mask(end), enable_gqa=True)
+        torch.testing.assert_close(out[0].transpose(0, 1), tree_attention_ref(q, k, v, end))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 1
+
+
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama"])
 def test_hugging_face_models_run_over_a_tree(kind):
     transformers = pytest.importorskip("transformers")

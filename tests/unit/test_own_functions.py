@@ -11,7 +11,9 @@ from lamer_fast.algo.credit import assign_credit, lone_turns
 from lamer_fast.algo.losses import Surrogate, objective
 from lamer_fast.algo.rehearsal import small_batch, small_trials
 from lamer_fast.config import AlgoConfig, Config, RolloutConfig
+from lamer_fast.config.schema import LOSSES
 from lamer_kernels import linear_logprob
+from lamer_kernels.head.policy import terms
 from tests.hand_made import make_trials
 
 MODULE = """
@@ -168,3 +170,19 @@ def test_pass_at_k_leaves_out_groups_with_fewer_than_k_trials():
 def test_settings_that_could_not_act_are_refused(algo, message):
     with pytest.raises(ValueError, match=message):
         Config(rollout=RolloutConfig(episodes=3, trials_per_group=8), algo=AlgoConfig(**algo)).validate()
+
+
+def test_the_recipe_knows_the_losses_of_the_kernels():
+    assert set(LOSSES) == set(terms.LOSSES)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_named_loss_has_a_gradient(loss):
+    g = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(8, 16, generator=g), torch.randn(12, 16, generator=g).requires_grad_()
+    batch = small_batch()
+    logprobs = linear_logprob(hidden, weight.detach(), batch.packed.targets).logprobs
+    batch = replace(batch, old_logprobs=logprobs - 0.01)
+    out = objective(AlgoConfig(loss=loss))(hidden, weight, batch, None)
+    (gradient,) = torch.autograd.grad(out.loss, weight)
+    assert gradient.isfinite().all() and gradient.any()

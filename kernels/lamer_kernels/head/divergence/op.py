@@ -62,6 +62,7 @@ def linear_divergence(
         reverse         KL(s || t)   the student keeps to what the teacher does (on-policy distillation)
         jensen_shannon  beta KL(t || m) + (1 - beta) KL(s || m)   (GKD, arXiv 2306.13649)
 
+    jensen_shannon fades towards both ends of beta: there it is 0, not one of the other two, which have names.
     A reference model's log-probs come along with ``targets``. Logits and sums are float32 (float64 for
     float64). Gradients are computed here, in the forward pass, where gradients are enabled: 4 GEMMs.
 
