@@ -53,7 +53,7 @@ class Chatter:
     def __init__(self) -> None:
         self.num_envs = NUM_TRIALS
         self.texts = [""] * NUM_TRIALS
-        self.task = ""  # a prompt is its board alone
+        self.task = prompt_text(0)  # what the probe of a weight transfer scores
 
     def task_prompt(self) -> str:
         return self.task
@@ -118,7 +118,7 @@ def main(sampler: str, dtype: str, iterations: int) -> None:
         def prepare(state: Any) -> None:
             state.env = Chatter()
             state.agent = Agent(state.agent.renderer, state.env, config)
-            state.env.task = prompt_text(0)  # what the probe of a weight transfer scores
+            state.agent.task = ""  # a prompt is its board alone
             state.sampler = ForcedLength(state.sampler)
 
         run(config, prepare)

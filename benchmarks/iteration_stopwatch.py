@@ -23,7 +23,7 @@ class Stopwatch(Display):
     """CPU and wall seconds of each iteration, and how much of it was inside the model."""
 
     def __init__(self, state: TrainState) -> None:
-        super().__init__("bench", state.config.train.iterations, terminal=False)
+        super().__init__("bench", state.config.train.iterations, live=False)
         self.state = state
         state.sampler = TimedSampler(state.sampler, self)
         training.update = partial(self.timed_update, training.update)
@@ -49,7 +49,8 @@ class Stopwatch(Display):
             "outside": 1 - (self.sample_s + self.update_s) / cpu,
             "computed": self.state.sampler.computed_tokens() - self.computed + self.packed,
         }  # fmt: skip
-        kept = {key: record[key] for key in ("tokens", "seconds", "mismatch", "counters")}
+        written = record.to_json()
+        kept = {key: written[key] for key in ("tokens", "seconds", "mismatch", "counters")}
         print("RECORD " + json.dumps(took | kept), flush=True)
         self.restart()
 
