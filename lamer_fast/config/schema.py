@@ -185,6 +185,8 @@ class TrainConfig:
     """A phase longer than this prints a stack dump and stops the run."""
     trials_logged: Annotated[int, Range(0)] = 32
     """Trials of an iteration written to trials/*.jsonl.gz."""
+    profile: Annotated[int, Range(0)] | None = None
+    """The iteration of which a trace for Perfetto is written, from 0; the first ones also compile."""
     wandb: bool = False
     """Log to Weights & Biases as well, if installed."""
 

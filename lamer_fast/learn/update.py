@@ -13,6 +13,7 @@ from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.mismatch import Mismatch
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.trainable import Algorithm
+from lamer_fast.spans import span
 from lamer_kernels.head.policy import PolicyLoss
 
 
@@ -71,9 +72,12 @@ def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats) -> Out
         return "empty"
     outputs: list[Mapping[str, PolicyLoss]] = []
     for i, batch in enumerate(minibatch):
-        losses = algorithm.losses(batch)
-        for output in losses.values():
-            output.loss.backward()  # type: ignore[no-untyped-call]
+        with span("micro-batch"):
+            with span("forward"):
+                losses = algorithm.losses(batch)
+            with span("backward"):
+                for output in losses.values():
+                    output.loss.backward()  # type: ignore[no-untyped-call]
         if batch.old_logprobs is None:
             minibatch[i] = replace(batch, old_logprobs=losses["policy"].logprobs)
         outputs.append(losses)
@@ -94,8 +98,9 @@ def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats) -> Out
         stats.skipped += 1
         return "skipped"
     stats.lr = optimizers["policy"].lr()
-    for name, optimizer in optimizers.items():
-        optimizer.step(values[_key(name, "grad_norm")])
+    with span("optimizer"):
+        for name, optimizer in optimizers.items():
+            optimizer.step(values[_key(name, "grad_norm")])
     stats.updates += 1
     stats.trained_tokens += sum(len(b.packed.targets) for b in minibatch)
     stats.add(values)

@@ -27,6 +27,7 @@ from lamer_fast.rollout.sequence import Sequence
 from lamer_fast.rollout.trial_batch import Phase, TrialBatch
 from lamer_fast.rollout.turn_table import TurnTable
 from lamer_fast.samplers.protocol import Completion, Request, Sampler, Sampling
+from lamer_fast.spans import span
 from lamer_fast.text import shortest
 
 Trials = NDArray[np.int64]
@@ -105,10 +106,15 @@ class TrialScheduler:
     def advance(self) -> bool:
         """One engine step and everything that follows from it. False when no trial is left."""
         if self.live.any():
-            if len(self._answered) < self.live.sum() and (completions := self.sampler.poll()):
-                self._answer(completions)
-            thinking = len(self._answered) < self.live.sum() or self._reflecting[list(self._answered)].any()
-            self._receive(*self.env.poll(0.0 if thinking else MAX_WAIT_S))
+            with span("engine step"):
+                completions = self.sampler.poll() if len(self._answered) < self.live.sum() else []
+            with span("turns"):
+                if completions:
+                    self._answer(completions)
+                thinking = (
+                    len(self._answered) < self.live.sum() or self._reflecting[list(self._answered)].any()
+                )
+                self._receive(*self.env.poll(0.0 if thinking else MAX_WAIT_S))
         return bool(self.live.any())
 
     def abandon(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from lamer_fast.spans import span
+
 STDERR = 2  # the file itself: what stands in sys.stderr may wait for a lock
 GRACE_S = 2.0  # after the limit, for a message; stacks and the end follow even if the interpreter is stuck
 
@@ -31,7 +33,8 @@ class Clock:
         message.start()
         started = time.perf_counter()
         try:
-            yield
+            with span(name):
+                yield
         finally:
             message.cancel()
             faulthandler.cancel_dump_traceback_later()

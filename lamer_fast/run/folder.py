@@ -56,6 +56,9 @@ class RunFolder:
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    def trace(self, iteration: int) -> Path:
+        return self.path / "traces" / f"{iteration:06d}.json.gz"
+
     def _check(self) -> None:
         """Whether this run may begin here."""
         old = self.path.with_name(f".old-{self.path.name}")

@@ -35,6 +35,7 @@ from lamer_fast.run.output import without_reader
 from lamer_fast.run.record import Evaluated, Record
 from lamer_fast.run.state import TrainState, build_state
 from lamer_fast.run.stop import INTERRUPTED, StopRequest
+from lamer_fast.run.trace import tracing
 
 
 def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequest) -> None:
@@ -45,7 +46,8 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
     """
     config = state.config
     record: Record | None = None
-    for iteration in range(state.iteration, config.train.iterations):
+    iterations = range(state.iteration, config.train.iterations)
+    for iteration in tracing(iterations, config.train.profile, folder.trace(config.train.profile or 0)):
         clock, stats = Clock(config.train.watchdog_s), LearnStats()
         transcripts: list[dict[str, Any]] = []
         evaluations: dict[str, Evaluated] = {}

@@ -14,7 +14,7 @@ from lamer_fast.run.lock import MARK
 FREE_KEYS = frozenset(
     {
         "train.iterations", "train.save_every", "train.keep_checkpoints", "train.watchdog_s",
-        "train.trials_logged", "train.wandb", "train.max_skipped_updates",
+        "train.trials_logged", "train.wandb", "train.profile", "train.max_skipped_updates",
         "env.workers", "env.timeout_s", "eval.panels",
     }
 )  # fmt: skip
@@ -23,7 +23,7 @@ FREE_KEYS = frozenset(
 CONTENT = frozenset(
     {
         MARK, "config.json", "metrics.jsonl", "trials", "tensorboard", "checkpoints", "model", "skipped",
-        "eval", "report.html", "wandb",
+        "eval", "report.html", "wandb", "traces",
     }
 )  # fmt: skip
 
