@@ -17,6 +17,7 @@ from lamer_fast.text import printable
 COMMANDS = {
     "train": ("lamer_fast.cli.train", "train an agent by a recipe, or resume its run"),
     "eval": ("lamer_fast.cli.eval", "success@1..K of a run or model on held-out boards"),
+    "study": ("lamer_fast.cli.study", "compare ways to train, over seeds, on fixed boards"),
     "warmstart": ("lamer_fast.cli.warmstart", "make a base model from expert trials"),
     "play": ("lamer_fast.cli.play", "watch one trial in the terminal, or play it yourself"),
     "report": ("lamer_fast.cli.report", "write the report page of a run"),

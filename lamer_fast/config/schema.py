@@ -44,7 +44,8 @@ class RolloutConfig:
     context: Literal["trial", "episode", "turn"] = "trial"
     """What a sequence is: a whole append-only trial, one episode, or one turn with a fresh prompt."""
     memory: Literal["both", "reflection", "history", "none"] = "both"
-    """What the model sees of earlier episodes; context `trial` shows both by construction."""
+    """What the model sees of earlier episodes; context `trial` shows both, or the history where there
+    are no reflections."""
     history_turns: Annotated[int, Range(0)] = 7
     """Context `turn`: earlier turns listed in a prompt."""
     history_boards: Annotated[int, Range(0)] = 2
@@ -244,10 +245,9 @@ class Config:
     def _validate_rollout(self) -> None:
         r = self.rollout
         if r.episodes > 1:
-            if r.context == "trial" and r.memory != "both":
-                _contradict(
-                    self, "rollout.context", "rollout.memory", "a whole trial in one sequence shows 'both'"
-                )
+            if r.context == "trial" and r.memory not in (("both", "history") if not r.reflect else ("both",)):
+                shown = "a whole trial in one sequence shows 'both', or without reflections 'history'"
+                _contradict(self, "rollout.context", "rollout.memory", shown)
             if r.context != "trial" and r.reflect != (r.memory in ("reflection", "both")):
                 _contradict(
                     self, "rollout.reflect", "rollout.memory", "reflections are written iff they are shown"

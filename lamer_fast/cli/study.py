@@ -1,0 +1,138 @@
+"""`lamer-fast study`: runs a grid of arms, parts and seeds, and writes tables, figures and a page of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from lamer_fast.cli.flags import Command, Target
+from lamer_fast.fields import Range
+from lamer_fast.study.spec import Cell, Study, load, names
+
+if TYPE_CHECKING:
+    from lamer_fast.study.runner import Running
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    out: Path = Path("runs/studies")
+    """Folder of results, tables, figures and page, below it one folder a study."""
+    runs: Path = Path("runs")
+    """Folder of the runs that the cells train."""
+    jobs: Annotated[int, Range(0, 256)] = 0
+    """Cells at a time; 0 is as many as the cores allow."""
+    only: str = ""
+    """Cells whose names contain one of these words: "lamer,gigpo"."""
+    minutes: Annotated[float, Range(0.1, 1e5)] | None = None
+    """Stop after so long, where each cell can go on later."""
+    quick: bool = False
+    """Two iterations of few boards: shows that a study runs, and nothing else."""
+    report: bool = False
+    """Run nothing: tables, figures and page of what is there."""
+    list: bool = False
+    """Print the cells and whether they are finished."""
+
+
+COMMAND = Command(
+    "study",
+    "Compare ways to train over seeds, on fixed boards. Finished cells are not run again.",
+    StudyOptions,
+    Target("STUDY", f"a shipped study ({', '.join(names())}) or a TOML file, which may extend one"),
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    source, options, _ = COMMAND.parse(argv)
+    study = load(source)
+    if options.quick:
+        study = study.quick()
+    folder = options.out / (f"{study.name}-quick" if options.quick else study.name)
+    cells = chosen(study, options.only)
+
+    from lamer_fast.study.runner import jobs_for, read_results, run_cells
+
+    finished = read_results(folder, cells)
+    if options.list:
+        for cell in cells:
+            print(f"{'finished' if cell.name in finished else 'to do':9} {cell.name}")
+        return 0
+    waiting = [cell for cell in cells if cell.name not in finished]
+    failed: dict[str, str] = {}
+    if waiting and not options.report:
+        print(f"{study.question}\n{len(finished)} of {len(cells)} cells are finished", flush=True)
+        failed = run_cells(
+            study, source, waiting, folder, options.runs, jobs=options.jobs or jobs_for(waiting[0].config),
+            quick=options.quick, tell=Teller(options.runs), minutes=options.minutes,
+        )  # fmt: skip
+    write(study, folder)
+    for name, log in failed.items():
+        print(f"cell {name} failed:\n{log}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def chosen(study: Study, only: str) -> list[Cell]:
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    cells = [cell for cell in study.cells() if not words or any(word in cell.name for word in words)]
+    if not cells:
+        raise ValueError(
+            f"--only {only!r}: no cell has such a name; there are " + ", ".join(c.name for c in study.cells())
+        )
+    return cells
+
+
+def write(study: Study, folder: Path) -> None:
+    """Tables, figures and page of all cells that are finished, whichever were asked for now."""
+    from lamer_fast.files import replace_file
+    from lamer_fast.study.figures import draw
+    from lamer_fast.study.page import write_page
+    from lamer_fast.study.runner import read_results
+    from lamer_fast.study.summary import summaries
+    from lamer_fast.study.tables import tables_of
+
+    results = read_results(folder, study.cells())
+    if not results:
+        print("no cell is finished yet")
+        return
+    found = summaries(study, results)
+    tables = tables_of(study, found)
+    for ending, text in (
+        ("md", [f"{table.title}\n\n{table.markdown()}\n" for table in tables]),
+        ("csv", [f"# {table.title}\n{table.csv()}" for table in tables]),
+        ("tex", [f"% {table.title}\n{table.latex()}\n" for table in tables]),
+    ):
+        replace_file(folder / f"tables.{ending}", "\n".join(text))
+    figures = draw(study, found, folder / "figures")
+    page = write_page(study, found, tables, figures, folder)
+    for table in tables:
+        print(f"\n{table.title}\n\n{table.markdown()}")
+    without = "" if figures else "; figures need matplotlib (pip install 'lamer-fast[plot]')"
+    print(
+        f"\n{len(results)} of {len(study.cells())} cells; {page}, tables.md, .csv and .tex beside it{without}"
+    )
+
+
+class Teller:
+    """The progress of a study: a line on a terminal that is drawn over, elsewhere one now and then."""
+
+    def __init__(self, runs: Path, every_s: float = 60.0) -> None:
+        from lamer_fast.run.display import live_terminal
+
+        self.runs, self.every_s, self.live, self.last = runs, every_s, live_terminal(), 0.0
+
+    def __call__(self, running: Sequence[Running], done: int, total: int) -> None:
+        if time.monotonic() - self.last < (1.0 if self.live else self.every_s):
+            return
+        self.last = time.monotonic()
+        parts = []
+        for one in running:
+            made, of = one.done(self.runs)
+            parts.append(f"{one.cell.name} {made}/{of}" if made < of else f"{one.cell.name} evaluating")
+        line = f"{done} of {total} cells   " + "   ".join(parts)
+        if self.live:
+            print(f"\r\x1b[K{line[:120]}", end="", flush=True)
+        else:
+            print(time.strftime("%H:%M:%S"), line, flush=True)

@@ -1,0 +1,133 @@
+"""Runs one cell in this process: training (or what is left of it), then its evaluations.
+
+    python -m lamer_fast.study.cell STUDY CELL --out FILE --runs FOLDER [--quick]
+
+Stopped in the middle it goes on from the last checkpoint when it is started again. Exit status 0: the result
+is written; 3: stopped before that.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lamer_fast.cli.flags import Command, Target
+from lamer_fast.config import Config
+from lamer_fast.config import resolve as recipe
+from lamer_fast.files import replace_file
+from lamer_fast.study.result import CellResult, Played, curve_of, digits_of
+from lamer_fast.study.spec import Cell, Study, load
+from lamer_kernels.bench.record import environment
+
+STOPPED = 3
+SPLITS = ("valid", "test")
+MAX_TASKS = 2048
+
+
+@dataclass(frozen=True)
+class CellOptions:
+    out: Path = Path("cell.json")
+    """Where the result goes."""
+    runs: Path = Path("runs")
+    """Folder of the runs."""
+    quick: bool = False
+    """The small form of the study."""
+
+
+COMMAND = Command(
+    "study cell", "Run one cell of a study.", CellOptions, Target("STUDY:CELL", "as `main:sokoban-lamer-0`")
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    target, options, _ = COMMAND.parse(argv)
+    source, _, name = target.rpartition(":")
+    study = load(source)
+    if options.quick:
+        study = study.quick()
+    cell = next(cell for cell in study.cells() if cell.name == name)
+    config = cell.config
+    budget, curve, folder = {}, {}, ""
+    if cell.arm.train:
+        if not train(config, options.runs):
+            return STOPPED
+        metrics = [json.loads(line) for line in (options.runs / config.name / "metrics.jsonl").open()]
+        budget, curve = budget_of(config, metrics, options.runs), curve_of(metrics)
+        folder = str(options.runs / config.name)
+        config = replace(config, model=replace(config.model, path=f"{folder}/model"))
+    splits = {split: play(config, study, cell, split) for split in SPLITS}
+    env = environment(device="cpu" if config.train.device == "cpu" else None)
+    facts = {key: str(env[key]) for key in ("device", "commit", "dirty", "date")}
+    facts |= {name: version for name, version in env["versions"].items() if name in ("python", "torch")}
+    found = CellResult(
+        study.name, cell.part, cell.arm.name, cell.seed, json.loads(json.dumps(cell.settings())), splits,
+        budget, curve, facts, folder,
+    )  # fmt: skip
+    found.write(options.out)
+    return 0
+
+
+def train(config: Config, runs: Path) -> bool:
+    """Whether all iterations are done; the CPU seconds of this process are added to those of earlier ones."""
+    from lamer_fast.run import loop
+
+    started = time.process_time()
+    try:
+        loop.run(config, runs=runs)
+    finally:
+        spent = runs / config.name / "cpu_seconds"
+        if spent.parent.is_dir():
+            before = float(spent.read_text()) if spent.exists() else 0.0
+            replace_file(spent, f"{before + time.process_time() - started:.1f}\n")
+    metrics = runs / config.name / "metrics.jsonl"
+    return (runs / config.name / "model").is_dir() and len(
+        metrics.open().readlines()
+    ) == config.train.iterations
+
+
+def budget_of(config: Config, metrics: Sequence[dict[str, Any]], runs: Path) -> dict[str, float]:
+    of_iteration = config.rollout.groups * config.rollout.trials_per_group
+    return {
+        "trials": of_iteration * len(metrics),
+        "episodes": of_iteration * config.rollout.episodes * len(metrics),
+        "tokens_sampled": sum(m["tokens"]["sampled"] for m in metrics),
+        "tokens_trained": sum(m["tokens"]["trained"] for m in metrics),
+        "updates": sum(m["counters"]["updates"] for m in metrics),
+        "seconds": round(
+            sum(m["seconds"].get("sample", 0) + m["seconds"].get("learn", 0) for m in metrics), 1
+        ),
+        "cpu_seconds": float((runs / config.name / "cpu_seconds").read_text()),
+    }
+
+
+def play(config: Config, study: Study, cell: Cell, split: str) -> Played:
+    """Every mode on the boards of a split; independent attempts beside the first."""
+    from lamer_fast.envs.panel import panel
+    from lamer_fast.eval.success import evaluate
+    from lamer_fast.run.display import Progress
+    from lamer_fast.run.state import build_player
+
+    played = panel(config.env, split, study.tasks, at_most=study.tasks or MAX_TASKS)
+    player = build_player(config)
+    modes: dict[str, str] = {}
+    for i, mode in enumerate(study.modes.values()):
+        found = evaluate(
+            player.sampler, player.renderer, recipe.apply(config, mode.settings), split=split,
+            tasks=len(played), seed=10_000 * (cell.seed + 1) + 10 * i, attempts=i == 0, played=played,
+            progress=Progress(f"of {split}, {mode.name}"),
+        )  # fmt: skip
+        modes |= {key or mode.name: digits for key, digits in digits_of(found).items()}
+    return Played(played.digest, found.episodes, modes)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

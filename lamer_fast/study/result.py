@@ -1,0 +1,102 @@
+"""The result of a cell as a small JSON file: enough for every table and figure, without the run.
+
+What an evaluation found on a board is one character: of trials the episode that won, 1 to K (`a` is 10), or
+0; of K independent attempts how many won. Boards come in the order of the panel, whose digest is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.eval.success import Evaluation, pass_at
+from lamer_fast.files import replace_file
+from lamer_fast.study.spec import ATTEMPTS, Cell
+
+FORMAT = 1
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+CURVE_POINTS = 200  # iterations of a curve that are kept at most
+
+
+@dataclass(frozen=True)
+class Played:
+    """One split: by mode a character per board."""
+
+    panel: str
+    episodes: int  # K
+    modes: dict[str, str]
+
+    def success(self, mode: str) -> NDArray[np.float64]:
+        """success@1..K of each board, [tasks, K]; of `attempts` the unbiased pass@k."""
+        at = np.array([DIGITS.index(digit) for digit in self.modes[mode]])
+        if mode == ATTEMPTS:
+            return pass_at(np.arange(self.episodes) < at[:, None])
+        return np.asarray((at[:, None] > 0) & (at[:, None] <= 1 + np.arange(self.episodes)), np.float64)
+
+
+@dataclass(frozen=True)
+class CellResult:
+    study: str
+    part: str
+    arm: str
+    seed: int
+    settings: dict[str, Any]  # dotted key -> value, those that decide the numbers
+    splits: dict[str, Played]  # valid, test
+    budget: dict[str, float] = field(default_factory=dict)  # episodes, tokens, updates, seconds of training
+    curve: dict[str, list[Any]] = field(default_factory=dict)  # iteration, success_at, entropy
+    facts: dict[str, str] = field(default_factory=dict)  # commit, version, processor, date
+    run: str = ""  # folder of the run, where it was trained
+
+    def write(self, path: Path) -> None:
+        replace_file(path, json.dumps({"format": FORMAT, **asdict(self)}) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> CellResult:
+        """Raises ValueError naming a file that is none."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.pop("format") != FORMAT:
+                raise ValueError(f"this version reads format {FORMAT}")
+            splits = {name: Played(**played) for name, played in values.pop("splits").items()}
+            return cls(splits=splits, **values)
+        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is no result of a cell: {error}") from None
+
+
+def changed(found: CellResult, cell: Cell) -> str:
+    """The first setting that differs from what the study asks now, or an empty text."""
+    wanted = json.loads(json.dumps(cell.settings()))
+    for key in sorted(wanted.keys() | found.settings.keys()):
+        if wanted.get(key) != found.settings.get(key):
+            return f"{key} was {found.settings.get(key)!r}, the study says {wanted.get(key)!r}"
+    return ""
+
+
+def digits_of(found: Evaluation) -> dict[str, str]:
+    """Mode "" (trials) and `attempts` of an evaluation with its boards."""
+    assert found.by_task is not None
+    within, passes = np.array(found.by_task.trial), np.array(found.by_task.independent)
+    K = within.shape[1]
+    won = np.where(within[:, -1] > 0, K + 1 - within.sum(axis=1), 0).round().astype(int)
+    digits = {"": "".join(DIGITS[w] for w in won)}
+    if passes.size:
+        count = (passes[:, 0] * passes.shape[1]).round().astype(int)
+        digits[ATTEMPTS] = "".join(DIGITS[c] for c in count)
+    return digits
+
+
+def curve_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """What is drawn of training, rounded, at most CURVE_POINTS of its iterations."""
+    every = -(-len(metrics) // CURVE_POINTS) if metrics else 1
+    kept = metrics[every - 1 :: every]
+    return {
+        "iteration": [m["iteration"] + 1 for m in kept],
+        "success_at": [[round(x, 4) for x in m["success_at"]] for m in kept],
+        "entropy": [round(m["entropy"], 4) for m in kept],
+    }

@@ -1,0 +1,133 @@
+"""Runs the cells of a study that have no result yet, several processes at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lamer_fast.config import Config
+from lamer_fast.study.result import CellResult, changed
+from lamer_fast.study.spec import Cell, Study
+
+POLL_S = 0.5
+
+
+@dataclass
+class Running:
+    cell: Cell
+    process: subprocess.Popen[bytes]
+    log: Path
+    started: float
+
+    def done(self, runs: Path) -> tuple[int, int]:
+        """(iterations that are done, all of them); read from the run's metrics."""
+        total = self.cell.config.train.iterations if self.cell.arm.train else 0
+        metrics = runs / self.cell.config.name / "metrics.jsonl"
+        try:
+            return min(total, metrics.read_bytes().count(b"\n")), total
+        except OSError:
+            return 0, total
+
+
+def result_path(folder: Path, cell: Cell) -> Path:
+    return folder / "cells" / f"{cell.name}.json"
+
+
+def read_results(folder: Path, cells: Sequence[Cell]) -> dict[str, CellResult]:
+    """Of the cells that are finished, by their names.
+
+    Raises:
+        ValueError: one was made by other settings than the study names now.
+    """
+    found: dict[str, CellResult] = {}
+    for cell in cells:
+        path = result_path(folder, cell)
+        if not path.exists():
+            continue
+        result = CellResult.read(path)
+        if difference := changed(result, cell):
+            raise ValueError(f"{path} was made by other settings: {difference}. Move it away to run it again")
+        found[cell.name] = result
+    return found
+
+
+def run_cells(
+    study: Study,
+    source: str,
+    cells: Sequence[Cell],
+    folder: Path,
+    runs: Path,
+    *,
+    jobs: int,
+    quick: bool = False,
+    tell: Callable[[Sequence[Running], int, int], None] = lambda running, done, total: None,
+    minutes: float | None = None,
+) -> dict[str, str]:
+    """Runs each cell in a process of its own, `jobs` at a time, until all are done or `minutes` are over.
+
+    Ctrl-C and the end of the time stop each process where it can go on later. `tell` is called now and then
+    with what runs, how many cells ended, and how many there are.
+
+    Returns:
+        Cell -> last lines of its log, of those that failed.
+    """
+    waiting, running, failed, ended = list(cells), list[Running](), dict[str, str](), 0
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    try:
+        while waiting or running:
+            if deadline is not None and time.monotonic() >= deadline:
+                return failed
+            while waiting and len(running) < jobs:
+                running.append(start(source, waiting.pop(0), folder, runs, quick=quick))
+            for one in [r for r in running if r.process.poll() is not None]:
+                running.remove(one)
+                ended += 1
+                if one.process.returncode:
+                    failed[one.cell.name] = last_lines(one.log)
+            tell(running, ended, len(cells))
+            time.sleep(POLL_S)
+        return failed
+    finally:
+        stop([one.process for one in running])
+
+
+def start(source: str, cell: Cell, folder: Path, runs: Path, *, quick: bool) -> Running:
+    """A process of its own group, so that the terminal's Ctrl-C reaches it once, through `stop`."""
+    log = runs / f"{cell.config.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    result_path(folder, cell).parent.mkdir(parents=True, exist_ok=True)
+    threads = str(cell.config.train.num_threads or 1)
+    command = [sys.executable, "-m", "lamer_fast.study.cell", f"{source}:{cell.name}"]
+    command += ["--out", str(result_path(folder, cell)), "--runs", str(runs), *(["--quick"] if quick else [])]
+    with log.open("ab") as opened:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=opened, stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": threads, "NO_COLOR": "1"},
+        )  # fmt: skip
+    return Running(cell, process, log, time.monotonic())
+
+
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Asks each to end after its iteration, as the first Ctrl-C does, and waits for it."""
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    for process in processes:
+        process.wait()
+
+
+def last_lines(log: Path, count: int = 3) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join(lines[-count:])
+
+
+def jobs_for(config: Config) -> int:
+    """Processes that this machine has room for."""
+    return max(1, (os.cpu_count() or 1) // max(1, config.train.num_threads))

@@ -1,0 +1,96 @@
+"""What the results of a study say: per part and arm, over seeds and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.eval.intervals import Estimate
+from lamer_fast.study.estimates import over_seeds_and_tasks, paired
+from lamer_fast.study.result import CellResult
+from lamer_fast.study.spec import ATTEMPTS, Arm, Study
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One arm on one part, on split `test`."""
+
+    part: str
+    arm: Arm
+    results: list[CellResult]  # by seed
+    mode: str  # how the arm does best on `valid`
+    within: list[Estimate]  # success@1..K in that mode
+    last: dict[str, Estimate]  # mode -> success@K
+    lead: Estimate | None  # success@K of the arm that is compared with, less this one's; None: it is the same
+
+    @property
+    def seeds(self) -> list[int]:
+        return [result.seed for result in self.results]
+
+    def spent(self, key: str) -> float | None:
+        values = [result.budget[key] for result in self.results if key in result.budget]
+        return float(np.mean(values)) if values else None
+
+
+def summaries(study: Study, results: Mapping[str, CellResult]) -> list[Summary]:
+    """Of the arms that have results, in the order of the study.
+
+    Raises:
+        ValueError: two results of a part were evaluated on different boards.
+    """
+    found: list[Summary] = []
+    for part in study.parts:
+        by_arm = {arm: of(results, part, arm) for arm in study.arms}
+        check_panels(part, [result for of_arm in by_arm.values() for result in of_arm])
+        best = {arm: best_mode(of_arm) for arm, of_arm in by_arm.items() if of_arm}
+        for arm, of_arm in by_arm.items():
+            if not of_arm:
+                continue
+            values = successes(of_arm, "test", best[arm])
+            lead = None
+            if arm != study.against and by_arm[study.against]:
+                other = successes(by_arm[study.against], "test", best[study.against])
+                lead = paired(other[..., -1], values[..., -1])
+            within = [over_seeds_and_tasks(v) for v in each_k(values)]
+            last = {m: over_seeds_and_tasks(successes(of_arm, "test", m)[..., -1]) for m in modes(of_arm)}
+            found.append(Summary(part, study.arms[arm], of_arm, best[arm], within, last, lead))
+    return found
+
+
+def of(results: Mapping[str, CellResult], part: str, arm: str) -> list[CellResult]:
+    own = [result for result in results.values() if result.part == part and result.arm == arm]
+    return sorted(own, key=lambda result: result.seed)
+
+
+def modes(results: Sequence[CellResult]) -> list[str]:
+    """Those that every result has; independent attempts last."""
+    first = list(results[0].splits["test"].modes)
+    common = [mode for mode in first if all(mode in r.splits["test"].modes for r in results)]
+    return sorted(common, key=lambda mode: mode == ATTEMPTS)
+
+
+def best_mode(results: Sequence[CellResult]) -> str:
+    """The way to use the arm's policies that wins most boards of `valid` within K; of equals the first."""
+    return max(modes(results), key=lambda mode: successes(results, "valid", mode)[..., -1].mean())
+
+
+def successes(results: Sequence[CellResult], split: str, mode: str) -> NDArray[np.float64]:
+    """[seeds, tasks, K]"""
+    return np.stack([result.splits[split].success(mode) for result in results])
+
+
+def each_k(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    return [values[..., k] for k in range(values.shape[-1])]
+
+
+def check_panels(part: str, results: Sequence[CellResult]) -> None:
+    for split in ("valid", "test"):
+        panels = {result.splits[split].panel: result for result in results}
+        if len(panels) > 1:
+            (one, a), (two, b), *_ = panels.items()
+            raise ValueError(
+                f"{part}, {split}: {a.arm}, seed {a.seed}, played panel {one}, {b.arm}, seed {b.seed}, {two}"
+            )
