@@ -50,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
     study = load(source)
     if options.quick:
         study = study.quick()
-    folder = options.out / (f"{study.name}-quick" if options.quick else study.name)
+    folder = options.out / study.name
     cells = chosen(study, options.only)
 
     from lamer_fast.study.runner import jobs_for, read_results, run_cells

@@ -100,7 +100,8 @@ class Study:
         }  # fmt: skip
         arms = {name: replace(arm, seeds=None) for name, arm in self.arms.items()}
         settings = {**self.settings, **small}
-        return replace(self, arms=arms, seeds=self.seeds[:1], settings=settings, tasks=8)
+        name, seeds = f"{self.name}-quick", self.seeds[:1]
+        return replace(self, name=name, arms=arms, seeds=seeds, settings=settings, tasks=8)
 
     def _of(self, part: str, arm: Arm) -> Iterator[Cell]:
         if arm.parts is not None and part not in arm.parts:
@@ -193,8 +194,8 @@ def _study(name: str, table: Mapping[str, Any]) -> Study:
     given = table.get("modes", {"trials": {}})
     modes = {n: _mode(n, m) for n, m in given.items()}
     return Study(
-        name, table["question"], parts, arms, modes, _seeds("seeds", table["seeds"]), _settings(table), against,
-        table.get("tasks"), table.get("published"),
+        name, table["question"], parts, arms, modes, _seeds("seeds", table["seeds"]), _settings(table),
+        against, table.get("tasks"), table.get("published"),
     )  # fmt: skip
 
 
