@@ -41,12 +41,14 @@ setup(
     packages=[
         *find_packages(include=["lamer_fast*"]),
         "lamer_fast.config.recipes",  # data alone; setuptools warns of one that is not named
+        "lamer_fast.study.studies",
         *find_packages("kernels", include=["lamer_kernels*"]),
     ],
     package_dir={"lamer_kernels": "kernels/lamer_kernels"},
     package_data={
         "lamer_fast": ["py.typed", "*.pyi", "report/*.html"],
         "lamer_fast.config.recipes": ["*.toml", "**/*"],
+        "lamer_fast.study.studies": ["*.toml"],
         "lamer_fast.envs.adapters.alfworld": ["alfred.*", "LICENSE.*"],
         "lamer_kernels": ["py.typed"],
     },

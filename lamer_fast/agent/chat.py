@@ -90,6 +90,10 @@ class ChatRenderer:
             return [reply if "</think>" in reply else reply + "</think>" for reply in replies]
         return replies
 
+    def replies(self, texts: Sequence[str]) -> list[Ids]:
+        """Inverse of `texts`: ids of replies as a policy would have sampled them, with their end token."""
+        return [np.concatenate([ids, self.end_ids[:1]]) for ids in self._ids(list(texts))]
+
     def prompts(self) -> dict[str, Any]:
         """What every prompt of a run is made with, ready for JSON: equal if and only if prompts are."""
         template = self.template

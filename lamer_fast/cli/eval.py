@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from lamer_fast.cli.eval_roles import RolesOptions
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
@@ -46,6 +47,7 @@ class EvalOptions:
     """Record of another evaluation on the same panel: differences, paired by task."""
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
     dump: DumpOptions = field(default_factory=DumpOptions)
+    roles: RolesOptions = field(default_factory=RolesOptions)
 
 
 USED_OF_TRAIN = ("train.num_threads", "train.device", "train.deterministic")
@@ -64,6 +66,8 @@ UNUSED = dict.fromkeys(  # section or setting -> why an evaluation does not take
 }
 
 
+SHORT = {"endpoint": "endpoint.url", "from_dump": "dump.file"}
+SHORT |= {name: f"roles.{name}" for name in ("explorer", "reflector", "player")}
 COMMAND = Command(
     "eval",
     "Play distinct held-out boards: one trial with reflections, and K independent attempts, which "
@@ -72,7 +76,7 @@ COMMAND = Command(
     Target("RUN|RECIPE", "a run folder, or a recipe (then its base model is evaluated)", ""),
     Config,
     UNUSED,
-    {"endpoint": "endpoint.url", "from_dump": "dump.file"},
+    SHORT,
 )
 
 
@@ -94,6 +98,8 @@ def run(argv: Sequence[str]) -> int:
 
     from lamer_fast.cli.eval_output import Output
 
+    if options.roles.given:
+        return run_roles(target, config, options)
     plans = plans_of(config, options.split, options.tasks)
     output = Output(options.out, options.against, {plan.name: plan.played.digest for plan in plans})
     found = evaluate_policy(
@@ -103,6 +109,24 @@ def run(argv: Sequence[str]) -> int:
     output.show(record)
     if folder and options.label:
         store(folder, options.label, record)
+    return 0
+
+
+def run_roles(target: str, config: Config, options: EvalOptions) -> int:
+    from lamer_fast.cli.eval_output import Output
+    from lamer_fast.cli.eval_roles import play_roles, roles_table
+    from lamer_fast.eval.record import EvalRecord
+
+    for name in ("label", "against"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} has no effect with --explorer, --reflector and --player")
+    (plan,) = plans_of(config, options.split, options.tasks, own=True)
+    output = Output(options.out, None, {}) if options.out else None
+    found = play_roles(config, plan, options.roles, target, options.seed)
+    print(roles_table(found))
+    if output:
+        first, *others = ((" / ".join(trio), played) for trio, played in found.items())
+        output.show(EvalRecord(first[0], {OWN: first[1], **dict(others)}))
     return 0
 
 

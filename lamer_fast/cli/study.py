@@ -53,6 +53,7 @@ def run(argv: Sequence[str]) -> int:
     folder = options.out / study.name
     cells = chosen(study, options.only)
 
+    from lamer_fast.run.stop import INTERRUPTED, StopRequest
     from lamer_fast.study.runner import jobs_for, read_results, run_cells
 
     finished = read_results(folder, cells)
@@ -64,10 +65,16 @@ def run(argv: Sequence[str]) -> int:
     failed: dict[str, str] = {}
     if waiting and not options.report:
         print(f"{study.question}\n{len(finished)} of {len(cells)} cells are finished", flush=True)
-        failed = run_cells(
-            study, source, waiting, folder, options.runs, jobs=options.jobs or jobs_for(waiting[0].config),
-            quick=options.quick, tell=Teller(options.runs), minutes=options.minutes,
-        )  # fmt: skip
+        end = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
+        jobs = options.jobs or jobs_for(waiting[0].config)
+        with StopRequest() as stop:
+            failed = run_cells(
+                study, source, waiting, folder, options.runs, jobs=jobs, quick=options.quick,
+                tell=Teller(options.runs), over=lambda: stop.asked or time.monotonic() >= end,
+            )  # fmt: skip
+        if stop.asked:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            return INTERRUPTED
     write(study, folder)
     for name, log in failed.items():
         print(f"cell {name} failed:\n{log}", file=sys.stderr)

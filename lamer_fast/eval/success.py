@@ -16,6 +16,7 @@ from lamer_fast.config import Config, EvalConfig
 from lamer_fast.envs.panel import Panel, panel
 from lamer_fast.eval.intervals import Estimate, difference, share
 from lamer_fast.samplers.protocol import Sampling
+from lamer_fast.samplers.roles import Roles
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def evaluate(
     """Plays one trial and K independent attempts on each of `tasks` distinct boards of `split`.
 
     Args:
-        sampler, renderer: those of training, or of an endpoint.
+        sampler, renderer: those of training, or of an endpoint; or who plays each phase, `Roles`.
         config: names the environment, the rollout, and in `eval` how tokens are drawn.
         tasks: None means all there are.
         attempts: False: trials alone.
@@ -208,6 +209,8 @@ def play_boards(
     num_lost, all_lost = 0, 0  # boards; of them those of collections without a single trial left
     env = make_env(config.env, min(size, len(seeds)), split=split)
     agent = Agent(renderer, env, config)
+    if isinstance(sampler, Roles):
+        sampler = sampler.on(env, agent)
     for start in range(0, len(seeds), size):
         part = seeds[start : start + size]
         boards = Boards(part, np.arange(len(part), dtype=np.int32))

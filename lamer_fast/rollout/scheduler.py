@@ -280,8 +280,9 @@ class TrialScheduler:
             sequence.extend(self.agent.renderer.end_ids)
         sequence.extend(prompt)
         stop_ids = self.agent.renderer.stop_ids
-        tokens, sampling = sequence.tokens, self.sampling
-        self.sampler.submit(Request(trial, trial, tokens, seed, max_tokens, stop_ids, sampling, reflects))
+        tokens, sampling, episode = sequence.tokens, self.sampling, int(self._episode[trial])
+        asked = Request(trial, trial, tokens, seed, max_tokens, stop_ids, sampling, reflects, episode)
+        self.sampler.submit(asked)
 
     def _leave(self, trials: Trials) -> None:
         """Nothing more is asked for these trials; of one that its environment lost, nothing is kept."""

@@ -39,7 +39,10 @@ class Request:
     max_tokens: int
     stop_ids: tuple[int, ...]  # generation ends after one of these, which is returned too
     sampling: Sampling = Sampling()
-    reflects: bool = False  # it asks for a reflection, not for a move; of use to scripted players alone
+    reflects: bool = False  # it asks for a reflection, not for a move
+    episode: int = (
+        0  # 0..K-1, of a reflection that of the next one; both of use where phases differ in policy
+    )
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from lamer_fast.eval.intervals import Estimate
 
 DRAWS = 4000
+Values = NDArray[np.float64]
 
 
-def over_seeds_and_tasks(values: NDArray[np.float64], seed: int = 0) -> Estimate:
+def over_seeds_and_tasks(values: Values, seed: int = 0, draws: int = DRAWS) -> Estimate:
     """The mean of values [seeds, tasks], where every seed was evaluated on the same tasks.
 
     Seeds and tasks are drawn anew, both with replacement and independently of one another (the crossed
@@ -18,35 +19,36 @@ def over_seeds_and_tasks(values: NDArray[np.float64], seed: int = 0) -> Estimate
     the means of the seeds are spread by sqrt(S / (S - 1)) before, which matters with three. Of one seed the
     interval speaks of the tasks alone.
     """
-    num_seeds, num_tasks = values.shape
-    mean, by_seed = float(values.mean()), values.mean(axis=1, keepdims=True)
-    if num_seeds > 1:
-        values = values + (by_seed - mean) * ((num_seeds / (num_seeds - 1)) ** 0.5 - 1)
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(num_tasks, np.full(num_tasks, 1 / num_tasks), DRAWS) / num_tasks
-    drawn = values @ weights.T  # [seeds, draws]
-    chosen = rng.integers(num_seeds, size=(num_seeds, DRAWS))
-    means = np.take_along_axis(drawn, chosen, axis=0).mean(axis=0)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Estimate(mean, min(mean, float(low)), max(mean, float(high)))
+    return _estimate(float(values.mean()), _drawn(values, _counts(values.shape[1], draws, rng), rng))
 
 
-def paired(a: NDArray[np.float64], b: NDArray[np.float64], seed: int = 0) -> Estimate:
+def paired(a: Values, b: Values, seed: int = 0) -> Estimate:
     """Mean of a - b, both [seeds, tasks] on the same tasks. Seeds are paired in order where both have as many
-    (the boards of training are the same), else each side is drawn for itself."""
-    if len(a) == len(b):
-        return over_seeds_and_tasks(a - b, seed)
-    if len(b) == 1 or len(a) == 1:
+    (the boards of training are the same) or one has a single one; else each side draws its own."""
+    if len(a) == len(b) or 1 in (len(a), len(b)):
         return over_seeds_and_tasks(a - b, seed)  # numpy repeats the single one
     rng = np.random.default_rng(seed)
-    num_tasks = a.shape[1]
-    weights = rng.multinomial(num_tasks, np.full(num_tasks, 1 / num_tasks), DRAWS) / num_tasks
-    sides = []
-    for values in (a, b):
-        spread = (len(values) / (len(values) - 1)) ** 0.5 - 1
-        wide = values + (values.mean(axis=1, keepdims=True) - values.mean()) * spread
-        chosen = rng.integers(len(values), size=(len(values), DRAWS))
-        sides.append(np.take_along_axis(wide @ weights.T, chosen, axis=0).mean(axis=0))
-    mean = float(a.mean() - b.mean())
-    low, high = np.quantile(sides[0] - sides[1], (0.025, 0.975))
+    counts = _counts(a.shape[1], DRAWS, rng)
+    return _estimate(float(a.mean() - b.mean()), _drawn(a, counts, rng) - _drawn(b, counts, rng))
+
+
+def _counts(num_tasks: int, draws: int, rng: np.random.Generator) -> Values:
+    """[draws, tasks]: how often each task is drawn."""
+    return rng.multinomial(num_tasks, np.full(num_tasks, 1 / num_tasks), draws).astype(np.float64)
+
+
+def _drawn(values: Values, counts: Values, rng: np.random.Generator) -> Values:
+    """[draws]: means over tasks by their counts, and over seeds drawn anew."""
+    num_seeds, num_tasks = values.shape
+    if num_seeds > 1:
+        spread = (num_seeds / (num_seeds - 1)) ** 0.5 - 1
+        values = values + (values.mean(axis=1, keepdims=True) - values.mean()) * spread
+    chosen = rng.integers(num_seeds, size=(num_seeds, len(counts)))
+    by_seed = values @ counts.T / num_tasks
+    return np.asarray(np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0))
+
+
+def _estimate(mean: float, drawn: Values) -> Estimate:
+    low, high = np.quantile(drawn, (0.025, 0.975))
     return Estimate(mean, min(mean, float(low)), max(mean, float(high)))

@@ -67,22 +67,19 @@ def run_cells(
     jobs: int,
     quick: bool = False,
     tell: Callable[[Sequence[Running], int, int], None] = lambda running, done, total: None,
-    minutes: float | None = None,
+    over: Callable[[], bool] = lambda: False,
 ) -> dict[str, str]:
-    """Runs each cell in a process of its own, `jobs` at a time, until all are done or `minutes` are over.
+    """Runs each cell in a process of its own, `jobs` at a time, until all are done or `over` says so.
 
-    Ctrl-C and the end of the time stop each process where it can go on later. `tell` is called now and then
-    with what runs, how many cells ended, and how many there are.
+    Then each process is stopped where it can go on later, as it is when this is interrupted. `tell` is called
+    now and then with what runs, how many cells ended, and how many there are.
 
     Returns:
         Cell -> last lines of its log, of those that failed.
     """
     waiting, running, failed, ended = list(cells), list[Running](), dict[str, str](), 0
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
     try:
-        while waiting or running:
-            if deadline is not None and time.monotonic() >= deadline:
-                return failed
+        while (waiting or running) and not over():
             while waiting and len(running) < jobs:
                 running.append(start(source, waiting.pop(0), folder, runs, quick=quick))
             for one in [r for r in running if r.process.poll() is not None]:

@@ -157,7 +157,7 @@ def digest(values: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _table(source: str, seen: tuple[str, ...]) -> dict[str, Any]:
+def _table(source: str, seen: tuple[Path, ...]) -> dict[str, Any]:
     path = recipe.toml_file(source, {name: STUDIES / f"{name}.toml" for name in names()}, "study")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -166,10 +166,11 @@ def _table(source: str, seen: tuple[str, ...]) -> dict[str, Any]:
     base = table.pop("extends", None)
     if base is None:
         return table
-    if str(base) in (*seen, source):
-        raise ValueError(f"study {path}: extends {base!r}, which extends it")
     beside = path.parent / str(base)
-    return _merged(_table(str(beside) if beside.is_file() else str(base), (*seen, source)), table)
+    seen = (*seen, path.resolve())
+    if beside.resolve() in seen:
+        raise ValueError(f"study {path}: extends {base!r}, which extends it")
+    return _merged(_table(str(beside) if beside.is_file() else str(base), seen), table)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -132,7 +132,10 @@ def test_flags_stand_before_and_behind_with_dashes_or_underscores():
         ),
         (["play", "minesweeper-tiny", "--eval.top-p", "nan"], "eval.top_p = nan, must be a finite number"),
         (["eval", "minesweeper-tiny", "--train.iterations", "3"], "it is of training"),
-        (["eval", "minesweeper-tiny", "--eval.memory", "history"], "contradicts rollout.memory = 'history'"),
+        (
+            ["eval", "minesweeper-tiny", "--eval.memory", "reflection"],
+            "contradicts rollout.memory = 'reflection'",
+        ),
         (["play", "minesweeper-tiny", "--bord", "3"], "did you mean '--board'?"),
         (["play", "minesweeper-tiny", "--board", "-1"], "--board = -1, must be in [0, "),
         (["play", "minesweeper-tiny", "--pause", "nan"], "--pause = nan, must be a finite number"),

@@ -32,7 +32,7 @@ def resolve(*overrides: str) -> Config:
         ),
         (["--eval.temperature", "0.005"], ["eval.temperature = 0.005"]),
         (["--eval.min-tokens", "2000"], ["eval.min_tokens = 2000", "rollout.max_reply_tokens = 1024"]),
-        (["--eval.memory", "history"], ["eval.memory = 'history'", "rollout.context = 'trial'"]),
+        (["--eval.memory", "reflection"], ["eval.memory = 'reflection'", "rollout.context = 'trial'"]),
         (["--rollout.max-reply-tokens", "4096"], ["rollout.max_reply_tokens", "rollout.max_sequence_tokens"]),
         (
             ["--rollout.cache-tokens", "100"],

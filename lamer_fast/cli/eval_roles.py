@@ -1,0 +1,115 @@
+"""`lamer-fast eval --explorer A --reflector B --player C`: each phase of a trial by a policy of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from lamer_fast.config import Config
+from lamer_fast.run.display import Progress
+
+if TYPE_CHECKING:
+    from lamer_fast.cli.eval import Plan
+    from lamer_fast.eval.success import Evaluation
+    from lamer_fast.samplers.roles import Roles
+
+RANDOM = "random"  # plays legal actions, writes no reflections
+
+
+@dataclass(frozen=True)
+class RolesOptions:
+    explorer: str | None = None
+    """Who plays every episode but the last, A or A,B,...: run folders, model folders, shipped models or
+    `random`. With more than one, every combination of the three is played."""
+    reflector: str | None = None
+    """Who writes the reflections."""
+    player: str | None = None
+    """Who plays the last episode."""
+
+    @property
+    def given(self) -> bool:
+        return any((self.explorer, self.reflector, self.player))
+
+
+def play_roles(
+    config: Config, plan: Plan, options: RolesOptions, own: str, seed: int
+) -> dict[tuple[str, str, str], Evaluation]:
+    """By (explorer, reflector, player). A role that is not given is played by `own`, the policy of `config`.
+
+    Raises:
+        ValueError: a policy cannot be loaded, or was made for other prompts.
+    """
+    from lamer_fast.eval.success import evaluate
+
+    named = [_names(given, own) for given in (options.explorer, options.reflector, options.player)]
+    if RANDOM in named[1]:
+        raise ValueError("--reflector random: a random player writes no reflections")
+    if not config.evaluation().rollout.reflect:
+        raise ValueError(f"no reflections are written here: eval.memory = {config.eval.memory!r}")
+    players = _players(config, list(dict.fromkeys(name for names in named for name in names)), own)
+    renderer = players[named[1][0]].renderer
+    found = {}
+    for trio in product(named[0], named[1], named[2]):
+        found[trio] = evaluate(
+            _roles(players, trio), renderer, plan.config, split=plan.played.split, tasks=len(plan.played),
+            seed=seed, attempts=False, played=plan.played, progress=Progress(f"trials of {', '.join(trio)}"),
+        )  # fmt: skip
+    return found
+
+
+def _names(given: str | None, own: str) -> list[str]:
+    names = [own] if given is None else [name.strip() for name in given.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise ValueError(f"{given!r}: expected different policies, separated by commas")
+    return names
+
+
+def _roles(players: dict[str, Any], trio: tuple[str, str, str]) -> Roles:
+    from lamer_fast.samplers.roles import Roles
+
+    samplers = {name: player.sampler for name, player in players.items()}
+    return Roles(samplers.get(trio[0]), samplers[trio[1]], samplers.get(trio[2]))
+
+
+def _players(config: Config, names: Sequence[str], own: str) -> dict[str, Any]:
+    """By name, a sampler and a renderer each; `random` needs none."""
+    from lamer_fast.device import prepare_process
+    from lamer_fast.run.state import build_player
+
+    prepare_process(config)
+    players: dict[str, Any] = {}
+    first = ""
+    for name in names:
+        if name == RANDOM:
+            continue
+        path = config.model.path if name == own else model_of(name)
+        players[name] = build_player(replace(config, model=replace(config.model, path=path)))
+        first = first or name
+        if players[name].renderer.prompts() != players[first].renderer.prompts():
+            raise ValueError(f"{name} reads other prompts than {first}: their tokenizers or templates differ")
+    return players
+
+
+def model_of(name: str) -> str:
+    """model.path of a run folder's trained model, or `name` itself."""
+    from pathlib import Path
+
+    from lamer_fast.cli.eval import run_config
+    from lamer_fast.run.whose import is_run
+
+    folder = Path(name)
+    return run_config(folder).model.path if folder.is_dir() and is_run(folder) else name
+
+
+def roles_table(found: dict[tuple[str, str, str], Evaluation]) -> str:
+    """success@1..K in percent, a line for each combination, with the interval of the last."""
+    K = next(iter(found.values())).episodes
+    head = ["explorer", "reflector", "player", *(f"success@{k}" for k in range(1, K + 1)), "95 % interval"]
+    lines = [head, ["---"] * len(head)]
+    for trio, evaluation in found.items():
+        last = evaluation.trial[-1]
+        cells = [f"{100 * e.mean:.1f}" for e in evaluation.trial]
+        lines.append([*trio, *cells, f"{100 * last.low:.1f} to {100 * last.high:.1f}"])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -1,0 +1,173 @@
+"""Studies: what a file may say, what its results are worth, and that no cell is believed blindly."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lamer_fast.eval.success import pass_at, success_within, summarize
+from lamer_fast.study.estimates import over_seeds_and_tasks, paired
+from lamer_fast.study.result import CellResult, Played, changed, digits_of
+from lamer_fast.study.runner import read_results, result_path
+from lamer_fast.study.spec import load, names
+from lamer_fast.study.summary import best_mode, summaries
+from lamer_fast.study.tables import tables_of
+
+SMALL = """
+question = "Which?"
+seeds = [0, 1]
+[parts.mines]
+recipe = "minesweeper-tiny"
+[modes.notes]
+eval.memory = "both"
+[modes.history]
+eval.memory = "history"
+[arms.ours]
+doc = "trials"
+[arms.base]
+trained = false
+"""
+
+
+def study(tmp_path, text=SMALL, name="small.toml"):
+    (tmp_path / name).write_text(text)
+    return load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_shipped_study_has_cells_that_can_run(name):
+    found = load(name)
+    cells = found.cells()
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert all(cell.config.train.seed == cell.seed for cell in cells)
+    small = found.quick()
+    assert {cell.name for cell in small.cells()} <= {f"{c.part}-{c.arm.name}-{small.seeds[0]}" for c in cells}
+    assert {cell.config.name for cell in small.cells()}.isdisjoint(cell.config.name for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("seeds = [0, 1]", "seeds = [0, 0]"), "names a seed twice"),
+        (("seeds = [0, 1]", "seeds = []"), "seeds is missing"),
+        (("[arms.ours]", "[arms.ours]\nalgo.gama_traj = 0.5"), "did you mean 'algo.gamma_traj'"),
+        (("[arms.ours]", "[arms.ours]\nalgos = 1"), "unknown key 'arms.ours.algos', did you mean 'algo'"),
+        (("[arms.ours]", "[arms.ours]\nrollout.episodes = 2"), "plays"),
+        (("[modes.notes]", "[modes.attempts]"), "is there by itself"),
+        (('recipe = "minesweeper-tiny"', 'recipe = "minesweeper-tyni"'), "did you mean 'minesweeper-tiny'"),
+        (("[arms.base]", '[arms."../base"]'), "a name is letters, digits"),
+        (
+            ('question = "Which?"', 'question = "Which?"\nagainst = "theirs"'),
+            "is no arm; there are: ours, base",
+        ),
+        (('question = "Which?"', 'question = "Which?"\nextends = "small.toml"'), "which extends it"),
+    ],
+)
+def test_a_wrong_study_is_told_before_anything_runs(tmp_path, change, message):
+    text = SMALL.replace(*change)
+    if "plays" in message:
+        text += '[arms.third]\nalgo.estimator = "grpo"\n'
+    with pytest.raises(ValueError, match="small") as error:
+        study(tmp_path, text).cells()
+    assert message in str(error.value)
+
+
+def test_an_arm_of_ones_own_is_one_small_file(tmp_path):
+    own = 'extends = "main"\n[arms.mine]\ndoc = "no discount"\nalgo.gamma_traj = 1.0\nseeds = [3]\n'
+    cells = study(tmp_path, own, "own.toml").cells()
+    mine = [cell for cell in cells if cell.arm.name == "mine"]
+    assert [cell.config.algo.gamma_traj for cell in mine] == [1.0] * len(mine) and mine
+    assert len(cells) == len(load("main").cells()) + len(mine)
+
+
+def test_what_is_kept_of_a_board_gives_back_the_evaluation():
+    rng = np.random.default_rng(0)
+    trials = rng.random((50, 3)) < 0.4
+    trials[:, 1:] &= ~np.logical_or.accumulate(trials, axis=1)[:, :-1]  # a trial ends at its first success
+    attempts = rng.random((50, 3)) < 0.4
+    tasks = [str(i) for i in range(50)]
+    found = summarize("test", success_within(trials), pass_at(attempts), attempts_per_task=3, tasks=tasks)
+    played = Played("panel", 3, {key or "notes": text for key, text in digits_of(found).items()})
+    np.testing.assert_array_equal(played.success("notes"), success_within(trials))
+    np.testing.assert_allclose(played.success("attempts"), pass_at(attempts))
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    """Seeds and tasks both vary: an interval over tasks alone holds it in about half of the draws."""
+    rng = np.random.default_rng(1)
+    hits, naive = [], []
+    for _ in range(300):
+        by_seed, by_task = rng.normal(0, 0.08, (5, 1)), rng.normal(0, 0.2, (1, 200))
+        values = 0.5 + by_seed + by_task + rng.normal(0, 0.3, (5, 200))
+        found = over_seeds_and_tasks(values, draws=300)
+        hits.append(found.low <= 0.5 <= found.high)
+        alone = over_seeds_and_tasks(values.mean(axis=0, keepdims=True), draws=300)
+        naive.append(alone.low <= 0.5 <= alone.high)
+    assert 0.87 <= np.mean(hits) <= 0.99
+    assert np.mean(naive) < 0.75
+
+
+def test_equal_values_have_no_width_and_pairs_cancel():
+    same = np.full((3, 10), 0.5)
+    assert over_seeds_and_tasks(same).low == over_seeds_and_tasks(same).high == 0.5
+    values = np.random.default_rng(2).random((3, 40))
+    assert paired(values, values).high == 0.0
+    shifted = paired(values + 0.1, values)
+    np.testing.assert_allclose((shifted.low, shifted.mean, shifted.high), 0.1, atol=1e-12)
+    assert paired(values, values[:2]).low < paired(values, values[:2]).high
+
+
+def result(cell, notes, history, attempts, valid=None):
+    test = Played("panel of test", 3, {"notes": notes, "history": history, "attempts": attempts})
+    chosen = test if valid is None else Played("panel of valid", 3, valid)
+    return CellResult(
+        "small", cell.part, cell.arm.name, cell.seed, cell.settings(), {"valid": chosen, "test": test},
+        budget={"episodes": 10.0} if cell.arm.train else {},
+    )  # fmt: skip
+
+
+def test_the_way_to_evaluate_is_chosen_on_valid_alone(tmp_path):
+    found = study(tmp_path)
+    on_valid = {"notes": "1110", "history": "0000", "attempts": "0000"}
+
+    def made(cell):
+        if cell.arm.train:
+            return result(cell, "0000", "1111", "1111", on_valid)
+        return result(cell, "1100", "0000", "0000")
+
+    results = {cell.name: made(cell) for cell in found.cells()}
+    assert {r.splits["valid"].panel for r in results.values()} == {"panel of valid", "panel of test"}
+    with pytest.raises(ValueError, match="played panel"):
+        summaries(found, results)
+    results = {
+        name: replace(r, splits={**r.splits, "valid": replace(r.splits["valid"], panel="valid")})
+        for name, r in results.items()
+    }
+    ours, base = summaries(found, results)
+    assert ours.mode == "notes" and ours.within[-1].mean == 0.0  # though `history` wins all of test
+    assert best_mode(base.results) == "notes" and base.within[0].mean == 0.5
+    assert base.lead is not None and base.lead.mean == -0.5
+    text = "\n".join(
+        table.markdown() + table.csv() + table.latex() for table in tables_of(found, [ours, base])
+    )
+    assert "50.0" in text and r"success@1" in text
+
+
+def test_a_result_of_other_settings_is_not_believed(tmp_path):
+    found = study(tmp_path)
+    cell = found.cells()[0]
+    kept = result(cell, "1", "1", "1")
+    path = result_path(tmp_path, cell)
+    path.parent.mkdir()
+    kept.write(path)
+    assert read_results(tmp_path, found.cells())[cell.name].settings == json.loads(
+        json.dumps(cell.settings())
+    )
+    other = study(tmp_path, SMALL.replace("[arms.ours]", "[arms.ours]\nlearn.lr = 5e-4"), "other.toml")
+    assert changed(CellResult.read(path), other.cells()[0]).startswith("learn.lr was 0.001")
+    with pytest.raises(ValueError, match=r"other settings: learn\.lr was 0\.001, the study says 0\.0005"):
+        read_results(tmp_path, other.cells())
+    path.write_text("{")
+    with pytest.raises(ValueError, match="no result of a cell"):
+        read_results(tmp_path, found.cells())
