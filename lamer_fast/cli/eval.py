@@ -16,7 +16,7 @@ from lamer_fast.eval.dump import DumpOptions
 from lamer_fast.fields import Range, check_ranges, settings_of, to_flat
 from lamer_fast.model.path import model_path
 from lamer_fast.run.display import Progress
-from lamer_fast.run.whose import check_is_run
+from lamer_fast.run.whose import check_is_run, is_run
 from lamer_fast.samplers.endpoint.options import EndpointOptions
 from lamer_fast.samplers.vllm.environment import prepare_for
 
@@ -122,12 +122,18 @@ def run_roles(target: str, config: Config, options: EvalOptions) -> int:
             raise ValueError(f"--{name} has no effect with --explorer, --reflector and --player")
     (plan,) = plans_of(config, options.split, options.tasks, own=True)
     output = Output(options.out, None, {}) if options.out else None
-    found = play_roles(config, plan, options.roles, target, options.seed)
+    found = play_roles(config, plan.played, options.roles, target, options.seed, model_of)
     print(roles_table(found))
     if output:
         first, *others = ((" / ".join(trio), played) for trio, played in found.items())
         output.show(EvalRecord(first[0], {OWN: first[1], **dict(others)}))
     return 0
+
+
+def model_of(name: str) -> str:
+    """model.path of a run folder's trained model, or `name` itself."""
+    folder = Path(name)
+    return run_config(folder).model.path if folder.is_dir() and is_run(folder) else name
 
 
 def run_endpoint(target: str, options: EvalOptions, overrides: Sequence[str]) -> int:

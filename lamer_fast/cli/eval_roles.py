@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from lamer_fast.config import Config
 from lamer_fast.run.display import Progress
 
 if TYPE_CHECKING:
-    from lamer_fast.cli.eval import Plan
+    from lamer_fast.envs.panel import Panel
     from lamer_fast.eval.success import Evaluation
     from lamer_fast.samplers.roles import Roles
 
@@ -34,9 +34,12 @@ class RolesOptions:
 
 
 def play_roles(
-    config: Config, plan: Plan, options: RolesOptions, own: str, seed: int
+    config: Config, played: Panel, options: RolesOptions, own: str, seed: int, model_of: Callable[[str], str]
 ) -> dict[tuple[str, str, str], Evaluation]:
     """By (explorer, reflector, player). A role that is not given is played by `own`, the policy of `config`.
+
+    Args:
+        model_of: name of another policy -> its model.path.
 
     Raises:
         ValueError: a policy cannot be loaded, or was made for other prompts.
@@ -48,13 +51,15 @@ def play_roles(
         raise ValueError("--reflector random: a random player writes no reflections")
     if not config.evaluation().rollout.reflect:
         raise ValueError(f"no reflections are written here: eval.memory = {config.eval.memory!r}")
-    players = _players(config, list(dict.fromkeys(name for names in named for name in names)), own)
+    policies = {name for names in named for name in names} - {RANDOM}
+    paths = {name: config.model.path if name == own else model_of(name) for name in sorted(policies)}
+    players = _players(config, paths)
     renderer = players[named[1][0]].renderer
     found = {}
     for trio in product(named[0], named[1], named[2]):
         found[trio] = evaluate(
-            _roles(players, trio), renderer, plan.config, split=plan.played.split, tasks=len(plan.played),
-            seed=seed, attempts=False, played=plan.played, progress=Progress(f"trials of {', '.join(trio)}"),
+            _roles(players, trio), renderer, config, split=played.split, tasks=len(played), seed=seed,
+            attempts=False, played=played, progress=Progress(f"trials of {', '.join(trio)}"),
         )  # fmt: skip
     return found
 
@@ -73,34 +78,20 @@ def _roles(players: dict[str, Any], trio: tuple[str, str, str]) -> Roles:
     return Roles(samplers.get(trio[0]), samplers[trio[1]], samplers.get(trio[2]))
 
 
-def _players(config: Config, names: Sequence[str], own: str) -> dict[str, Any]:
-    """By name, a sampler and a renderer each; `random` needs none."""
+def _players(config: Config, paths: Mapping[str, str]) -> dict[str, Any]:
+    """By name, a sampler and a renderer each, from their model.path."""
     from lamer_fast.device import prepare_process
     from lamer_fast.run.state import build_player
 
     prepare_process(config)
     players: dict[str, Any] = {}
     first = ""
-    for name in names:
-        if name == RANDOM:
-            continue
-        path = config.model.path if name == own else model_of(name)
+    for name, path in paths.items():
         players[name] = build_player(replace(config, model=replace(config.model, path=path)))
         first = first or name
         if players[name].renderer.prompts() != players[first].renderer.prompts():
             raise ValueError(f"{name} reads other prompts than {first}: their tokenizers or templates differ")
     return players
-
-
-def model_of(name: str) -> str:
-    """model.path of a run folder's trained model, or `name` itself."""
-    from pathlib import Path
-
-    from lamer_fast.cli.eval import run_config
-    from lamer_fast.run.whose import is_run
-
-    folder = Path(name)
-    return run_config(folder).model.path if folder.is_dir() and is_run(folder) else name
 
 
 def roles_table(found: dict[tuple[str, str, str], Evaluation]) -> str:

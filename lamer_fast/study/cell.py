@@ -1,6 +1,6 @@
 """Runs one cell in this process: training (or what is left of it), then its evaluations.
 
-    python -m lamer_fast.study.cell STUDY CELL --out FILE --runs FOLDER [--quick]
+    python -m lamer_fast.study.cell STUDY:CELL --out FILE --runs FOLDER [--quick]
 
 Stopped in the middle it goes on from the last checkpoint when it is started again. Exit status 0: the result
 is written; 3: stopped before that.
@@ -8,15 +8,15 @@ is written; 3: stopped before that.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.files import replace_file
@@ -29,24 +29,14 @@ SPLITS = ("valid", "test")
 MAX_TASKS = 2048
 
 
-@dataclass(frozen=True)
-class CellOptions:
-    out: Path = Path("cell.json")
-    """Where the result goes."""
-    runs: Path = Path("runs")
-    """Folder of the runs."""
-    quick: bool = False
-    """The small form of the study."""
-
-
-COMMAND = Command(
-    "study cell", "Run one cell of a study.", CellOptions, Target("STUDY:CELL", "as `main:sokoban-lamer-0`")
-)
-
-
-def main(argv: Sequence[str]) -> int:
-    target, options, _ = COMMAND.parse(argv)
-    source, _, name = target.rpartition(":")
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cell", help="STUDY:CELL, as main:sokoban-lamer-0")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    source, _, name = options.cell.rpartition(":")
     study = load(source)
     if options.quick:
         study = study.quick()
@@ -127,7 +117,7 @@ def play(config: Config, study: Study, cell: Cell, split: str) -> Played:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(main())
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
