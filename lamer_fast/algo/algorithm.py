@@ -28,9 +28,9 @@ class Algorithm:
         self.config, self.trainables = config, trainables
         self.objective = objective(config)
 
-    def advantages(self, trials: TrialBatch) -> NDArray[np.float32]:
-        """One per turn, [R] float32."""
-        return assign_credit(trials, self.config)
+    def advantages(self, trials: TrialBatch, progress: float = 0.0) -> NDArray[np.float32]:
+        """One per turn, [R] float32; `progress` is the share of the run's iterations that are over."""
+        return assign_credit(trials, self.config, progress)
 
     def losses(self, batch: PolicyBatch) -> dict[str, PolicyLoss]:
         """Of a micro-batch, one per trainable; each to be differentiated once."""

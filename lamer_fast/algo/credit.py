@@ -20,11 +20,36 @@ Estimator = Callable[[TrialBatch, AlgoConfig], NDArray[np.float32]]
 ESTIMATORS: dict[str, Estimator] = {"pass_at_k": pass_at_k, "opo": opo}
 
 
-def assign_credit(trials: TrialBatch, algo: AlgoConfig) -> NDArray[np.float32]:
-    """One advantage per turn, [R] float32; broadcast to the turn's tokens by `pack`."""
+def assign_credit(trials: TrialBatch, algo: AlgoConfig, progress: float = 0.0) -> NDArray[np.float32]:
+    """One advantage per turn, [R] float32; broadcast to the turn's tokens by `pack`.
+
+    Args:
+        progress: share of the run's iterations that are over, for schedules.
+    """
     if trials.num_turns == 0:
         return np.zeros(0, np.float32)
+    if algo.rewards == "last_episode":
+        trials = replace(trials, rewards=of_last_episode(trials))
+    algo = replace(algo, gamma_traj=gamma_traj(trials, algo, progress))
     return estimator(algo)(trials, algo)
+
+
+def gamma_traj(trials: TrialBatch, algo: AlgoConfig, progress: float) -> float:
+    """By `algo.gamma_traj_schedule`; adaptive 0 where no first episode failed."""
+    if algo.gamma_traj_schedule == "linear":
+        return (1 - progress) * algo.gamma_traj + progress * algo.gamma_traj_end
+    if algo.gamma_traj_schedule == "adaptive":
+        failed = ~trials.success_by_episode[:, 0] & (np.diff(trials.cu_trials) > 0)
+        later = trials.success_by_episode[failed, 1:].any(axis=1)
+        return min(algo.gamma_traj, float(later.mean())) if failed.any() else 0.0
+    return algo.gamma_traj
+
+
+def of_last_episode(trials: TrialBatch) -> NDArray[np.float32]:
+    """[R] rewards, 0 in every episode but the last that the trial played."""
+    last = np.zeros(trials.num_trials, np.int16)
+    np.maximum.at(last, trials.trial, trials.episode)
+    return np.where(trials.episode == last[trials.trial], trials.rewards, np.float32(0))
 
 
 def estimator(algo: AlgoConfig) -> Estimator:

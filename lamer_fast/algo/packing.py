@@ -13,7 +13,7 @@ from lamer_fast.algo.credit import lone_turns
 from lamer_fast.config import Config
 from lamer_fast.learn.batch import Minibatch, Packed, PolicyBatch
 from lamer_fast.rng import shuffled
-from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_fast.rollout.trial_batch import Phase, TrialBatch
 from lamer_kernels import pack as pack_bins
 from lamer_kernels import plan_prefixes, prefix_tree, token_weights
 
@@ -53,7 +53,10 @@ def epochs(minibatches: list[Minibatch], num_epochs: int) -> Iterator[Minibatch]
 def _split(trials: TrialBatch, order: NDArray[np.int64], config: Config) -> list[NDArray[np.int64]]:
     """Rows of the turn table of each set. Each trial in turn goes to the set with fewest tokens."""
     num_sets = config.learn.minibatches
-    rows = np.flatnonzero(~lone_turns(trials, config.algo))
+    left_out = lone_turns(trials, config.algo)
+    if not config.algo.train_reflections:
+        left_out = left_out | (trials.phase == Phase.REFLECT)
+    rows = np.flatnonzero(~left_out)
     tokens = np.zeros(trials.num_trials, np.int64)
     np.add.at(tokens, trials.trial[rows], (trials.token_end - trials.token_start)[rows])
     load = np.zeros(num_sets, np.int64)

@@ -54,9 +54,13 @@ def run(argv: Sequence[str]) -> int:
     cells = chosen(study, options.only)
 
     from lamer_fast.run.stop import INTERRUPTED, StopRequest
-    from lamer_fast.study.runner import jobs_for, read_results, run_cells
+    from lamer_fast.study.runner import jobs_for, read_results, run_cells, take_over
 
     finished = read_results(folder, cells)
+    missing = [cell for cell in cells if cell.name not in finished]
+    if not (options.list or options.report) and (taken := take_over(folder, missing)):
+        print(f"known from other studies: {', '.join(taken)}")
+        finished = read_results(folder, cells)
     if options.list:
         for cell in cells:
             print(f"{'finished' if cell.name in finished else 'to do':9} {cell.name}")

@@ -81,6 +81,15 @@ class AlgoConfig(Switches):
     """Estimator pass_at_k: k, of so many episodes or trials one is to succeed; 0 is all of them."""
     pass_over: Literal["episodes", "trials"] = "episodes"
     """Estimator pass_at_k: whether k counts the episodes of a trial or the trials of a group."""
+    rewards: Literal["all", "last_episode"] = "all"
+    """Whose rewards count: every episode's, or those of the last one that a trial played alone."""
+    gamma_traj_schedule: Literal["constant", "linear", "adaptive"] = "constant"
+    """linear: from gamma_traj to gamma_traj_end over the run. adaptive: of the trials of a collection whose
+    first episode failed, the share that a later one won, but at most gamma_traj."""
+    gamma_traj_end: Annotated[float, Range(0, 1)] = 0.6
+    """Where gamma_traj ends by the linear schedule."""
+    train_reflections: bool = True
+    """False: reflections are sampled, and read, but no loss is taken on their tokens."""
     old_logprobs: Literal["recompute", "sampler"] = "recompute"
     """Whose log-probabilities are the denominator of the ratio."""
     loss: str = "clip"
@@ -281,6 +290,12 @@ class Config:
         elif a.pass_k or a.pass_over != "episodes":
             key = "algo.pass_k" if a.pass_k else "algo.pass_over"
             _contradict(self, key, "algo.estimator", "only pass_at_k uses it")
+        if a.gamma_traj_schedule != "linear" and a.gamma_traj_end != AlgoConfig.gamma_traj_end:
+            _contradict(self, "algo.gamma_traj_end", "algo.gamma_traj_schedule", "only linear uses it")
+        if a.estimator in ESTIMATORS and a.gamma_traj_schedule != "constant":
+            _contradict(self, "algo.gamma_traj_schedule", "algo.estimator", ESTIMATORS[a.estimator])
+        if a.estimator == "pass_at_k" and a.rewards != "all":
+            _contradict(self, "algo.rewards", "algo.estimator", ESTIMATORS[a.estimator])
         if a.estimator in ESTIMATORS:
             for switch in fields(Switches):
                 if switch.name != "estimator" and getattr(a, switch.name) != switch.default:

@@ -65,7 +65,9 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         if trials.errors:
             print(f"note: iteration {iteration}: {trials.lost()}", flush=True)
         with clock.phase("learn"), display.phase("learn"):
-            advantages = state.algorithm.advantages(trials)
+            advantages = state.algorithm.advantages(
+                trials, progress=iteration / max(1, config.train.iterations - 1)
+            )
             minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
             score_before_updates(state, minibatches)
             for minibatch in epochs(minibatches, config.learn.epochs):

@@ -88,14 +88,18 @@ def check_same_config(path: Path, config: Config) -> None:
         saved = to_flat(read_config(path / "config.json"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{error}; take another --name or --overwrite") from None
-    cosine = config.learn.schedule == "cosine"
-    for key, value in to_flat(config).items():
+    scheduled = {"learn.schedule": "cosine", "algo.gamma_traj_schedule": "linear"}
+    flat = to_flat(config)
+    fixed = [
+        key for key, value in scheduled.items() if flat[key] == value
+    ]  # they fix the number of iterations
+    for key, value in flat.items():
         before = saved.get(key)  # None: an option of another environment
-        if before == value or (key in FREE_KEYS and not (key == "train.iterations" and cosine)):
+        if before == value or (key in FREE_KEYS and not (key == "train.iterations" and fixed)):
             continue
         why = "; take another --name,"
         if key == "train.iterations":
-            why = ": learn.schedule is 'cosine', whose learning rates all depend on it. To train on, take"
+            why = f": {fixed[0]} is {scheduled[fixed[0]]!r}, whose values all depend on it. To train on, take"
             why += f" another --name with --model.path {path / 'model'},"
         raise ValueError(
             f"{path} holds a run with {key} = {before!r}, now it is {value!r}{why} "

@@ -55,7 +55,7 @@ def main() -> int:
     facts = {key: str(env[key]) for key in ("device", "commit", "dirty", "date")}
     facts |= {name: version for name, version in env["versions"].items() if name in ("python", "torch")}
     found = CellResult(
-        study.name, cell.part, cell.arm.name, cell.seed, json.loads(json.dumps(cell.settings())), splits,
+        study.name, cell.part, cell.arm.name, cell.seed, cell.settings(), splits,
         budget, curve, facts, folder,
     )  # fmt: skip
     found.write(options.out)

@@ -54,6 +54,7 @@ class CellResult:
     run: str = ""  # folder of the run, where it was trained
 
     def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, json.dumps({"format": FORMAT, **asdict(self)}) + "\n")
 
     @classmethod
@@ -71,7 +72,7 @@ class CellResult:
 
 def changed(found: CellResult, cell: Cell) -> str:
     """The first setting that differs from what the study asks now, or an empty text."""
-    wanted = json.loads(json.dumps(cell.settings()))
+    wanted = cell.settings()
     for key in sorted(wanted.keys() | found.settings.keys()):
         if wanted.get(key) != found.settings.get(key):
             return f"{key} was {found.settings.get(key)!r}, the study says {wanted.get(key)!r}"

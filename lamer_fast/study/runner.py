@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lamer_fast.config import Config
 from lamer_fast.study.result import CellResult, changed
-from lamer_fast.study.spec import Cell, Study
+from lamer_fast.study.spec import Cell, Study, digest
 
 POLL_S = 0.5
 
@@ -55,6 +55,26 @@ def read_results(folder: Path, cells: Sequence[Cell]) -> dict[str, CellResult]:
             raise ValueError(f"{path} was made by other settings: {difference}. Move it away to run it again")
         found[cell.name] = result
     return found
+
+
+def take_over(folder: Path, cells: Sequence[Cell]) -> list[str]:
+    """Names of the cells whose settings a finished cell of another study, beside `folder`, has as well: its
+    result is theirs.
+
+    Settings include the seed, and how the policy is evaluated.
+    """
+    known: dict[str, CellResult] = {}
+    for path in sorted(folder.parent.glob("*/cells/*.json")):
+        found = CellResult.read(path)
+        known.setdefault(digest(found.settings), found)
+    taken = []
+    for cell in cells:
+        found_there = known.get(digest(cell.settings()))
+        if found_there is not None:
+            own = replace(found_there, study=folder.name, part=cell.part, arm=cell.arm.name)
+            own.write(result_path(folder, cell))
+            taken.append(cell.name)
+    return taken
 
 
 def run_cells(

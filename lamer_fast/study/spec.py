@@ -56,14 +56,15 @@ class Cell:
     arm: Arm
     seed: int
     config: Config
+    played: Mapping[str, Any]  # how it is evaluated: modes and number of boards
 
     @property
     def name(self) -> str:
         return f"{self.part}-{self.arm.name}-{self.seed}"
 
     def settings(self) -> dict[str, Any]:
-        """What decides the numbers: dotted key -> value."""
-        return {k: v for k, v in to_flat(self.config).items() if k not in NOT_OF_THE_RESULT}
+        """What decides the numbers and is not as by default: dotted key -> value, ready for JSON."""
+        return decisive({**to_flat(self.config), **self.played})
 
     @property
     def episodes(self) -> int:
@@ -107,6 +108,9 @@ class Study:
         if arm.parts is not None and part not in arm.parts:
             return
         source, of_part = self.parts[part]
+        played: dict[str, Any] = {"study.tasks": self.tasks}
+        played |= {f"study.modes.{mode.name}": dict(mode.settings) for mode in self.modes.values()}
+        played["study.trained"] = arm.train
         for seed in self.seeds if arm.seeds is None else arm.seeds:
             where = f"study {self.name}, cell {part}-{arm.name}-{seed}"
             try:
@@ -120,7 +124,7 @@ class Study:
                     recipe.apply(config, mode.settings).validate_evaluation()
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
-            yield Cell(part, arm, seed, config)
+            yield Cell(part, arm, seed, config, played)
 
     def _check_budgets(self, cells: Sequence[Cell]) -> None:
         for part in self.parts:
@@ -149,6 +153,19 @@ def load(source: str) -> Study:
         return _study(Path(source).stem, table)
     except ValueError as error:
         raise ValueError(f"study {source!r}: {error}") from None
+
+
+def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that change numbers, without defaults: a result stays what it is when settings are added."""
+    defaults = to_flat(recipe.apply(Config(), {recipe.NAME: settings[recipe.NAME]}))
+    always = (recipe.NAME, "model.path", "train.seed")
+    kept = {
+        key: value
+        for key, value in settings.items()
+        if key not in NOT_OF_THE_RESULT and (key in always or key not in defaults or value != defaults[key])
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(kept))
+    return plain
 
 
 def digest(values: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lamer_fast.algo.credit import assign_credit
+from lamer_fast.algo.credit import assign_credit, gamma_traj, of_last_episode
 from lamer_fast.config import AlgoConfig
 from lamer_fast.rollout.trial_batch import Phase
 from tests.hand_made import make_trials
@@ -81,3 +81,41 @@ def test_no_turns_at_all():
     }
     empty = replace(trials, trial=trials.trial[:0], cu_trials=np.zeros(2, np.int64), **nothing)
     assert len(assign_credit(empty, AlgoConfig())) == 0
+
+
+def test_a_linear_schedule_of_gamma_traj_goes_from_end_to_end():
+    trials = golden_trials()
+    moving = AlgoConfig(gamma_traj=0.6, gamma_traj_schedule="linear", gamma_traj_end=0.2)
+    for progress, gamma in ((0.0, 0.6), (0.5, 0.4), (1.0, 0.2)):
+        np.testing.assert_allclose(
+            assign_credit(trials, moving, progress),
+            assign_credit(trials, AlgoConfig(gamma_traj=gamma)),
+            rtol=1e-6,
+        )
+
+
+def test_an_adaptive_gamma_traj_is_how_often_later_episodes_win():
+    trials = make_trials(0, groups=4, trials_per_group=2)
+    success = np.zeros((8, 3), bool)
+    success[0, 0] = success[1, 1] = success[2, 2] = True  # of seven failures two are made good
+    trials = replace(trials, success_by_episode=success)
+    adaptive = AlgoConfig(gamma_traj=0.9, gamma_traj_schedule="adaptive")
+    assert gamma_traj(trials, adaptive, 0.5) == pytest.approx(2 / 7)
+    assert gamma_traj(trials, replace(adaptive, gamma_traj=0.1), 0.5) == 0.1
+    none_failed = replace(trials, success_by_episode=np.eye(1, 3, dtype=bool).repeat(8, 0))
+    assert gamma_traj(none_failed, adaptive, 0.5) == 0.0
+    np.testing.assert_array_equal(
+        assign_credit(trials, adaptive), assign_credit(trials, AlgoConfig(gamma_traj=2 / 7))
+    )
+
+
+def test_rewards_of_the_last_episode_alone():
+    trials = golden_trials()
+    early = trials.rewards.copy()
+    early[[2, 21]] = 5  # first episodes
+    kept = of_last_episode(replace(trials, rewards=early))
+    np.testing.assert_array_equal(kept, trials.rewards)  # the 10 at the end of the third
+    np.testing.assert_array_equal(
+        assign_credit(replace(trials, rewards=early), AlgoConfig(rewards="last_episode")),
+        assign_credit(trials, AlgoConfig()),
+    )

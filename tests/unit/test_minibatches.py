@@ -8,6 +8,7 @@ import pytest
 from lamer_fast.algo.credit import lone_turns
 from lamer_fast.algo.packing import epochs, pack
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig
+from lamer_fast.rollout.trial_batch import Phase
 from tests.hand_made import make_trials
 
 
@@ -118,3 +119,17 @@ def test_epochs_repeat_and_wrong_lengths_are_refused():
     assert list(epochs(minibatches, 2)) == minibatches * 2
     with pytest.raises(ValueError, match=rf"advantages has 3 entries, the turn table {trials.num_turns}"):
         pack(trials, np.zeros(3, np.float32), config())
+
+
+def test_frozen_reflections_are_read_and_not_trained():
+    trials = make_trials(2, groups=4, trials_per_group=3)
+    frozen = replace(config(), algo=AlgoConfig(train_reflections=False))
+    rows = {
+        int(a) - 1
+        for minibatch in pack(trials, advantages_of(trials), frozen)
+        for b in minibatch
+        for a in b.advantages.unique()
+    }
+    assert rows == set(np.flatnonzero(trials.phase == Phase.PLAY).tolist())
+    read = sum(len(b.packed.input_ids) for m in pack(trials, advantages_of(trials), frozen) for b in m)
+    assert read == len(trials.tokens)  # what they say stays in the sequences

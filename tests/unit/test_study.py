@@ -1,6 +1,5 @@
 """Studies: what a file may say, what its results are worth, and that no cell is believed blindly."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from lamer_fast.eval.success import pass_at, success_within, summarize
 from lamer_fast.study.estimates import over_seeds_and_tasks, paired
 from lamer_fast.study.result import CellResult, Played, changed, digits_of
-from lamer_fast.study.runner import read_results, result_path
+from lamer_fast.study.runner import read_results, result_path, take_over
 from lamer_fast.study.spec import load, names
 from lamer_fast.study.summary import best_mode, summaries
 from lamer_fast.study.tables import tables_of
@@ -159,11 +158,8 @@ def test_a_result_of_other_settings_is_not_believed(tmp_path):
     cell = found.cells()[0]
     kept = result(cell, "1", "1", "1")
     path = result_path(tmp_path, cell)
-    path.parent.mkdir()
     kept.write(path)
-    assert read_results(tmp_path, found.cells())[cell.name].settings == json.loads(
-        json.dumps(cell.settings())
-    )
+    assert read_results(tmp_path, found.cells())[cell.name].settings == cell.settings()
     other = study(tmp_path, SMALL.replace("[arms.ours]", "[arms.ours]\nlearn.lr = 5e-4"), "other.toml")
     assert changed(CellResult.read(path), other.cells()[0]).startswith("learn.lr was 0.001")
     with pytest.raises(ValueError, match=r"other settings: learn\.lr was 0\.001, the study says 0\.0005"):
@@ -171,3 +167,16 @@ def test_a_result_of_other_settings_is_not_believed(tmp_path):
     path.write_text("{")
     with pytest.raises(ValueError, match="no result of a cell"):
         read_results(tmp_path, found.cells())
+
+
+def test_what_another_study_has_found_by_the_same_settings_is_taken_over(tmp_path):
+    found = study(tmp_path)
+    cell = next(cell for cell in found.cells() if cell.arm.train)
+    result(cell, "12", "00", "00").write(result_path(tmp_path / "small", cell))
+    renamed = SMALL.replace("arms.ours", "arms.same").replace("seeds = [0, 1]", "seeds = [0, 1, 2]")
+    other = study(tmp_path, renamed, "other.toml")
+    assert take_over(tmp_path / "other", other.cells()) == ["mines-same-0"]
+    taken = read_results(tmp_path / "other", other.cells())
+    assert list(taken) == ["mines-same-0"] and taken["mines-same-0"].study == "other"
+    evaluated = study(tmp_path, renamed.replace('eval.memory = "history"', "eval.top_k = 3"), "third.toml")
+    assert take_over(tmp_path / "third", evaluated.cells()) == []  # other modes: other numbers
