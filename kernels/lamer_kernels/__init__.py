@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .head.divergence import Divergence, linear_divergence
     from .head.lamer_head import LamerHead
     from .head.logprob import linear_logprob
-    from .head.policy import linear_policy_loss, policy_loss, token_weights
+    from .head.policy import Covariance, linear_policy_loss, policy_loss, token_weights
     from .layers.attention import register_attention, varlen_attention
     from .layers.tree import tree_attention
     from .packing import pack
@@ -40,6 +40,7 @@ _EXPORTS = {
     "Divergence": "head.divergence",
     "linear_divergence": "head.divergence",
     "linear_logprob": "head.logprob",
+    "Covariance": "head.policy",
     "linear_policy_loss": "head.policy",
     "policy_loss": "head.policy",
     "token_weights": "head.policy",
@@ -52,6 +53,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "Covariance",
     "Divergence",
     "LamerHead",
     "PrefixTree",

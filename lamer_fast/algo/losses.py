@@ -12,7 +12,8 @@ from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.batch import PolicyBatch
 from lamer_fast.learn.policy import Objective
 from lamer_kernels import linear_logprob, linear_policy_loss, policy_loss
-from lamer_kernels.head.policy import PolicyLoss
+from lamer_kernels.head.policy import Covariance, PolicyLoss
+from lamer_kernels.head.policy.covariance import COVARIANCE
 from lamer_kernels.head.policy.terms import CLIPPED, OF_SEGMENTS
 
 PARAMETERS = ("logprobs", "batch", "algo")
@@ -56,8 +57,15 @@ class Surrogate:
             kl_coef=algo.kl_coef,
             entropy_coef=algo.entropy_coef,
             importance_weights=importance_weights,
+            covariance=covariance(algo, batch) if algo.loss in COVARIANCE else None,
             dweight_out=head_gradient,
         )
+
+
+def covariance(algo: AlgoConfig, batch: PolicyBatch) -> Covariance:
+    """The draw of clip_cov is a function of the tokens, so that a run that goes on draws the same."""
+    seed = int(batch.packed.input_ids.sum()) if algo.loss == "clip_cov" else 0
+    return Covariance(algo.cov_share, algo.cov_low, algo.cov_high, algo.cov_coef, seed)
 
 
 class OwnLoss:

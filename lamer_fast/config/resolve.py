@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 from lamer_fast import __version__
 from lamer_fast.config import Config
 from lamer_fast.config.panels import panels_text
+from lamer_fast.config.schema import KNOWN_ESTIMATORS, LOSSES
 from lamer_fast.envs.options import EnvOptions
-from lamer_fast.envs.registry import renamed
+from lamer_fast.envs.registry import GAMES, renamed
 from lamer_fast.fields import settings_of, to_flat
+from lamer_fast.plugins import full_name
 
 Settings = TypeVar("Settings")
 
@@ -126,6 +128,7 @@ def apply(config: Settings, values: Mapping[str, Any]) -> Settings:
     `env.name` comes first: it decides which options `env.*` are.
     """
     env = getattr(config, "env", None)
+    values = {key: _registered(key, value) for key, value in values.items()}
     if NAME in values and isinstance(env, EnvOptions):
         config = _put(config, ["env"], renamed(env, settings_of(config)[NAME].convert(values[NAME])))
     settings = settings_of(config)
@@ -134,6 +137,12 @@ def apply(config: Settings, values: Mapping[str, Any]) -> Settings:
             raise _unknown(key, settings, config)
         config = _put(config, key.split("."), settings[key].convert(value))
     return config
+
+
+def _registered(key: str, value: Any) -> Any:
+    """`module:function` for a name that an installed package has registered; ours come first."""
+    ours = {NAME: tuple(GAMES), "algo.loss": LOSSES, "algo.estimator": KNOWN_ESTIMATORS}.get(key)
+    return value if ours is None or value in ours else full_name(key, str(value))
 
 
 def _unknown(key: str, settings: Mapping[str, Any], config: Any) -> ValueError:

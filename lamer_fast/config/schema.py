@@ -8,13 +8,16 @@ from lamer_fast.config.panels import panels_of
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.registry import default_options, option_classes
 from lamer_fast.fields import Range, check_ranges
+from lamer_fast.plugins import registered
 from lamer_kernels.credit.switches import Estimator, Switches, resolve
 
 ESTIMATORS = {  # beside the switches': why they take none of them
     "pass_at_k": "it looks at successes alone",
     "opo": "it looks at the rewards of whole trials alone",
 }
-LOSSES = ("clip", "gspo", "cispo", "reinforce", "gspo_token", "gmpo", "sapo", "dppo", "dppo_kl")
+KNOWN_ESTIMATORS = (*get_args(Estimator), *ESTIMATORS)
+LOSSES = ("clip", "gspo", "cispo", "reinforce", "gspo_token", "gmpo", "sapo", "dppo", "dppo_kl",
+          "clip_cov", "kl_cov")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ class AlgoConfig(Switches):
     old_logprobs: Literal["recompute", "sampler"] = "recompute"
     """Whose log-probabilities are the denominator of the ratio."""
     loss: str = "clip"
-    """Surrogate of the policy loss: clip, gspo, gspo_token, gmpo, sapo, dppo, dppo_kl, cispo, reinforce, or
-    `module:function` of your own."""
+    """Surrogate of the policy loss: clip, gspo, gspo_token, gmpo, sapo, dppo, dppo_kl, clip_cov, kl_cov,
+    cispo, reinforce, or `module:function` of your own."""
     aggregation: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
     """How token losses become one number, over a whole minibatch."""
     clip_low: Annotated[float, Range(0, 1)] = 0.2
@@ -103,6 +106,14 @@ class AlgoConfig(Switches):
     """Upper clip range of the ratio."""
     dual_clip: Annotated[float, Range(0)] = 3.0
     """Bound of the ratio for negative advantages; 0 is off."""
+    cov_share: Annotated[float, Range(0.000_001, 1)] = 2e-4
+    """clip_cov, kl_cov: share of a micro-batch's tokens that they act on."""
+    cov_low: Annotated[float, Range(-1e6, 1e6)] = 1.0
+    """clip_cov: covariance of advantage and log-prob above which a token may be drawn."""
+    cov_high: Annotated[float, Range(-1e6, 1e6)] = 5.0
+    """clip_cov: covariance below which it may be."""
+    cov_coef: Annotated[float, Range(0)] = 1.0
+    """kl_cov: weight of the distance on the tokens of largest covariance."""
     kl: Literal["k1", "k2", "k3"] = "k3"
     """Estimator of the divergence from the frozen reference."""
     kl_coef: Annotated[float, Range(0)] = 0.0
@@ -274,10 +285,10 @@ class Config:
 
     def _validate_algo(self) -> None:
         a, r = self.algo, self.rollout
-        for key, known in (("algo.estimator", (*get_args(Estimator), *ESTIMATORS)), ("algo.loss", LOSSES)):
+        for key, ours in (("algo.estimator", KNOWN_ESTIMATORS), ("algo.loss", LOSSES)):
             name = str(_get(self, key))
-            if ":" not in name and name not in known:
-                own = "or module:function of your own"
+            if ":" not in name and name not in ours:
+                known, own = (*ours, *registered(key)), "or module:function of your own"
                 raise ValueError(f"{key} = {name!r}, must be one of: {', '.join(known)}; {own}")
         if r.trials_per_group < 2 and a.estimator != "reinforce++" and ":" not in a.estimator:
             _contradict(
@@ -302,6 +313,12 @@ class Config:
                     _contradict(self, f"algo.{switch.name}", "algo.estimator", ESTIMATORS[a.estimator])
         elif ":" not in a.estimator:
             resolve(a)
+        of_covariance = [f.name for f in fields(AlgoConfig) if f.name.startswith("cov_")]
+        for cov in of_covariance if a.loss not in ("clip_cov", "kl_cov") else ():
+            if getattr(a, cov) != getattr(AlgoConfig, cov):
+                _contradict(self, f"algo.{cov}", "algo.loss", "only clip_cov and kl_cov use it")
+        if a.cov_low >= a.cov_high:
+            _contradict(self, "algo.cov_low", "algo.cov_high", "no token lies between them")
         if 0.0 < a.dual_clip <= 1.0:
             raise ValueError(f"algo.dual_clip = {a.dual_clip}, must be 0 (off) or above 1")
         if a.importance_cap > 0 and a.old_logprobs == "sampler":

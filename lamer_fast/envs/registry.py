@@ -15,6 +15,7 @@ from lamer_fast.envs.contract import EnvError, describe
 from lamer_fast.envs.factory import load
 from lamer_fast.envs.options import EnvOptions, PoolOptions
 from lamer_fast.envs.protocol import TextBatchEnv
+from lamer_fast.plugins import full_name, registered
 
 # name -> module with an ENTRY; the one line that a new game needs
 NATIVE = {
@@ -37,7 +38,9 @@ def entry(name: str) -> Any:
     if ":" in name:
         return load(name)
     if name not in GAMES:
-        known = ", ".join(GAMES)
+        if (full := full_name("env.name", name)) != name:
+            return load(full)
+        known = ", ".join([*GAMES, *registered("env.name")])
         raise ValueError(
             f"env.name = {name!r}, must be one of: {known}; or package.module:factory of your own"
         )

@@ -57,11 +57,14 @@ def numbers_of(metrics: dict[str, float]) -> dict[str, float]:
 def skyrl(folder: Path) -> dict[str, Any]:
     theirs, x = checkouts.skyrl(folder), rows()
     results: dict[str, Any] = {}
-    for name in ("regular", "dual_clip", "gspo", "cispo", "sapo", "dppo"):
+    for name in ("regular", "dual_clip", "gspo", "cispo", "sapo", "dppo", "clip_cov", "kl_cov"):
         config = theirs.config.AlgorithmConfig(policy_loss_type=name, loss_reduction="sequence_mean")
         config.eps_clip_low, config.eps_clip_high, config.clip_ratio_c = 0.1, 0.15, 1.3
         config.dppo.delta_low, config.dppo.delta_high = 0.05, 0.08
         config.cispo.cispo_eps_clip_low, config.cispo.cispo_eps_clip_high = 0.1, 0.2
+        # all candidates are drawn, so that the draw does not matter
+        config.clip_cov.clip_ratio, config.clip_cov.clip_cov_lb, config.clip_cov.clip_cov_ub = 1.0, 0.05, 2.0
+        config.kl_cov.kl_cov_frac, config.kl_cov.ppo_kl_coef = 0.2, 0.7
         function = theirs.ppo.PolicyLossRegistry.get(name)
         results[name] = recorded(
             lambda new, f=function, c=config: f(new, x["old"], x["advantages"], c, x["mask"]), x["new"]

@@ -38,6 +38,8 @@ SKYRL = SimpleNamespace(
     sapo=SimpleNamespace(tau_pos=1.0, tau_neg=1.05),
     cispo=SimpleNamespace(cispo_eps_clip_low=0.1, cispo_eps_clip_high=0.2),
     dppo=SimpleNamespace(dppo_type="binary_tv", delta_low=0.05, delta_high=0.08),
+    clip_cov=SimpleNamespace(clip_ratio=1.0, clip_cov_lb=0.05, clip_cov_ub=2.0),
+    kl_cov=SimpleNamespace(kl_cov_frac=0.2, ppo_kl_coef=0.7),
 )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """The losses that verl has under the same name, against verl's functions: values and gradients."""
 
+import importlib
+
 import pytest
 import torch
 
@@ -75,3 +77,32 @@ def test_dppo_has_verls_gradient(theirs, ours):
     torch.testing.assert_close(*torch.autograd.grad(out.loss, y), gradient, rtol=1e-5, atol=1e-6)
     share = float(out.clipped.float().mean())
     assert share > 0 and share == pytest.approx(metrics["actor/pg_clipfrac"])
+
+
+@pytest.mark.parametrize("name", ["clip_cov", "kl_cov"])
+def test_the_losses_by_covariance(name, monkeypatch):
+    """verl's own function on the same draw: whichever of the candidates come first."""
+    monkeypatch.setattr(torch, "randperm", lambda n, generator=None: torch.arange(n))
+    importlib.import_module("lamer_kernels.integrations.verl")  # registers our names
+    mask, old, new, advantages = case(True)
+    settings = config()
+    shares = {
+        "clip_cov_ratio": 0.1,
+        "clip_cov_lb": 0.05,
+        "clip_cov_ub": 3.0,
+        "kl_cov_ratio": 0.1,
+        "ppo_kl_coef": 0.7,
+    }
+    for key, value in shares.items():
+        object.__setattr__(settings.policy_loss, key, value)
+    found = {}
+    for loss in (name, f"lamer_{name}"):
+        x = new.clone().requires_grad_()
+        compute = core_algos.get_policy_loss_fn(loss)
+        value, metrics = compute(old, x, advantages, mask, "token-mean", settings)
+        found[loss] = (value.detach(), torch.autograd.grad(value, x)[0], metrics["actor/ppo_kl"])
+        found[loss] += (metrics.get("actor/pg_clipfrac", 0.0),)
+    for theirs, ours in zip(*found.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    plain = core_algos.get_policy_loss_fn("lamer_clip")(old, new, advantages, mask, "token-mean", settings)[0]
+    assert abs(plain - found[name][0]) > 1e-4

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -229,3 +230,10 @@ def test_wheel_holds_its_licence_and_the_one_version(tmp_path):
         assert name in text
     assert f"Version: {lamer_kernels.__version__}\n" in metadata and "py.typed" in text
     assert "Requires-Python: <3.15,>=3.11" in metadata
+
+
+def test_every_op_stands_in_the_group_of_ops():
+    project = tomllib.loads((ROOT / "kernels" / "pyproject.toml").read_text())["project"]
+    points = project["entry-points"]["lamer_kernels.ops"]
+    ops = [name for name in lamer_kernels.__all__ if name[0].islower()]
+    assert points == {name: f"lamer_kernels:{name}" for name in ops}

@@ -14,6 +14,7 @@ from lamer_fast.config import AlgoConfig, Config, RolloutConfig
 from lamer_fast.config.schema import LOSSES
 from lamer_kernels import linear_logprob
 from lamer_kernels.head.policy import terms
+from lamer_kernels.head.policy.covariance import COVARIANCE
 from tests.hand_made import make_trials
 
 MODULE = """
@@ -173,7 +174,7 @@ def test_settings_that_could_not_act_are_refused(algo, message):
 
 
 def test_the_recipe_knows_the_losses_of_the_kernels():
-    assert set(LOSSES) == set(terms.LOSSES)
+    assert set(LOSSES) == {*terms.LOSSES, *COVARIANCE}
 
 
 @pytest.mark.parametrize("loss", LOSSES)

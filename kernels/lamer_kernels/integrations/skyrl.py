@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..head.policy import policy_loss
+from ..head.policy import Covariance, policy_loss
+from ..head.policy.covariance import COVARIANCE
 from .padded import LossTokens
 from .rows import group_estimator
 
 UTILS = "skyrl.backends.skyrl_train.utils"
 LOSSES = {"regular": "clip", "dual_clip": "clip", "gspo": "gspo_token"}
-LOSSES |= {name: name for name in ("cispo", "sapo", "dppo")}
+LOSSES |= {name: name for name in ("cispo", "sapo", "dppo", *COVARIANCE)}
 
 
 def estimator(by_std: bool = True, **switches: Any) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -49,6 +50,12 @@ def options(name: str, config: Any) -> dict[str, Any]:
         found |= {"clip_low": config.cispo.cispo_eps_clip_low, "clip_high": config.cispo.cispo_eps_clip_high}
     elif name == "sapo":
         found |= {"tau_pos": config.sapo.tau_pos, "tau_neg": config.sapo.tau_neg}
+    elif name == "clip_cov":
+        cov, seed = config.clip_cov, int(torch.randint(2**31, ()))  # the draw follows torch's generator
+        return found | {"covariance": Covariance(cov.clip_ratio, cov.clip_cov_lb, cov.clip_cov_ub, seed=seed)}
+    elif name == "kl_cov":
+        chosen = Covariance(share=config.kl_cov.kl_cov_frac, coef=config.kl_cov.ppo_kl_coef)
+        return found | {"covariance": chosen}
     elif name == "dppo":
         kind = {"binary_tv": "dppo", "binary_kl": "dppo_kl"}[config.dppo.dppo_type]
         found |= {"loss": kind, "clip_low": config.dppo.delta_low, "clip_high": config.dppo.delta_high}
@@ -77,10 +84,13 @@ def loss(name: str) -> Callable[..., tuple[Tensor, dict[str, float]]]:
             cu_segments=tokens.cu_rows if name == "gspo" else None, **found,
         )  # fmt: skip
         clipped = out.clipped
+        low, high = 1 - found["clip_low"], 1 + found["clip_high"]
+        by_ratio = ((out.ratio < low) & (scale < 0)) | ((out.ratio > high) & (scale > 0))
         if name in ("regular", "dual_clip"):  # SkyRL's share counts no dual clip
-            low, high = 1 - found["clip_low"], 1 + found["clip_high"]
-            clipped = ((out.ratio < low) & (scale < 0)) | ((out.ratio > high) & (scale > 0))
-        share = 0.0 if name == "sapo" else float(clipped.float().sum() / max(len(tokens), 1))
+            clipped = by_ratio
+        elif name == "clip_cov":  # and here the chosen ones alone
+            clipped = clipped & ~by_ratio
+        share = 0.0 if name in ("sapo", "kl_cov") else float(clipped.float().sum() / max(len(tokens), 1))
         return out.loss, {"clip_ratio": share} | metrics
 
     return compute

@@ -22,13 +22,14 @@ from verl.trainer.ppo import core_algos
 from verl.utils.experimental import torch_functional
 
 from ..head.logprob import linear_logprob
-from ..head.policy import policy_loss
+from ..head.policy import Covariance, policy_loss
+from ..head.policy.covariance import COVARIANCE
 from .padded import LossTokens
 from .rows import group_estimator, meta_estimator, weights
 
 LOSSES = {
     "lamer_clip": "clip", "lamer_cispo": "cispo", "lamer_gspo": "gspo_token", "lamer_sapo": "sapo",
-    "lamer_dppo": "dppo", "lamer_dppo_kl": "dppo_kl",
+    "lamer_dppo": "dppo", "lamer_dppo_kl": "dppo_kl", "lamer_clip_cov": "clip_cov", "lamer_kl_cov": "kl_cov",
 }  # fmt: skip
 HEAD_ARGUMENTS = ("self", "hidden_states", "vocab_weights", "input_ids", "temperature")
 
@@ -51,19 +52,33 @@ def loss(kind: str) -> Callable[..., tuple[Tensor, dict[str, Any]]]:
             clip_high=high,
             dual_clip=config.get("clip_ratio_c", 3.0) if kind == "clip" else None,
             cu_segments=tokens.cu_rows if kind == "gspo_token" else None,
-            log_ratio_clip=None if kind == "gspo_token" else 20.0,
+            log_ratio_clip=None if kind in ("gspo_token", *COVARIANCE) else 20.0,
+            covariance=covariance(kind, config.policy_loss) if kind in COVARIANCE else None,
             **{name: config.get(name) for name in ("tau_pos", "tau_neg") if kind == "sapo"},
             importance_weights=None if rollout_is_weights is None else tokens.take(rollout_is_weights),
         )
         clipped, log_ratio = out.clipped, tokens.take(log_prob.detach() - old_log_prob)
+        signs = tokens.take(advantages).sign()
+        by_ratio = ((out.ratio < 1 - low) & (signs < 0)) | ((out.ratio > 1 + high) & (signs > 0))
         if kind == "clip":  # verl's share counts no dual clip
-            signs = tokens.take(advantages).sign()
-            clipped = ((out.ratio < 1 - low) & (signs < 0)) | ((out.ratio > 1 + high) & (signs > 0))
+            clipped = by_ratio
+        elif kind == "clip_cov":  # and here the chosen ones alone
+            clipped = clipped & ~by_ratio
+        elif kind == "kl_cov":  # verl counts no clip there, and distances
+            clipped, log_ratio = torch.zeros_like(clipped), -log_ratio.abs()
         sums = torch.stack([clipped.float().sum(), -log_ratio.clamp(-20, 20).sum()])
         share = (sums / max(len(tokens), 1)).tolist()
         return out.loss, {"actor/pg_clipfrac": share[0], "actor/ppo_kl": share[1]}
 
     return compute
+
+
+def covariance(kind: str, config: Any) -> Covariance:
+    """Of verl's ``actor.policy_loss``; the draw follows torch's generator, as verl's does."""
+    if kind == "kl_cov":
+        return Covariance(share=config.kl_cov_ratio, coef=config.ppo_kl_coef)
+    seed = int(torch.randint(2**31, ()))
+    return Covariance(share=config.clip_cov_ratio, low=config.clip_cov_lb, high=config.clip_cov_ub, seed=seed)
 
 
 def whole_head(weight: Tensor) -> Tensor:

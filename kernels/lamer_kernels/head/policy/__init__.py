@@ -1,11 +1,13 @@
 """Policy losses: linear_policy_loss (with the head), policy_loss (without it), token_weights."""
 
+from .covariance import Covariance
 from .linear import linear_policy_loss
 from .op import PolicyLoss, policy_loss
 from .reference import linear_policy_loss_ref, policy_loss_ref
 from .weights import token_weights
 
 __all__ = [
+    "Covariance",
     "PolicyLoss",
     "linear_policy_loss",
     "linear_policy_loss_ref",

@@ -7,12 +7,13 @@ from torch import Tensor
 from ..._core.checks import as_floats, check_choice, check_cu, check_tensor
 from ..._core.numbers import check_number
 from ..checks import ACC_DTYPES
+from .covariance import COVARIANCE, Covariance
 from .terms import CLIPPED, KLS, LOSSES, OF_SEGMENTS, LossConfig, TokenData
 
 
 def checked_config(config: LossConfig, tokens: TokenData) -> LossConfig:
     """The switches with plain numbers; ``ValueError`` for one out of range or that could not act."""
-    check_choice("loss", config.loss, LOSSES)
+    check_choice("loss", config.loss, (*LOSSES, *COVARIANCE))
     check_choice("kl", config.kl, KLS)
     dual_clip, log_ratio_clip, kl_clip = config.dual_clip, config.log_ratio_clip, config.kl_clip
     if dual_clip is not None:
@@ -55,6 +56,14 @@ def checked_config(config: LossConfig, tokens: TokenData) -> LossConfig:
             f"{config.loss!r} {'with' if tokens.cu_segments is not None else 'without'} cu_segments"
         )
     return config
+
+
+def check_goes_with(loss: str, covariance: Covariance | None) -> None:
+    if loss not in COVARIANCE:
+        named = " or ".join(map(repr, COVARIANCE))
+        raise ValueError(f"covariance goes with loss {named}, got {covariance} with loss {loss!r}")
+    if covariance is not None and not isinstance(covariance, Covariance):
+        raise TypeError(f"covariance must be a Covariance, got {covariance!r}")
 
 
 def checked_tokens(tokens: TokenData, like: Tensor, shape: tuple[int, ...], validate: bool) -> TokenData:

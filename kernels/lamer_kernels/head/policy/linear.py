@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from ..._core.checks import check_choice, check_tensor
 from ..._core.dispatch import resolve_backend, without_autocast
 from ..._core.namespace import qualified
 from ..checks import HeadInputs, head_inputs, head_of, left_out, spread
+from ..logprob import linear_logprob
 from ..projection import (
     Slabs,
     accumulation_dtype,
@@ -18,7 +20,8 @@ from ..projection import (
     new_dweight,
     scatter_rows,
 )
-from .checks import checked_config, checked_tokens
+from .checks import check_goes_with, checked_config, checked_tokens
+from .covariance import COVARIANCE, Covariance, choose
 from .forward import Wanted, forward
 from .gradients import attach_gradients, stored_dtype
 from .op import PolicyLoss
@@ -55,6 +58,7 @@ def linear_policy_loss(
     importance_weights: Tensor | None = None,
     tau_pos: float = 1.0,
     tau_neg: float = 1.05,
+    covariance: Covariance | None = None,
     dweight_out: Tensor | None = None,
     weight_cast: Tensor | None = None,
     compact: str = "host",
@@ -77,14 +81,18 @@ def linear_policy_loss(
             p = exp(logprob); dppo_kl bounds the KL of taking the token or not in place of the difference
         cispo      -stop_gradient(b(r)) A logprob
         reinforce  -A logprob
+        clip_cov   clip, but 0 on a few tokens drawn from those whose covariance of advantage and log-prob is
+            between covariance.low and covariance.high
+        kl_cov     -r A, + covariance.coef |logprob - old_logprob| on the tokens of largest covariance
         all        x importance_weights, + kl_coef * KL, - entropy_coef * entropy
         KL         k1: logprob - ref;  k2: (logprob - ref)^2 / 2;  k3: exp(ref - logprob) - 1 - (ref -
             logprob)
 
     Sources: PPO arXiv 1707.06347, GSPO 2507.18071, GMPO 2507.20673, SAPO 2511.20347, DPPO 2602.04879, CISPO
-    2506.13585. ppo and dapo are clip with ``token_weights("token_mean")`` (dapo: clip_high > clip_low), grpo
-    is clip with ``"sequence_mean"``, dr_grpo clip with ``"constant"``. Gradients are computed here, in the
-    forward pass, where gradients are enabled; ``loss.backward()`` only scales them.
+    2506.13585, Clip-Cov and KL-Cov 2505.22617. ppo and dapo are clip with ``token_weights("token_mean")``
+    (dapo: clip_high > clip_low), grpo is clip with ``"sequence_mean"``, dr_grpo clip with ``"constant"``.
+    Gradients are computed here, in the forward pass, where gradients are enabled; ``loss.backward()`` only
+    scales them.
 
     Args:
         hidden, weight, targets, token_idx, temperature, bias, softcap, ignore_index, weight_cast: as in
@@ -103,6 +111,8 @@ def linear_policy_loss(
         ref_logprobs: [L] fp32; without kl_coef they only fill the KL statistic.
         importance_weights: [L] fp32, such as truncated ratios against the sampler's log-probs.
         tau_pos, tau_neg: > 0, of sapo.
+        covariance: of clip_cov and kl_cov: share of the tokens that are chosen, bounds, coefficient, seed of
+            the draw. The statistics need all log-probs first: one more product of the head.
         dweight_out: [V, H] fp32 (fp64): d loss / d weight is added here, and ``weight`` gets no gradient
             through autograd. For accumulation over micro-batches in float32; the upstream gradient is taken
             to be 1.
@@ -128,6 +138,22 @@ def linear_policy_loss(
         validate=validate,
     )  # fmt: skip
     check_choice("compact", compact, COMPACT)
+    if loss in COVARIANCE or covariance is not None:
+        check_goes_with(loss, covariance)
+        head = dict(
+            temperature=temperature, bias=bias, softcap=softcap, ignore_index=ignore_index,
+            weight_cast=weight_cast, workspace_bytes=workspace_bytes, backend=backend, validate=validate,
+        )  # fmt: skip
+        options = dict(
+            cu_segments=cu_segments, loss=loss, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip,
+            log_ratio_clip=log_ratio_clip, ref_logprobs=ref_logprobs, kl=kl, kl_coef=kl_coef, kl_clip=kl_clip,
+            importance_weights=importance_weights, tau_pos=tau_pos, tau_neg=tau_neg,
+        )  # fmt: skip
+        return _by_covariance(
+            (hidden, weight, targets, token_idx), (old_logprobs, advantages, token_weights),
+            covariance or Covariance(), head, options,
+            dict(entropy_coef=entropy_coef, dweight_out=dweight_out, compact=compact),
+        )  # fmt: skip
     tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
     config = checked_config(
         LossConfig(
@@ -167,6 +193,47 @@ def linear_policy_loss(
     if idx is not None:
         return PolicyLoss(out.loss, *(spread(x, idx, shape) for x in out[1:] if x is not None))
     return PolicyLoss(out.loss, *(given.shaped(x) for x in out[1:] if x is not None))
+
+
+def _by_covariance(
+    rows: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    data: tuple[Tensor | None, Tensor, Tensor | None],
+    covariance: Covariance,
+    head: dict[str, Any],
+    options: dict[str, Any],
+    rest: dict[str, Any],
+) -> PolicyLoss:
+    """clip_cov and kl_cov: log-probs of all tokens, the choice, then loss `clip` and what is added to it."""
+    hidden, weight, targets, token_idx = rows
+    old_logprobs, advantages, token_weights = data
+    with torch.no_grad():
+        logprobs = linear_logprob(hidden, weight, targets, token_idx=token_idx, **head).logprobs
+    absent = None if head["ignore_index"] is None else targets == head["ignore_index"]
+    weights = token_weights
+    if absent is not None:
+        ones = torch.ones_like(logprobs) if token_weights is None else token_weights.to(logprobs)
+        weights = torch.where(absent, 0.0, ones)
+    chosen = choose(covariance, logprobs, old_logprobs, advantages, weights, options)
+    out = linear_policy_loss(
+        hidden, weight, targets, old_logprobs, advantages, token_idx=token_idx, token_weights=token_weights,
+        **chosen.options, **head, **rest,
+    )  # fmt: skip
+    total = out.loss
+    if chosen.slope is not None and old_logprobs is not None and bool(chosen.tokens.any()):
+        at = chosen.tokens.flatten().nonzero()[:, 0]
+        slope = chosen.slope.reshape(-1)[at].contiguous()
+        weight_of = torch.ones_like(slope) if weights is None else weights.reshape(-1)[at]
+        temperature = head["temperature"]
+        if isinstance(temperature, Tensor) and temperature.ndim:
+            temperature = temperature.reshape(-1)[at]
+        added = linear_policy_loss(  # its gradient is that of slope x logprob
+            hidden.reshape(-1, hidden.shape[-1]), weight, targets.reshape(-1)[at], None, -slope,
+            token_idx=at if token_idx is None else token_idx.reshape(-1)[at], token_weights=weight_of,
+            loss="reinforce", dweight_out=rest["dweight_out"],
+            **(head | {"temperature": temperature, "ignore_index": None}),
+        )  # fmt: skip
+        total = total + added.loss - (slope * old_logprobs.reshape(-1)[at] * weight_of).sum()
+    return out._replace(loss=total, clipped=out.clipped | chosen.tokens)
 
 
 def _fused(

@@ -8,7 +8,8 @@ from torch import Tensor
 from ..._core.checks import check_tensor
 from ..._core.dispatch import resolve_backend
 from ..checks import ACC_DTYPES
-from .checks import checked_config, checked_tokens
+from .checks import check_goes_with, checked_config, checked_tokens
+from .covariance import COVARIANCE, Covariance, choose
 from .gradients import attach_gradients
 from .reference import policy_loss_ref
 from .terms import OF_SEGMENTS, LossConfig, TokenData, policy_terms
@@ -51,6 +52,7 @@ def policy_loss(
     importance_weights: Tensor | None = None,
     tau_pos: float = 1.0,
     tau_neg: float = 1.05,
+    covariance: Covariance | None = None,
     backend: str = "auto",
     validate: bool = False,
 ) -> PolicyLoss:
@@ -71,6 +73,27 @@ def policy_loss(
         entropy = entropy.reshape(-1)
     if entropy_coef and entropy is None:
         raise ValueError(f"entropy_coef {entropy_coef} needs entropy, got None")
+    if loss in COVARIANCE or covariance is not None:
+        check_goes_with(loss, covariance)
+        options = dict(
+            cu_segments=cu_segments, loss=loss, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip,
+            log_ratio_clip=log_ratio_clip, ref_logprobs=ref_logprobs, kl=kl, kl_coef=kl_coef, kl_clip=kl_clip,
+            importance_weights=importance_weights, tau_pos=tau_pos, tau_neg=tau_neg,
+        )  # fmt: skip
+        data = (old_logprobs, advantages, token_weights)
+        for name, x in zip(("old_logprobs", "advantages", "token_weights"), data, strict=True):
+            if x is not None:
+                check_tensor(name, x, shape=shape, dtypes=ACC_DTYPES)
+        chosen = choose(covariance or Covariance(), logprobs.detach(), *data, options)
+        out = policy_loss(
+            logprobs, old_logprobs, advantages, token_weights=token_weights, **chosen.options,
+            entropy=None if entropy is None else entropy.view(shape), entropy_coef=entropy_coef,
+            backend=backend, validate=validate,
+        )  # fmt: skip
+        total = out.loss
+        if chosen.slope is not None and old_logprobs is not None:
+            total = total + chosen.extra(logprobs, old_logprobs, token_weights)
+        return out._replace(loss=total, clipped=out.clipped | chosen.tokens)
     logprobs = logprobs.reshape(-1)
     tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
     config = checked_config(
