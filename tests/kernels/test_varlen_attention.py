@@ -61,6 +61,41 @@ def test_blocked_forward_and_gradients(causal, dtype, rounding):
         assert (x.double() - y).norm() <= rounding * y.norm()
 
 
+def blocked_with_gradients(qkv, cu, max_seqlen):
+    out = varlen_attention(*qkv, cu, max_seqlen, implementation="blocked")
+    return [out, *torch.autograd.grad(out, qkv, torch.ones_like(out))]
+
+
+@pytest.mark.parametrize("heads", [(6, 2), (72, 1)])
+@pytest.mark.parametrize("dim", [7, 20, 64])
+def test_blocked_sizes_that_fill_no_tile(heads, dim):
+    pytest.importorskip("numba")
+    qkv, cu = make_inputs((3, 41), *heads, dim=dim, dtype=torch.float32)
+    truth = [x.detach().double().requires_grad_() for x in qkv]
+    ref = varlen_attention_ref(*truth, cu)
+    exact = [ref, *torch.autograd.grad(ref, truth, torch.ones_like(ref))]
+    for x, y in zip(blocked_with_gradients(qkv, cu, 41), exact, strict=True):
+        torch.testing.assert_close(x, y.float(), rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_blocked_bits_depend_on_the_sequence_alone(dtype):
+    """Neither on threads nor on what lies beside it."""
+    pytest.importorskip("numba")
+    qkv, cu = make_inputs((70, 600, 33), dtype=dtype, dim=16)
+    together = blocked_with_gradients(qkv, cu, 600)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        for x, y in zip(blocked_with_gradients(qkv, cu, 600), together, strict=True):
+            assert torch.equal(x, y)
+    finally:
+        torch.set_num_threads(threads)
+    alone = [x.detach()[:70].requires_grad_() for x in qkv]
+    for x, y in zip(blocked_with_gradients(alone, cu[:2], 70), together, strict=True):
+        assert torch.equal(x, y[:70])
+
+
 def test_no_token_sees_another_sequence():
     qkv, cu = make_inputs((5, 6))
     out = varlen_attention(*qkv, cu, 6)

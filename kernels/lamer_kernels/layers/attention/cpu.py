@@ -1,51 +1,37 @@
 # mypy: disable-error-code="no-untyped-call,no-untyped-def,misc,untyped-decorator"
-"""Packed attention on a CPU: batched matrix products of blocks, numba for softmax and its gradient.
+"""Packed attention on a CPU: a sequence and a key head at a time, whose keys and values fit in a cache.
 
-Forward goes by blocks of queries and the keys that they see, backward by blocks of keys and the queries
-that see them; the rest of the square is never computed.
+Queries go by blocks, with the keys that they see; the rest of the square is never computed. Everything inside
+is float32. The backward pass computes the scores anew from the stored log of the normaliser.
 
-Scores are float32; probabilities and their gradients have the dtype of the inputs. The backward pass computes
-the scores anew from the stored log of the normaliser.
-
-Axis letters: H key heads, G query heads per key head, R = G x query tokens, N keys, D head size.
+Axis letters: T tokens, N tokens of a sequence, H key heads, G query heads per key head, D head size. Rows of
+a block: the query heads of its tokens, token after token.
 """
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..._core.numba_math import LANES, as_numpy, exp, fma, jit, load, store
+from ..._core.numba_tiles import ROWS, largest, multiply, total
 
-MAX_BLOCK = 128  # tokens of a query block
-MAX_SCORES = 1 << 22  # of a block
+MAX_ROWS = 64  # of a block of queries; of a sequence longer than SHORT half of it
+SHORT = 512
 
 
 def forward(
     q: Tensor, k: Tensor, v: Tensor, bounds: list[int], causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
     """out [T, Hq, D] and the log of the normaliser, [H, T * G] float32."""
-    q, k, v = _by_key_head(q, k.shape[1]), k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
-    num_heads, num_tokens, group, dim = q.shape
-    out = q.new_empty(num_tokens, num_heads * group, dim)
-    lse = q.new_empty(num_heads, num_tokens * group, dtype=torch.float32)
-    exact_q, exact_k, scratch = q.float(), k.float().mT, _Scratch(q, bounds)
-    for start, stop, a, b in scratch.blocks():
-        end = b if causal else stop
-        scores, p = scratch.scores(group * (b - a), end - start)
-        normaliser = lse[:, group * a : group * b]
-        torch.bmm(exact_q[:, a:b].flatten(1, 2), exact_k[:, :, start:end], out=scores)
-        _softmax(
-            as_numpy(scores),
-            a - start,
-            causal,
-            scale,
-            as_numpy(p),
-            as_numpy(normaliser),
-        )
-        _scatter(as_numpy(torch.bmm(p, v[:, start:end])), as_numpy(out[a:b]))
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    out = torch.empty_like(q)
+    lse = q.new_empty(k.shape[1], len(q) * (q.shape[1] // k.shape[1]), dtype=torch.float32)
+    arrays = [as_numpy(x) for x in (q, k, v, out, lse)]
+    _by_threads(_forward, np.array(bounds), causal, np.float32(scale), *arrays)
     return out, lse
 
 
@@ -60,149 +46,203 @@ def backward(
     causal: bool,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = _by_key_head(q, k.shape[1]), k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
-    num_heads, num_tokens, group, dim = q.shape
-    delta = _by_key_head((dout.float() * out.float()).sum(-1, keepdim=True), num_heads).view(lse.shape)
-    dout = _by_key_head(dout, num_heads)
-    dq, dk, dv = torch.zeros_like(q, dtype=torch.float32), torch.empty_like(k), torch.empty_like(v)
-    exact_q, exact_k, scratch = q.float(), k.float(), _Scratch(q, bounds)
-    for start, stop, a, b in scratch.blocks():
-        first = a if causal else start
-        scores, p = scratch.scores(b - a, group * (stop - first))
-        ds = scratch.gradients(p)
-        queries, upstream = q[:, first:stop].flatten(1, 2), dout[:, first:stop].flatten(1, 2)
-        torch.bmm(exact_k[:, a:b], exact_q[:, first:stop].flatten(1, 2).mT, out=scores)
-        torch.bmm(v[:, a:b], upstream.mT, out=ds)
-        normaliser, mean = (x[:, group * first : group * stop].contiguous() for x in (lse, delta))
-        _softmax_gradient(
-            as_numpy(scores), as_numpy(ds), group, causal, scale, as_numpy(normaliser), as_numpy(mean),
-            as_numpy(p),
-        )  # fmt: skip
-        torch.bmm(p, upstream, out=dv[:, a:b])
-        torch.bmm(ds, queries, out=dk[:, a:b])
-        dq[:, first:stop].flatten(1, 2).add_(torch.bmm(ds.mT, k[:, a:b]))
-    dq = dq.transpose(0, 1).reshape(num_tokens, num_heads * group, dim).to(q.dtype)
-    return dq, dk.transpose(0, 1).contiguous(), dv.transpose(0, 1).contiguous()
+    given = [x.contiguous() for x in (dout, q, k, v, out)]
+    dq, dk, dv = (torch.empty_like(x) for x in given[1:4])
+    arrays, gradients = [as_numpy(x) for x in (*given, lse)], tuple(as_numpy(x) for x in (dq, dk, dv))
+    _by_threads(_backward, np.array(bounds), causal, np.float32(scale), *arrays, gradients)
+    return dq, dk, dv
 
 
-class _Scratch:
-    """Blocks of packed sequences, and memory for what is computed of one."""
-
-    def __init__(self, q: Tensor, bounds: list[int]) -> None:
-        self.num_heads, _, group, _ = q.shape
-        self.bounds = bounds
-        longest = max((stop - start for start, stop in pairwise(bounds)), default=0)
-        per_token = self.num_heads * group * longest
-        self.block = max(1, min(MAX_BLOCK, longest, MAX_SCORES // max(1, per_token)))
-        self._scores = q.new_empty(self.block * per_token, dtype=torch.float32)
-        self._p = self._scores if q.dtype == torch.float32 else q.new_empty(len(self._scores))
-        self._ds: Tensor | None = None
-
-    def blocks(self) -> Iterator[tuple[int, int, int, int]]:
-        """(sequence from, to, block from, to), tokens."""
-        for start, stop in pairwise(self.bounds):
-            for a in range(start, stop, self.block):
-                yield start, stop, a, min(a + self.block, stop)
-
-    def scores(self, num_rows: int, num_columns: int) -> tuple[Tensor, Tensor]:
-        """Scores and probabilities [H, rows, columns]; in float32 the same memory."""
-        shape = (self.num_heads, num_rows, num_columns)
-        size = self.num_heads * num_rows * num_columns
-        return self._scores[:size].view(shape), self._p[:size].view(shape)
-
-    def gradients(self, p: Tensor) -> Tensor:
-        if self._ds is None:
-            self._ds = torch.empty_like(self._p)
-        return self._ds[: p.numel()].view(p.shape)
+def _by_threads(work: Callable[..., None], *args: object) -> None:
+    """Each of torch's threads takes every n-th sequence and head: no number depends on how many there are."""
+    num_threads = torch.get_num_threads()
+    if num_threads == 1:
+        work(0, 1, *args)
+        return
+    parts = [_pool(num_threads).submit(work, i, num_threads, *args) for i in range(1, num_threads)]
+    work(0, num_threads, *args)
+    for part in parts:
+        part.result()
 
 
-def _by_key_head(x: Tensor, num_kv_heads: int) -> Tensor:
-    """[T, H * G, D] -> [H, T, G, D]: the rows of a block of tokens lie together."""
-    num_tokens, num_heads, dim = x.shape
-    return x.view(num_tokens, num_kv_heads, num_heads // num_kv_heads, dim).transpose(0, 1).contiguous()
+@cache
+def _pool(num_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(num_threads - 1, "lamer-attention")
 
 
 @jit
-def _softmax(scores, first, causal, scale, p, lse):
-    """p [H, R, N] = softmax(scale * scores) over the keys that a row sees, else 0; lse [H, R] its normaliser.
+def _padded(n, size):
+    return (n + size - 1) // size * size
 
-    first: place of the first query among the keys.
+
+@jit
+def _tokens(G, N):
+    """Of a block of queries; by its own sequence alone, so that no other one changes a sum."""
+    return max(1, (MAX_ROWS if N <= SHORT else MAX_ROWS // 2) // G)
+
+
+@jit
+def _longest(bounds):
+    longest = 0
+    for s in range(len(bounds) - 1):
+        longest = max(longest, bounds[s + 1] - bounds[s])
+    return longest
+
+
+@jit
+def _forward(first, step, bounds, causal, scale, q, k, v, out, lse):
+    """Of sequence s and head h where s * H + h is `first`, `first + step`, ..."""
+    (H, D), G = k.shape[1:], q.shape[1] // k.shape[1]
+    longest = _longest(bounds)
+    width, size = _padded(D, LANES), _padded(longest, LANES)
+    rows = _padded(G * min(_tokens(G, 1), longest), ROWS)
+    keys, values = np.zeros(D * size, np.float32), np.zeros(size * width, np.float32)
+    queries, mean = np.zeros(rows * width, np.float32), np.zeros(rows * width, np.float32)
+    scores, p = np.zeros((rows, size), np.float32), np.zeros((rows, size), np.float32)
+    totals = np.zeros(rows, np.float32)
+    for item in range(first, (len(bounds) - 1) * H, step):
+        start, stop, h = bounds[item // H], bounds[item // H + 1], item % H
+        tokens = _tokens(G, stop - start)
+        _columns(k[start:stop, h], keys, size)
+        _lines(v[start:stop, h], values, width)
+        for a in range(0, stop - start, tokens):
+            b = min(a + tokens, stop - start)
+            seen = b if causal else stop - start
+            num, reach = G * (b - a), _padded(seen, LANES)
+            M = _padded(num, ROWS)
+            _take(q[start + a : start + b], h, G, queries, width)
+            multiply(queries, width, 1, keys, size, scores.reshape(-1), size, M, reach, D, False)
+            for r in range(num):
+                sees = a + r // G + 1 if causal else seen
+                shift, totals[r] = softmax(scores[r], sees, reach, scale, p[r])
+                lse[h, G * (start + a) + r] = shift + np.log(totals[r])
+            p[num:M, :reach] = 0
+            multiply(p.reshape(-1), size, 1, values, width, mean, width, M, width, seen, False)
+            for r in range(num):
+                line = mean[r * width : (r + 1) * width]
+                _put(line, np.float32(1.0) / totals[r], out[start + a + r // G, h * G + r % G])
+
+
+@jit
+def _backward(first, step, bounds, causal, scale, dout, q, k, v, out, lse, gradients):
+    """Of the same sequences and heads as `_forward`."""
+    dq, dk, dv = gradients
+    (H, D), G = k.shape[1:], q.shape[1] // k.shape[1]
+    longest = _longest(bounds)
+    width, size = _padded(D, LANES), _padded(longest, LANES)
+    rows = _padded(G * min(_tokens(G, 1), longest), ROWS)
+    keys, values = np.zeros(D * size, np.float32), np.zeros(D * size, np.float32)
+    key_lines, per_key, per_row = np.zeros(size * width, np.float32), size * width, rows * width
+    dkeys, dvalues = np.zeros(per_key, np.float32), np.zeros(per_key, np.float32)
+    queries, dqueries = np.zeros(per_row, np.float32), np.zeros(per_row, np.float32)
+    upstream = np.zeros(per_row, np.float32)
+    p, ds = np.zeros((rows, size), np.float32), np.zeros((rows, size), np.float32)
+    e, products, one = np.zeros(size, np.float32), np.zeros(width, np.float32), np.float32(1.0)
+    for item in range(first, (len(bounds) - 1) * H, step):
+        start, stop, h = bounds[item // H], bounds[item // H + 1], item % H
+        tokens = _tokens(G, stop - start)
+        _columns(k[start:stop, h], keys, size)
+        _columns(v[start:stop, h], values, size)
+        _lines(k[start:stop, h], key_lines, width)
+        dkeys[:] = 0
+        dvalues[:] = 0
+        for a in range(0, stop - start, tokens):
+            b = min(a + tokens, stop - start)
+            seen = b if causal else stop - start
+            num, reach = G * (b - a), _padded(seen, LANES)
+            M = _padded(num, ROWS)
+            _take(q[start + a : start + b], h, G, queries, width)
+            _take(dout[start + a : start + b], h, G, upstream, width)
+            multiply(queries, width, 1, keys, size, p.reshape(-1), size, M, reach, D, False)
+            multiply(upstream, width, 1, values, size, ds.reshape(-1), size, M, reach, D, False)
+            for r in range(num):
+                t, head = start + a + r // G, h * G + r % G
+                delta = _dot(upstream[r * width : r * width + D], out[t, head], products)
+                sees = a + r // G + 1 if causal else seen
+                _slopes(p[r], ds[r], sees, reach, scale, lse[h, G * (start + a) + r], delta, e)
+            p[num:M, :reach] = 0
+            ds[num:M, :reach] = 0
+            multiply(ds.reshape(-1), size, 1, key_lines, width, dqueries, width, M, width, seen, False)
+            multiply(p.reshape(-1), 1, size, upstream, width, dvalues, width, reach, width, M, True)
+            multiply(ds.reshape(-1), 1, size, queries, width, dkeys, width, reach, width, M, True)
+            for r in range(num):
+                _put(dqueries[r * width : (r + 1) * width], one, dq[start + a + r // G, h * G + r % G])
+        for n in range(stop - start):
+            _put(dkeys[n * width : (n + 1) * width], one, dk[start + n, h])
+            _put(dvalues[n * width : (n + 1) * width], one, dv[start + n, h])
+
+
+@jit
+def softmax(scores, seen, reach, scale, p):
+    """p[:seen] = exp(scale * scores - shift), 0 up to `reach` -> (shift, their sum).
+
+    By whole vectors: what stands behind the scores is overwritten.
     """
-    num_heads, num_rows, num_keys = scores.shape
-    group = num_rows // (num_keys - first) if causal else 1
-    scale = np.float32(scale)
-    lanes = np.zeros(LANES, np.float32)
-    e = np.zeros(num_keys, np.float32)
-    for h in range(num_heads):
-        for r in range(num_rows):
-            seen = first + r // group + 1 if causal else num_keys
-            out = p[h, r]
-            shift, total = exponentials(scores[h, r], seen, scale, lanes, e)
-            factor = np.float32(1.0) / total
-            for i in range(seen):
-                out[i] = store(e[i] * factor, out[i])
-            out[seen:] = 0
-            lse[h, r] = shift + np.log(total)
-
-
-@jit
-def exponentials(scores, seen, scale, lanes, e):
-    """e[:seen] = exp(scale * scores - shift) -> (shift, their sum); shift is the largest scaled score."""
-    whole = seen // LANES * LANES
-    lanes[:] = scores[0]
-    for i in range(0, whole, LANES):
-        for j in range(LANES):
-            lanes[j] = scores[i + j] if scores[i + j] > lanes[j] else lanes[j]
-    top = lanes[0]
-    for j in range(LANES):
-        top = max(top, lanes[j])
-    for i in range(whole, seen):
-        top = max(top, scores[i])
-    shift = top * scale
+    whole = _padded(seen, LANES)
+    scores[seen:whole] = scores[0]
+    shift = largest(scores, whole) * scale
     for i in range(seen):
-        e[i] = exp(fma(scores[i], scale, -shift))
-    lanes[:] = 0
-    for i in range(0, whole, LANES):
-        for j in range(LANES):
-            lanes[j] += e[i + j]
-    total = np.float32(0.0)
-    for j in range(LANES):
-        total += lanes[j]
-    for i in range(whole, seen):
-        total += e[i]
-    return shift, total
+        p[i] = exp(fma(scores[i], scale, -shift))
+    p[seen : max(whole, reach)] = 0
+    return shift, total(p, whole)
 
 
 @jit
-def _softmax_gradient(scores, ds, group, causal, scale, lse, delta, p):
-    """p [H, N, R] = exp(scale * scores - lse), ds = p * (ds - delta) * scale; 0 where a query sees no key.
-
-    The first query stands at the first key. lse, delta: [H, R].
-    """
-    num_heads, num_keys, num_rows = scores.shape
-    scale = np.float32(scale)
-    e = np.zeros(num_rows, np.float32)  # scores and p may be the same memory
-    for h in range(num_heads):
-        for n in range(num_keys):
-            blind = n * group if causal else 0
-            s, out, grad = scores[h, n, blind:], p[h, n, blind:], ds[h, n, blind:]
-            normaliser, mean = lse[h, blind:], delta[h, blind:]
-            for i in range(num_rows - blind):
-                e[i] = exp(fma(s[i], scale, -normaliser[i]))
-            for i in range(num_rows - blind):
-                grad[i] = store(e[i] * (load(grad[i]) - mean[i]) * scale, grad[i])
-                out[i] = store(e[i], out[i])
-            p[h, n, :blind] = 0
-            ds[h, n, :blind] = 0
+def _slopes(p, ds, seen, reach, scale, lse, delta, e):
+    """Scores (p) become probabilities, gradients of the probabilities (ds) those of the scores."""
+    for i in range(seen):
+        e[i] = exp(fma(p[i], scale, -lse))
+    for i in range(seen):
+        ds[i] = e[i] * (ds[i] - delta) * scale
+    for i in range(seen):
+        p[i] = e[i]
+    p[seen:reach] = 0
+    ds[seen:reach] = 0
 
 
 @jit
-def _scatter(block, out):
-    """block [H, R, D] -> out [tokens, H * G, D]."""
-    num_heads, num_rows, dim = block.shape
-    group = out.shape[1] // num_heads
-    for h in range(num_heads):
-        for r in range(num_rows):
-            row, target = block[h, r], out[r // group, h * group + r % group]
-            for d in range(dim):
-                target[d] = row[d]
+def _dot(x, y, products):
+    """x float32, y as stored; products ends with zeros."""
+    for i in range(len(y)):
+        products[i] = x[i] * load(y[i])
+    return total(products, len(products))
+
+
+@jit
+def _columns(x, out, size):
+    """x [N, D] -> out [D, size]; zeros from N to the next full vector."""
+    N, D = x.shape
+    for d in range(D):
+        line = out[d * size : d * size + _padded(N, LANES)]
+        for n in range(N):
+            line[n] = load(x[n, d])
+        line[N:] = 0
+
+
+@jit
+def _lines(x, out, width):
+    """x [N, D] -> out [N, width]"""
+    for n in range(len(x)):
+        _widen(x[n], out[n * width : (n + 1) * width])
+
+
+@jit
+def _take(x, h, G, out, width):
+    """Query heads of key head h, x [tokens, H * G, D] -> out [tokens * G, width]; zeros up to whole tiles."""
+    rows = len(x) * G
+    for r in range(rows):
+        _widen(x[r // G, h * G + r % G], out[r * width : (r + 1) * width])
+    out[rows * width : _padded(rows, ROWS) * width] = 0
+
+
+@jit
+def _widen(x, line):
+    for i in range(len(x)):
+        line[i] = load(x[i])
+
+
+@jit
+def _put(line, factor, to):
+    """to [D] = line * factor, as stored."""
+    for i in range(len(to)):
+        to[i] = store(line[i] * factor, to[i])

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._core.numba_math import LANES, as_numpy, fma, jit, load, store
-from ..attention.cpu import exponentials
+from ..._core.numba_math import as_numpy, fma, jit, load, store
+from ..attention.cpu import softmax
 from .reference import BLOCK
 
 
@@ -40,7 +40,7 @@ def _attend(q, k, v, keys, values, slots, positions, scale, out):
             for d in range(D):
                 keys[slot, h, at // BLOCK, d, at % BLOCK] = k[n, h, d]
                 values[slot, h, at, d] = v[n, h, d]
-    head, lanes = np.zeros((G, D), np.float32), np.zeros(LANES, np.float32)
+    head = np.zeros((G, D), np.float32)
     room = (longest + BLOCK - 1) // BLOCK * BLOCK
     scores, weights, totals = np.zeros((G, room), np.float32), np.zeros((G, room), np.float32), np.zeros(G)
     for n in range(N):
@@ -54,7 +54,7 @@ def _attend(q, k, v, keys, values, slots, positions, scale, out):
                     head[g, d] = load(q[n, h * G + g, d])
             _score(head, keys[slot, h], seen, scores)
             for g in range(G):
-                totals[g] = exponentials(scores[g], seen, scale, lanes, weights[g])[1]
+                totals[g] = softmax(scores[g], seen, seen, scale, weights[g])[1]
             _weighted_mean(weights, values[slot, h], seen, totals, head)
             for g in range(G):
                 for d in range(D):
