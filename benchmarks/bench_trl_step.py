@@ -1,8 +1,9 @@
 """What does one optimisation step of TRL's GRPO cost with its own head, and with ours?
 
 Runs in .venv-integrations (`make test-integrations`): a GRPOTrainer whose forward is TRL's or ours, one
-layer of trunk under the head of Qwen2.5-0.5B (H = 896, V = 151,936, tied), bfloat16. A step is loss, backward
-and AdamW over `tokens`; the share is of the reply tokens: what the model wrote itself, the others are the
+layer of trunk under the head of Qwen2.5-0.5B (H = 896, V = 151,936, tied), bfloat16; cases that name another
+`hidden` (2560 is the head of a 4B model) or `dtype` are run by `--only hidden`. A step is loss, backward and
+AdamW over `tokens`; the share is of the reply tokens: what the model wrote itself, the others are the
 environment's (`tool_mask`). Memory is the peak of a step above what stays between steps; the gradient of the
 tied matrix (V H numbers) is in it.
 """
@@ -30,11 +31,11 @@ class Trainer(LamerMixin, GRPOTrainer):
     pass
 
 
-def make_trainer(rows: int) -> Any:
+def make_trainer(rows: int, hidden: int, dtype: torch.dtype) -> Any:
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=151_936, hidden_size=896, intermediate_size=4864, num_hidden_layers=1,
-        num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True,
+        vocab_size=151_936, hidden_size=hidden, intermediate_size=4864, num_hidden_layers=1,
+        num_attention_heads=hidden // 64, num_key_value_heads=2, tie_word_embeddings=True,
     )  # fmt: skip
     words = {"[PAD]": 0, "[EOS]": 1, "a": 2}
     tokenizer = PreTrainedTokenizerFast(
@@ -47,7 +48,7 @@ def make_trainer(rows: int) -> Any:
         bf16=False, report_to=[], save_strategy="no", gradient_checkpointing=False,
     )  # fmt: skip
     trainer: Any = Trainer(
-        model=Qwen2ForCausalLM(config).to(torch.bfloat16), args=args, processing_class=tokenizer,
+        model=Qwen2ForCausalLM(config).to(dtype), args=args, processing_class=tokenizer,
         train_dataset=Dataset.from_dict({"prompt": ["a"] * 8}), reward_funcs=lambda completions, **_: [0.0],
     )  # fmt: skip
     trainer.current_gradient_accumulation_steps = 1
@@ -71,7 +72,8 @@ def inputs(rows: int, share: float) -> dict[str, torch.Tensor]:
 
 def bench(case: Case) -> list[Row]:
     rows = case.tokens // (PROMPT + REPLY)
-    trainer = make_trainer(rows)
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[case.params.get("dtype", "bf16")]
+    trainer = make_trainer(rows, case.params.get("hidden", 896), dtype)
     batch, model = inputs(rows, case.share), trainer.model
     ours = model.forward
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, foreach=False)
@@ -108,6 +110,10 @@ def ratios(ours: Row, theirs: Row, quarter: bool) -> list[Row]:
 
 
 CASES = [Case(tokens=tokens, share=share) for tokens, share in ((1024, 0.25), (1024, 1.0), (4096, 0.25))]
+CASES += [
+    Case(tokens=1024, share=0.25, hidden=hidden, dtype=dtype)
+    for hidden, dtype in ((2560, "bf16"), (896, "fp32"))
+]
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
