@@ -6,7 +6,8 @@ change in place. There is one per size of a pass, so passes are padded to few si
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -48,6 +49,15 @@ class Replayed:
             if graph is not None:
                 return graph(attention)
         return self._decoder(attention.token_ids, attention)
+
+    @contextmanager
+    def as_it_is(self) -> Iterator[None]:
+        """Within it every pass runs as it is."""
+        capture, self._capture = self._capture, None
+        try:
+            yield
+        finally:
+            self._capture = capture
 
     def forget(self) -> None:
         """The cache has moved."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,6 +56,10 @@ class Completion:
     too_long: bool = (
         False  # with an error: the prompt exceeds what the model can read, its trial is truncated
     )
+
+
+# a sampler's `observe`: gets (ids of requests, [B, V] log-probabilities that their next tokens are drawn by)
+Observer = Callable[[Sequence[int], "Tensor"], None]
 
 
 class Sampler(Protocol):

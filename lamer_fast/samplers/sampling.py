@@ -1,5 +1,7 @@
 """Drawing of tokens from given numbers: a draw depends on its request and position, not on the batch."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,13 +11,17 @@ from lamer_fast.samplers.protocol import Sampling
 
 
 def sample(
-    logits: Tensor, draws: NDArray[np.float32], sampling: Sampling
+    logits: Tensor,
+    draws: NDArray[np.float32],
+    sampling: Sampling,
+    observe: Callable[[Tensor], None] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Invert the distribution function of each row at its draw.
 
     Args:
         logits: [B, V] float32.
         draws: [B] in [0, 1).
+        observe: gets the log-probabilities [B, V] that tokens are drawn by, before they are.
 
     Returns:
         (tokens [B], their log-probabilities [B] after temperature, before anything is cut).
@@ -23,11 +29,15 @@ def sample(
     temperature, top_p, top_k = sampling.temperature, sampling.top_p, sampling.top_k
     logprobs = torch.log_softmax(logits / temperature if temperature not in (0, 1) else logits, dim=-1)
     if temperature == 0:
+        if observe is not None:
+            observe(logprobs)
         chosen, tokens = logprobs.max(dim=-1, keepdim=True)
         return tokens[:, 0].cpu().numpy(), chosen[:, 0].cpu().numpy()
     weights = logprobs.exp()
     if top_k or top_p < 1:
         weights = _cut(weights, top_p, top_k)
+    if observe is not None:
+        observe(logprobs.masked_fill(weights == 0, -torch.inf) if top_k or top_p < 1 else logprobs)
     on_device = torch.from_numpy(draws).to(logprobs.device)
     invert = _invert if logprobs.device.type == "cpu" else _invert_in_fixed_point
     tokens = invert(weights, on_device).clamp_(max=logprobs.shape[-1] - 1)

@@ -7,6 +7,8 @@ decoding and a chunk of new tokens for those that are not.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from lamer_fast.model.cache import SlotCache
 from lamer_fast.model.decoder import Decoder, PackedAttention
 from lamer_fast.model.replay import MAX_TOKENS, CudaGraphs, Replayed
 from lamer_fast.rng import uniforms
-from lamer_fast.samplers.protocol import Completion, Request, Sampling
+from lamer_fast.samplers.protocol import Completion, Observer, Request, Sampling
 from lamer_fast.samplers.sampling import sample
 
 FIRST_SLOTS = 8
@@ -58,6 +60,7 @@ class TorchSampler:
         self.max_sequence_tokens = max_sequence_tokens
         self.max_in_flight, self.max_prefill_tokens = max_in_flight, max_prefill_tokens
         self.policy_version = 0
+        self.observe: Observer | None = None
         self.num_prefill_tokens = 0  # computed so far, for reports
         self.num_decode_tokens = 0
         self._decoder = Decoder(model, num_ids)
@@ -74,6 +77,14 @@ class TorchSampler:
         self._waiting: deque[Request] = deque()
         self._active: dict[int, int] = {}  # slot -> request id, in order of admission
         self._samplings: list[Sampling] = []  # all that were asked for; slots name theirs by index
+
+    @property
+    def decoder(self) -> Decoder:
+        return self._decoder
+
+    def as_it_is(self) -> AbstractContextManager[None]:
+        """Within it no pass is a CUDA graph, so that hooks of the decoder's modules are called."""
+        return self._replayed.as_it_is()
 
     def submit(self, request: Request) -> None:
         length, limit = len(request.token_ids), self.max_sequence_tokens
@@ -271,7 +282,8 @@ class TorchSampler:
             rows, columns = np.nonzero((drawn < sampling.min_tokens)[:, None] & (table.stop_ids[slots] >= 0))
             stops = table.stop_ids[slots][rows, columns]
             logits[torch.from_numpy(rows), torch.from_numpy(stops)] = -torch.inf
-        tokens, chosen = sample(logits, uniforms(table.seed[slots], drawn), sampling)
+        observe = self.observe and partial(self.observe, [self._active[int(slot)] for slot in slots])
+        tokens, chosen = sample(logits, uniforms(table.seed[slots], drawn), sampling, observe)
         table.append(slots, tokens, chosen)
 
     def _complete(self, slot: int) -> Completion:
