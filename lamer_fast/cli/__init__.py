@@ -23,6 +23,7 @@ COMMANDS = {
     "report": ("lamer_fast.cli.report", "write the report page of a run"),
     "envs": ("lamer_fast.cli.envs", "list the environments, or say what is wrong with one"),
     "bench": ("lamer_fast.cli.bench", "measure boards, kernels and training, each number behind a check"),
+    "audit": ("lamer_fast.cli.audit", "compare sampler and trainer, distribution by distribution"),
     "doctor": ("lamer_fast.doctor.command", "say what this machine can run, and what is missing"),
 }
 

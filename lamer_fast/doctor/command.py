@@ -93,6 +93,7 @@ def examine(config: Config) -> Iterator[Result]:
             ("packed = padded", lambda: model.packed_is_padded(small)),
             ("sampler = trainer", lambda: model.sampler_is_trainer(small)),
             ("vLLM = trainer", lambda: model.vllm_is_trainer(small, config.rollout.sampler == "vllm")),
+            ("audit", lambda: model.audit(small)),
             ("lr = 0", lambda: learning.flat_at_zero_lr(small, Path(folder))),
             ("resume = no resume", lambda: learning.resume_is_no_resume(small, Path(folder))),
             ("memory", lambda: model.memory(config)),

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 
 from lamer_fast.algo.packing import pack
+from lamer_fast.audit.of_policy import audit_policy
+from lamer_fast.audit.reference import Reference
+from lamer_fast.audit.replay import of_trials
 from lamer_fast.config import Config
 from lamer_fast.device import pick_device
 from lamer_fast.doctor.check import Failed, Skipped
@@ -152,6 +155,23 @@ def disturb(policy: Policy) -> None:
         noise = torch.randn(master.shape, generator=generator).to(master.device)
         master += 0.1 * master.std(correction=0) * noise
     policy.masters.publish()
+
+
+def audit(config: Config) -> str:
+    """Whole distributions and every layer, by the recipe's own model."""
+    state = state_of(config)
+    try:
+        Reference.check(state.policy.model.config)
+    except ValueError as error:
+        raise Skipped(str(error)) from None
+    replays = of_trials(collect(state), sequences=2, tokens_per_turn=3)
+    found = audit_policy(state.sampler, state.policy, replays, config.rollout.temperature)
+    if found.finding is not None:
+        raise Failed(str(found.finding), "lamer-fast audit RECIPE shows more")
+    places = sum(distance.places for distance in found.kinds.values())
+    layers = state.policy.model.config.num_hidden_layers
+    gap = f"largest gap {found.max_gap:.1e} nats over {places} whole distributions"
+    return f"{gap}, rounding allows {found.tolerance:.1e}; {layers} layers agree"
 
 
 def memory(config: Config) -> str:

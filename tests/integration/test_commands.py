@@ -1,6 +1,7 @@
-"""eval, play, report and doctor as a user calls them, on a tiny random model."""
+"""eval, play, report, audit and doctor as a user calls them, on a tiny random model."""
 
 import json
+import shutil
 
 import pytest
 
@@ -9,6 +10,7 @@ from lamer_fast.cli import play
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.doctor import command as doctor
+from tests.planted import NeverRefreshes
 from tests.tiny import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.long
@@ -117,12 +119,44 @@ def without_vllm(monkeypatch):
     monkeypatch.setattr("lamer_fast.doctor.command.find_spec", lambda name: None)
 
 
+def test_audit_of_a_run_replays_its_trials(run_folder, capsys):
+    assert cli.main(["audit", str(run_folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["replayed"] == f"2 trials of {run_folder}" and found["ok"]
+    assert found["kinds"].keys() == {
+        "first token", "next tokens", "after a cached prefix", "after a weight transfer"
+    }  # fmt: skip
+    assert max(kind["max_gap"] for kind in found["kinds"].values()) < found["tolerance"]
+
+
+def test_audit_of_a_recipe_plays_new_trials(model, capsys):
+    assert cli.main(["audit", "minesweeper-tiny", "--tokens", "2", *model, *SMALL]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("sampler = trainer")
+
+
+def test_audit_fails_where_a_weight_stays_behind(model, capsys, monkeypatch):
+    def stale(config, policy):
+        length = config.rollout.max_sequence_tokens
+        return NeverRefreshes(policy.model, max_sequence_tokens=length, num_ids=policy.num_ids)
+
+    monkeypatch.setattr("lamer_fast.audit.of_run.make_sampler", stale)
+    assert cli.main(["audit", "minesweeper-tiny", *model, *SMALL]) == 1
+    assert "FAIL  sampler, layer 0, values: stale weight" in capsys.readouterr().out
+
+
+def test_audit_of_a_damaged_trial_file(run_folder, tmp_path, capsys):
+    copied = shutil.copytree(run_folder, tmp_path / "copy")
+    next((copied / "trials").glob("*.gz")).write_bytes(b"no gzip")
+    assert cli.main(["audit", str(copied)]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
 def test_doctor_passes_and_its_json(model, capsys, monkeypatch):
     without_vllm(monkeypatch)
     assert doctor.run(["minesweeper-tiny", "--json", *model, "--rollout.max-sequence-tokens", "2048"]) == 0
     result = json.loads(capsys.readouterr().out)
     status = {c["check"]: c["status"] for c in result["checks"]}
-    assert result["ok"] and len(status) == 14
+    assert result["ok"] and len(status) == 15
     assert {check for check, s in status.items() if s != "pass"} == {"vLLM = trainer"}
     assert status["vLLM = trainer"] == "skip", "what was not checked has not passed"
 
@@ -137,7 +171,7 @@ def test_doctor_of_a_model_that_only_vllm_samples(tmp_path, capsys, monkeypatch)
     assert doctor.run(["minesweeper-tiny", "--json", *of_vllm, *size]) == 1
     checks = {c["check"]: c for c in json.loads(capsys.readouterr().out)["checks"]}
     status = {name: check["status"] for name, check in checks.items()}
-    skipped = {"packed = padded", "sampler = trainer", "lr = 0", "resume = no resume"}
+    skipped = {"packed = padded", "sampler = trainer", "audit", "lr = 0", "resume = no resume"}
     assert {name for name, s in status.items() if s == "skip"} == skipped
     assert {name for name, s in status.items() if s == "fail"} == {"vLLM = trainer"}
     assert "only vLLM samples from model type 'olmo2'" in checks["packed = padded"]["found"]
@@ -159,7 +193,7 @@ def test_doctor_says_what_is_wrong(model, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "FAIL  sampler = trainer   gap 1.0 nats" in out and "-> do this" in out
     assert "skip  vLLM = trainer      vLLM is not installed" in out
-    assert out.splitlines()[-1].startswith("1 failed, 12 passed, 1 skipped in ")
+    assert out.splitlines()[-1].startswith("1 failed, 13 passed, 1 skipped in ")
 
 
 def test_doctor_fails_where_the_recipe_needs_vllm_and_there_is_none(monkeypatch):
