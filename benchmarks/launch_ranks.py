@@ -1,0 +1,87 @@
+"""Do two ranks of FSDP2 over gloo start, train and end, every time?
+
+    PYTHONPATH=.:kernels python benchmarks/launch_ranks.py 50
+    PYTHONPATH=.:kernels python benchmarks/launch_ranks.py 50 --tear-down
+
+Each launch is a torchrun of two processes: a small Qwen3 in float32 shards, two updates of four micro-batches
+with one reduction each, every parameter compared with one process that trains alone, then the end by
+`lamer_fast.leave`, or by the interpreter's own tear-down.
+"""
+
+import os
+import subprocess
+import sys
+
+TEAR_DOWN = "--tear-down"
+KEPT = []  # alive until the interpreter is torn down, as a trainer's model is
+
+
+def rank() -> None:
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from lamer_fast.leave import leave
+
+    dist.init_process_group("gloo")
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, tie_word_embeddings=True,
+    )  # fmt: skip
+    model, alone = Qwen3ForCausalLM(config).float(), Qwen3ForCausalLM(config).float()
+    KEPT.append(model)
+    alone.load_state_dict(model.state_dict())
+    for module in (*model.model.layers, model):
+        fully_shard(module)
+    optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-3) for m in (model, alone)]
+    ids = torch.randint(0, 64, (4, 2, 2, 24), generator=torch.Generator().manual_seed(1))  # [micro, rank, ..]
+    for _ in range(2):
+        for i, of_ranks in enumerate(ids):
+            model.set_requires_gradient_sync(i == len(ids) - 1)
+            own = of_ranks[dist.get_rank()]
+            (model(input_ids=own, labels=own).loss / 4).backward()
+            for both in of_ranks:
+                (alone(input_ids=both, labels=both).loss / 8).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    for (name, ours), theirs in zip(model.named_parameters(), alone.parameters(), strict=True):
+        gap = float((ours.full_tensor() - theirs).abs().max().detach())
+        if gap > 2e-5:
+            raise SystemExit(f"{name} differs by {gap:.1e} from one process, at most 2e-5 is rounding")
+    if TEAR_DOWN in sys.argv:
+        dist.destroy_process_group()
+    else:
+        leave(0)
+
+
+def launch(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        __file__,
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+    return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True)
+
+
+def main() -> int:
+    count, *arguments = sys.argv[1:]
+    failed = 0
+    for i in range(int(count)):
+        ended = launch(arguments)
+        failed += ended.returncode != 0
+        if ended.returncode:
+            print(f"launch {i} ended with {ended.returncode}:\n{ended.stderr[-3000:]}", file=sys.stderr)
+    print(f"{int(count) - failed} of {count} launches passed")
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(rank() if "RANK" in os.environ else main())
