@@ -2,21 +2,23 @@
 
 | CUDA compute capability | 16 bit, first that imports           | else |
 |-------------------------|--------------------------------------|------|
-| 7.x and below           | xformers (float16)                   | sdpa |
+| 7.x and below           | xformers (float16), see below        | sdpa |
 | 8.x                     | flash_attn, torch                    | sdpa |
 | 9.0                     | flash_attn_3, flash_attn, torch      | sdpa |
-| 10.x, 11.x              | flash_attn_4, torch                  | sdpa |
+| 10.x, 11.x              | flash_attn_4, xformers, torch        | sdpa |
 | 12.x and above          | torch                                | sdpa |
 | ROCm                    | flash_attn, torch                    | sdpa |
 
-The flash kernels take head sizes that are multiples of 8, up to 256 (flash_attn_4: 128). Under torch.compile
-torch's own comes first, the one that is a graph node on every card.
+The flash kernels take head sizes that are multiples of 8, up to 256 (flash_attn_4: 128). xformers counts
+where it says that it has operators of both passes (0.0.35 has none below 8.0); on 8.x and 9.0 it brings
+the kernels that torch has too, and its masks wait for the GPU. Under torch.compile torch's own comes
+first, the one that is a graph node on every card.
 """
 
 import torch
 
 from ..._core.dispatch import HAS_NUMBA
-from .vendors import VENDORS, constant, load
+from .vendors import VENDORS, constant, load, xformers_runs
 
 BLOCKED_DTYPES = (torch.float32, torch.bfloat16)
 HALF_DTYPES = (torch.float16, torch.bfloat16)
@@ -37,7 +39,9 @@ def choose(
         names = [name for name in names if name == "torch"]
     for name in names:
         function = load(name)
-        if function is not None and (not deterministic or function.deterministic):
+        if function is None or (deterministic and not function.deterministic):
+            continue
+        if name != "xformers" or xformers_runs(torch.cuda.get_device_capability(device), dtype, head_dim):
             return name
     return "sdpa"
 
@@ -48,14 +52,14 @@ def _candidates(device: torch.device, dtype: torch.dtype, head_dim: int) -> list
         return ["flash_attn", "torch"] if flash else []
     major, _ = torch.cuda.get_device_capability(device)
     if major < 8:
-        return ["xformers"] if dtype == torch.float16 else []
+        return ["xformers"] if dtype == torch.float16 and flash else []
     if not flash:
         return []
     if major == 8:
         return ["flash_attn", "torch"]
     if major == 9:
         return ["flash_attn_3", "flash_attn", "torch"]
-    return ["flash_attn_4", "torch"] if major < 12 and head_dim <= 128 else ["torch"]
+    return ["flash_attn_4", "xformers", "torch"] if major < 12 and head_dim <= 128 else ["torch"]
 
 
 @constant

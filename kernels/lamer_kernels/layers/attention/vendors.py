@@ -1,6 +1,7 @@
 """Attention functions of torch and of optional packages, which are imported on use.
 
-flash_attn (2, 3, 4) and xformers follow their documented signatures and are untested until a record exists.
+flash_attn (2, 3, 4) and xformers are called by their recorded signatures; on a GPU they are untested until a
+record exists.
 """
 
 import warnings
@@ -149,6 +150,27 @@ def _has_operator(device: torch.device) -> bool:
 def _accepts(name: str, parameter: str) -> bool:
     function = load(name)
     return function is not None and parameter in function.parameters
+
+
+@constant
+def xformers_runs(capability: tuple[int, int], dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether the installed xformers has an operator of each pass for packed sequences on such a GPU."""
+    from xformers.ops import fmha
+
+    masks = {fmha.attn_bias.BlockDiagonalMask, fmha.attn_bias.BlockDiagonalCausalMask}
+
+    def runs(operator: Any) -> bool:
+        most = getattr(operator, "CUDA_MAXIMUM_COMPUTE_CAPABILITY", None)
+        return (
+            operator.is_available()
+            and capability >= operator.CUDA_MINIMUM_COMPUTE_CAPABILITY
+            and (most is None or capability <= most)
+            and dtype in operator.SUPPORTED_DTYPES
+            and head_dim <= operator.SUPPORTED_MAX_K
+            and masks.issubset(operator.SUPPORTED_ATTN_BIAS_TYPES)
+        )
+
+    return any(map(runs, fmha.ALL_FW_OPS)) and any(map(runs, fmha.ALL_BW_OPS))
 
 
 def _xformers(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, causal: bool, scale: float) -> Tensor:
