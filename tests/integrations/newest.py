@@ -46,6 +46,12 @@ SEAMS = {
             "compute_off_policy_correction",
             "old_log_probs rollout_logprobs loss_mask off_policy_correction",
         ),
+        (
+            "skyrl/train/trainer.py",
+            "RayPPOTrainer.convert_to_training_input",
+            "self generator_output uids",
+        ),
+        ("skyrl/train/trainer.py", "RayPPOTrainer.compute_advantages_and_returns", "self data"),
     ],
     "prime-rl 0.8": [
         (
@@ -70,6 +76,33 @@ SEAMS = {
             "slime/backends/megatron_utils/loss.py",
             "policy_loss_function",
             "args batch logits sum_of_sample_mean",
+        ),
+    ],
+    # no adapter: what kernels/INTEGRATIONS.md says of them
+    "NeMo-RL 0.7": [
+        (
+            "nemo_rl/algorithms/loss/interfaces.py",
+            "LossFunction.__call__",
+            "self data global_valid_seqs global_valid_toks kwargs",
+        ),
+    ],
+    "AReaL 1.0": [
+        ("areal/trainer/ppo/actor.py", "PPOActor._compute_advantages", "self data"),
+        ("areal/trainer/ppo/actor.py", "PPOActor._ppo_update", "self data"),
+    ],
+    "rLLM": [("rllm/trainer/algorithms/advantage.py", "register_rllm_adv_estimator", "name")],
+    "ms-swift 4.6": [
+        (
+            "swift/rlhf_trainers/grpo_trainer.py",
+            "GRPOTrainer._compute_advantages",
+            "self samples rewards_per_func batch_encoded_inputs",
+        ),
+    ],
+    "AgileRL 2.58": [
+        (
+            "agilerl/algorithms/core/llm_ops/fused_logprobs.py",
+            "FusedLinearLogProbsFunction.forward",
+            "ctx hidden lm_head_weight lm_head_bias target_ids temperature cast_to_fp32 chunk_rows",
         ),
     ],
 }

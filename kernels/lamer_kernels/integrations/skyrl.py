@@ -5,10 +5,10 @@ its Ray workers, where this package must be installed too:
 
     trainer.algorithm.advantage_estimator=lamer_grpo | lamer_rloo
     trainer.algorithm.policy_loss_type=lamer_regular | lamer_dual_clip | lamer_gspo | lamer_cispo | lamer_sapo
-        | lamer_dppo
+        | lamer_dppo | lamer_clip_cov | lamer_kl_cov
 
 SkyRL tells an estimator neither turns nor episodes and spreads the last step's number over a trajectory;
-credit of turns: `turns.turn_advantages` in an override of ``RayPPOTrainer.compute_advantages_and_returns``.
+credit of turns: `skyrl_turns.TurnCredit`.
 """
 
 from collections.abc import Callable
