@@ -28,6 +28,15 @@ class ModelConfig:
     """Compute type of forward and backward; `auto` is bfloat16 where the hardware multiplies it natively."""
     activation_checkpointing: bool = False
     """Recompute each layer in the backward pass."""
+    lora_rank: Annotated[int, Range(0, 512)] = 0
+    """Rank of float32 adapters that are trained in place of the weights, which stay as they are; 0 trains the
+    weights. Needs peft."""
+    lora_alpha: Annotated[float, Range(1e-3, 1e4)] = 32.0
+    """What an adapter adds counts alpha / rank times."""
+    lora_targets: str = "all-linear"
+    """The projections that get adapters: all-linear, or names such as "q_proj,v_proj"."""
+    dora: bool = False
+    """Adapters that train the length of each row of a weight apart from its direction."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,9 @@ class RolloutConfig:
     """Free the sampler's cache, and vLLM's weights, while the policy is updated."""
     max_in_flight: Annotated[int, Range(1)] = 1024
     """Requests decoded together at most."""
+    adapter: Literal["apart", "merged"] = "apart"
+    """How the sampler has adapters (model.lora_rank): as layers beside the weights, which is what is trained;
+    or merged into a copy of the weights, which samples faster and rounds to the compute type once more."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +292,8 @@ class Config:
                 self, "rollout.cache_tokens", "rollout.max_sequence_tokens", "one sequence must fit the cache"
             )
 
+        if self.model.lora_rank and r.sampler == "vllm" and r.adapter == "apart":
+            _contradict(self, "rollout.adapter", "rollout.sampler", "vLLM gets adapters merged")
         if r.sleep_during_updates and r.sampler == "vllm" and self.train.device == "cpu":
             _contradict(self, "rollout.sleep_during_updates", "train.device", "vLLM sleeps on a GPU only")
 
@@ -342,6 +356,10 @@ class Config:
                 "learn.max_microbatch_tokens",
                 "rollout.max_sequence_tokens",
                 "sequences are never split",
+            )
+        if self.model.dora and not self.model.lora_rank:
+            _contradict(
+                self, "model.dora", "model.lora_rank", "it is a kind of adapter, whose rank is above 0"
             )
         updates = self.train.iterations * le.epochs * le.minibatches
         if le.warmup_updates > updates:

@@ -127,7 +127,7 @@ def transfers(state: TrainState, sampler: Any) -> str:
         for version in (0, 1):
             if version:
                 disturb(policy)
-            sampler.load_weights(policy.named_weights(), version=version)
+            sampler.load_weights(policy.weights_for(sampler), version=version)
             trials = collect(state, sampler)
             minibatches = pack(trials, np.ones(trials.num_turns, np.float32), state.config)
             batches = [batch for minibatch in minibatches for batch in minibatch]
@@ -136,7 +136,7 @@ def transfers(state: TrainState, sampler: Any) -> str:
             )
     finally:
         policy.masters.load(weights)
-        state.sampler.load_weights(policy.named_weights(), version=0)
+        state.sampler.load_weights(policy.weights_for(state.sampler), version=0)
     allowed = MEAN_GAP[policy.dtype]
     before, after = gaps
     numbers = (

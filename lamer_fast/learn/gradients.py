@@ -1,6 +1,6 @@
 """Masters: the float32 parameters that are trained, and the one place where their gradients are summed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import torch
@@ -14,16 +14,23 @@ class Masters(Mapping[str, Tensor]):
     float32 compute they ARE the masters. With bf16 the masters stand beside them: each parameter's gradient
     moves into its master's sum as soon as it is whole, `publish` rounds the masters into the model.
 
+    Of a model with adapters these alone are trained: float32 beside a base of any type, their own masters.
+
     With one process a sum is the master's `grad`, added to in place. Whoever reads gradients, weights or
     masters does it through the methods here, so that sums over ranks and shards have one place to go.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, *, frozen: bool) -> None:
+    def __init__(
+        self, model: nn.Module, dtype: torch.dtype, *, frozen: bool, adapters: Set[str] = frozenset()
+    ) -> None:
         self._parameters = dict(model.named_parameters())
         self._rounded = dtype is not torch.float32
         self._masters: dict[str, Tensor] = {}
         for name, parameter in self._parameters.items():
-            if frozen:
+            if name in adapters and not frozen:
+                self._masters[name] = parameter
+                continue
+            if frozen or adapters:
                 parameter.requires_grad_(False)
             elif self._rounded:
                 self._masters[name] = parameter.data.float().clone()
@@ -46,12 +53,15 @@ class Masters(Mapping[str, Tensor]):
     def num_elements(self) -> int:
         return sum(master.numel() for master in self.values())
 
-    def sum_of(self, parameter: Tensor) -> Tensor:
+    def sum_of(self, parameter: Tensor) -> Tensor | None:
         """Where this parameter's gradient is summed, for who computes it and adds it without autograd.
 
-        Float32, in the parameter's shape; zeros when nothing has been added since `clear`.
+        Float32, in the parameter's shape; zeros when nothing has been added since `clear`. None: it is not
+        trained.
         """
-        master = next(self[name] for name, p in self._parameters.items() if p is parameter)
+        master = self.get(next(name for name, p in self._parameters.items() if p is parameter))
+        if master is None:
+            return None
         if master.grad is None:
             master.grad = torch.zeros_like(master)
         return master.grad
@@ -77,7 +87,8 @@ class Masters(Mapping[str, Tensor]):
         """Rounds the masters into the model's parameters."""
         if self._rounded:
             for name, master in self.items():
-                self._parameters[name].copy_(master)
+                if self._parameters[name] is not master:
+                    self._parameters[name].copy_(master)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Full tensors in the compute dtype, one at a time; of a frozen model too."""

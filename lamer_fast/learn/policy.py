@@ -10,10 +10,18 @@ from torch import Tensor, nn
 from lamer_fast.config import Config, ModelConfig
 from lamer_fast.learn.batch import Packed, PolicyBatch
 from lamer_fast.learn.gradients import Masters
+from lamer_fast.model.adapters import (
+    adapter_names,
+    adapter_weights,
+    add_adapters,
+    merge_folder,
+    merged_weights,
+    without_adapters,
+)
 from lamer_fast.model.architecture import decoder_computes
 from lamer_fast.model.decoder import Attention, Decoder, PackedAttention, TreeAttention
 from lamer_fast.model.files import ModelFiles, num_tokenizer_ids, read_model_files, reading
-from lamer_fast.model.path import model_path
+from lamer_fast.model.path import adapter_folder, model_path
 from lamer_kernels import linear_logprob, register_attention
 from lamer_kernels.head.policy import PolicyLoss
 
@@ -59,7 +67,9 @@ class Policy(nn.Module):
         head = model.get_output_embeddings().weight
         ids = num_tokenizer_ids(tokenizer) if num_ids is None and tokenizer is not None else num_ids
         self.num_ids = len(head) if ids is None else min(ids, len(head))
-        self.masters = Masters(model, dtype, frozen=frozen)
+        adapters = adapter_names(model)
+        self.has_adapters = bool(adapters)
+        self.masters = Masters(model, dtype, frozen=frozen, adapters=adapters)
 
     @cached_property
     def decoder(self) -> Decoder | None:
@@ -77,9 +87,10 @@ class Policy(nn.Module):
         """
         return objective(self.hidden(batch.packed), self.head_weight, batch, head_gradient)
 
-    def head_sum(self) -> Tensor:
-        """[num_ids, H] float32: where the masters sum the head's gradient."""
-        return self.masters.sum_of(self.model.get_output_embeddings().weight)[: self.num_ids]
+    def head_sum(self) -> Tensor | None:
+        """[num_ids, H] float32: where the masters sum the head's gradient; None: the head is frozen."""
+        total = self.masters.sum_of(self.model.get_output_embeddings().weight)
+        return None if total is None else total[: self.num_ids]
 
     @torch.no_grad()
     def logprobs(self, packed: Packed, temperature: float) -> Tensor:
@@ -115,8 +126,31 @@ class Policy(nn.Module):
         return self.head_weight.device
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Full tensors in the compute dtype under their Hugging Face names, tied ones once."""
-        return self.masters.weights()
+        """Full tensors in the compute dtype by Hugging Face name, tied ones once; adapters merged."""
+        return merged_weights(self.model) if self.has_adapters else self.masters.weights()
+
+    def weights_for(self, sampler: Any) -> Iterator[tuple[str, Tensor]]:
+        """What `sampler.load_weights` takes: adapters alone under peft's names where it has them apart."""
+        if getattr(sampler, "takes_adapter", False):
+            return iter(adapter_weights(self.model).items())
+        return self.named_weights()
+
+
+class Scorer(Protocol):
+    """Anything that gives the tokens of packed sequences their log-probabilities."""
+
+    def logprobs(self, packed: Packed, temperature: float) -> Tensor: ...
+
+
+class BaseOf:
+    """The model of `policy` as it was before training: the same tensors, without the adapters."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def logprobs(self, packed: Packed, temperature: float) -> Tensor:
+        with without_adapters(self.policy.model):
+            return self.policy.logprobs(packed, temperature)
 
 
 def packed_attention(packed: Packed) -> Attention:
@@ -139,9 +173,15 @@ def read_model(config: Config, *, training: bool = True) -> ModelFiles:
 
 
 def load_policy(
-    config: ModelConfig, device: torch.device, files: ModelFiles | None = None, *, frozen: bool = False
+    config: ModelConfig,
+    device: torch.device,
+    files: ModelFiles | None = None,
+    *,
+    frozen: bool = False,
+    seed: int = 0,
 ) -> Policy:
-    """The model and tokenizer of `config.path`; `files` if they have been read.
+    """The model and tokenizer of `config.path`; `files` if they have been read. Adapters are added unless
+    `frozen`, drawn by `seed`; an adapter's folder gives its base with the adapter merged.
 
     Raises:
         ValueError: no such model, or one whose head the packed loss cannot compute.
@@ -150,6 +190,12 @@ def load_policy(
 
     transformers.utils.logging.disable_progress_bar()
     path, extra = model_path(config.path)
+    adapter = adapter_folder(config.path)
+    if adapter is not None and config.lora_rank and not frozen:
+        raise ValueError(
+            f"model.lora_rank = {config.lora_rank} on model.path = {config.path!r}, which is an adapter "
+            "itself: take its merged model, which a run leaves beside it"
+        )
     files = files or read_model_files(config.path, path, extra)
 
     def load() -> tuple[Any, Any]:
@@ -174,10 +220,15 @@ def load_policy(
         del model.config.quantization_config
         model.hf_quantizer = None
     check_head(model)
+    if adapter is not None:
+        model = merge_folder(model, adapter, path)
     make_saveable(model)
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return Policy(model.to(device).train(), files.tokenizer, compute_dtype(config, device), frozen=frozen)
+    dtype = compute_dtype(config, device)
+    if config.lora_rank and not frozen:
+        add_adapters(model, config, dtype, seed)
+    return Policy(model.to(device).train(), files.tokenizer, dtype, frozen=frozen)
 
 
 def make_saveable(model: Any) -> None:

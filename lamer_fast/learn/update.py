@@ -11,7 +11,7 @@ from torch import Tensor
 from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.mismatch import Mismatch
-from lamer_fast.learn.policy import Policy
+from lamer_fast.learn.policy import Policy, Scorer
 from lamer_fast.learn.trainable import Algorithm
 from lamer_fast.spans import span
 from lamer_kernels.head.policy import PolicyLoss
@@ -53,7 +53,7 @@ def score(policy: Policy, minibatches: list[Minibatch], algo: AlgoConfig) -> Non
             minibatch[i] = replace(batch, old_logprobs=old)
 
 
-def score_reference(reference: Policy, minibatches: list[Minibatch]) -> None:
+def score_reference(reference: Scorer, minibatches: list[Minibatch]) -> None:
     """Puts batches with `ref_logprobs`, those under the frozen first policy, in place of those without."""
     for minibatch in minibatches:
         for i, batch in enumerate(minibatch):

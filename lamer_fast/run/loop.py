@@ -22,6 +22,8 @@ from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
 from lamer_fast.learn.update import LearnStats, score, score_reference, update
+from lamer_fast.model.adapters import adapter_settings, save_adapter
+from lamer_fast.model.path import base_name
 from lamer_fast.rng import sampling_seed
 from lamer_fast.rollout.boards import draw_boards
 from lamer_fast.rollout.collect import collect_trials
@@ -134,7 +136,7 @@ def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]]
 
 def transfer(state: TrainState, version: int) -> None:
     """The policy's weights to the sampler. One that keeps a copy proves on a probe that it runs them."""
-    state.sampler.load_weights(state.policy.named_weights(), version=version)
+    state.sampler.load_weights(state.policy.weights_for(state.sampler), version=version)
     if not state.sampler.shares_weights:
         prompt = state.agent.renderer.start(state.env.task_prompt())
         check_transfer(state.sampler, state.policy, prompt, state.config.rollout.temperature)
@@ -201,7 +203,7 @@ def run(
             if state.iteration >= config.train.iterations:
                 records.cut(folder.path, state.iteration)
                 checkpoint.discard_after(folder.checkpoints, state.iteration)
-                save_model(state, folder.path / "model")
+                save_model(state, folder.path)
                 print(outcome.finished(config, state.iteration, folder.path))
                 return 0
             transfer(state, version=state.iteration)
@@ -220,7 +222,7 @@ def iterate(state: TrainState, folder: RunFolder) -> int:
         display = Display(state.config.name, state.config.train.iterations, earlier=earlier)
         with StopRequest() as stop, display:
             train(state, folder, display, stop)
-            save_model(state, folder.path / "model")
+            save_model(state, folder.path)
     except KeyboardInterrupt:
         print(f"interrupted, {outcome.lost(folder.checkpoints, state.iteration)}", file=sys.stderr)
         return INTERRUPTED
@@ -240,14 +242,23 @@ def model_bytes(state: TrainState) -> int:
     return sum(weight.nbytes for _, weight in state.policy.named_weights())
 
 
-def save_model(state: TrainState, target: Path) -> None:
-    """A Hugging Face folder that transformers and vLLM load, in the compute dtype."""
+def save_model(state: TrainState, folder: Path) -> None:
+    """`folder`/model: a Hugging Face folder that transformers and vLLM load, in the compute dtype; with
+    adapters merged, and these as a peft folder beside it."""
+    policy = state.policy
 
     def write(path: Path) -> None:
-        state.policy.model.save_pretrained(path)
-        state.policy.tokenizer.save_pretrained(path)
+        policy.model.save_pretrained(path, state_dict=dict(policy.named_weights()))
+        policy.tokenizer.save_pretrained(path)
 
-    replace_folder(target, write, model_bytes(state))
+    def write_adapter(path: Path) -> None:
+        settings = adapter_settings(state.config.model, policy.model, base_name(state.config.model.path))
+        save_adapter(policy.model, settings, path)
+
+    replace_folder(folder / "model", write, model_bytes(state))
+    if policy.has_adapters:
+        adapter_bytes = 4 * policy.masters.num_elements
+        replace_folder(folder / "adapter", write_adapter, adapter_bytes)
 
 
 def dry_run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = False) -> int:

@@ -23,9 +23,10 @@ from lamer_fast.envs.registry import check_at_start, make_env
 from lamer_fast.files import writing
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.optimizer import Optimizer
-from lamer_fast.learn.policy import Policy, compute_dtype, load_policy, read_model
+from lamer_fast.learn.policy import BaseOf, Policy, Scorer, compute_dtype, load_policy, read_model
 from lamer_fast.learn.trainable import Trainable
 from lamer_fast.learn.update import Outcome
+from lamer_fast.model.adapters import merged_copy
 from lamer_fast.model.files import ModelFiles
 from lamer_fast.samplers.protocol import Sampler
 
@@ -37,7 +38,7 @@ class TrainState:
     sampler: Sampler
     env: Any  # TextBatchEnv
     agent: Agent
-    reference: Policy | None = None  # frozen first policy, only when kl_coef > 0
+    reference: Scorer | None = None  # frozen first policy, only when kl_coef > 0
     iteration: int = 0  # iterations finished
     skipped_in_row: int = 0  # non-finite updates since the last good one
     skipped: int = 0  # of the whole run
@@ -92,11 +93,13 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
         device, files = pick_device(config.train.device), read_model(config)
         renderer = files.renderer()
         check_memory(config, files, renderer, device, training=True)
-        policy = load_policy(config.model, device, files)
+        policy = load_policy(config.model, device, files, seed=config.train.seed)
     else:
         renderer = ChatRenderer(policy.tokenizer)
-    reference = None
-    if config.algo.kl_coef > 0:
+    reference: Scorer | None = None
+    if config.algo.kl_coef > 0 and policy.has_adapters:
+        reference = BaseOf(policy)
+    elif config.algo.kl_coef > 0:
         reference = Policy(
             copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
         )
@@ -158,8 +161,10 @@ def make_sampler(config: Config, policy: Policy) -> Sampler:
         return VllmSampler(config, policy)
     from lamer_fast.samplers.local.sampler import TorchSampler
 
+    merges = policy.has_adapters and config.rollout.adapter == "merged"
     return TorchSampler(
-        policy.model,
+        merged_copy(policy.model) if merges else policy.model,
+        shares_weights=not merges,
         max_sequence_tokens=config.rollout.max_sequence_tokens,
         cache_tokens=config.rollout.cache_tokens,
         max_in_flight=config.rollout.max_in_flight,

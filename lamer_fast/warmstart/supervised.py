@@ -175,7 +175,7 @@ def evaluate_valid(settings: WarmstartSettings, state: TrainState) -> dict[str, 
         total = sum(float(batch.loss(state.policy)) for batch in batches)
     valid_loss = total / sum(len(batch.targets) for batch in batches)
 
-    state.sampler.load_weights(state.policy.named_weights(), version=0)
+    state.sampler.load_weights(state.policy.weights_for(state.sampler), version=0)
     played = play_boards(
         state.sampler, state.agent.renderer, config, seeds, split="valid", seed=settings.seed
     )

@@ -38,9 +38,8 @@ class TorchSampler:
         max_prefill_tokens: the most new prompt tokens of one pass.
         num_ids: ids of the tokenizer. Rows of the head beyond it are padding, which is never sampled and has
             no share in a log-probability. None: all rows are ids.
+        shares_weights: False: `model` is the sampler's own, and takes what `load_weights` brings.
     """
-
-    shares_weights = True
 
     def __init__(
         self,
@@ -52,11 +51,13 @@ class TorchSampler:
         max_prefill_tokens: int = 4096,
         num_ids: int | None = None,
         cuda_graphs: bool = True,
+        shares_weights: bool = True,
     ) -> None:
         if 0 < cache_tokens < max_sequence_tokens:
             raise ValueError(
                 f"cache_tokens {cache_tokens} is less than max_sequence_tokens {max_sequence_tokens}"
             )
+        self.shares_weights = shares_weights
         self.max_sequence_tokens = max_sequence_tokens
         self.max_in_flight, self.max_prefill_tokens = max_in_flight, max_prefill_tokens
         self.policy_version = 0
@@ -167,10 +168,19 @@ class TorchSampler:
         return [x.numpy() for x in torch.split(chosen, [n - 1 for n in counts])]
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """The weights are the trainer's own: nothing is read from `named_tensors`. Empties the cache."""
+        """Empties the cache. Of weights that are the trainer's own, nothing is read from `named_tensors`."""
         self._release_all()
+        if not self.shares_weights:
+            self._take(named_tensors)
         self._refresh()
         self.policy_version = version
+
+    @torch.no_grad()
+    def _take(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+        own = dict(self._decoder.model.named_parameters())
+        for name, tensor in named_tensors:
+            if own[name].data_ptr() != tensor.data_ptr():
+                own[name].copy_(tensor)
 
     def sleep(self) -> None:
         """Frees the cache; the next request makes one as large."""
