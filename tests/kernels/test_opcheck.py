@@ -1,0 +1,75 @@
+"""Every registered op passes torch.library.opcheck on what the public functions call it with."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import lamer_kernels.layers as layers
+from lamer_kernels import linear_divergence, tree_attention, varlen_attention
+from lamer_kernels._core.namespace import NAMESPACE
+from tests.kernels.calls import CALLS, call
+
+CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
+
+
+class Seen(TorchDispatchMode):
+    """Keeps the arguments of the first call of each of our ops."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = {}
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if op.namespace == NAMESPACE:
+            copied = torch.utils._pytree.tree_map(
+                lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, (args, kwargs or {})
+            )
+            self.calls.setdefault(op, copied)
+        return op(*args, **(kwargs or {}))
+
+
+def floats(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+
+def of_layers():
+    x, cu = floats(6, 8), torch.tensor([0, 2, 6], dtype=torch.int32)
+    heads = [floats(6, 2, 4), floats(6, 1, 4), floats(6, 1, 4)]
+    yield varlen_attention(*heads, cu, 4)
+    ends = torch.tensor([6, 2, 6, 4, 5, 6])
+    yield tree_attention(*heads, ends)
+    yield linear_divergence(x, floats(5, 8), floats(6, 8), floats(5, 8)).divergence
+    yield layers.rms_norm(x, floats(8), eps=1e-6)
+    yield sum(out.sum() for out in layers.add_rms_norm(x, floats(6, 8), floats(8), eps=1e-6))
+    yield layers.swiglu(floats(6, 8))
+    yield layers.embedding(torch.arange(6), floats(9, 8))
+    tables = floats(9, 2).detach()
+    turned = layers.rotary(floats(6, 4, 4), torch.arange(6), tables, tables, num_kv_heads=1)
+    yield sum(out.sum() for out in turned)
+
+
+@pytest.fixture(scope="module")
+def seen():
+    with Seen() as mode:
+        for op, (_, _, backends) in CALLS.items():
+            call(op, "cpu" if "cpu" in backends else None)
+        for out in of_layers():
+            out.sum().backward()
+    return mode.calls
+
+
+def registered():
+    listed = torch._C._dispatch_get_all_op_names()
+    names = {name.split("::")[1].partition(".")[0] for name in listed if name.startswith(f"{NAMESPACE}::")}
+    return sorted(names)
+
+
+def test_all_of_them_were_called(seen):
+    assert {op.name().split("::")[1].partition(".")[0] for op in seen} == set(registered()) - {
+        "cached_attention"
+    }
+
+
+def test_each_is_registered_as_torch_wants_it(seen):
+    for op, (args, kwargs) in seen.items():
+        torch.library.opcheck(op, args, kwargs, test_utils=CHECKS)
