@@ -13,6 +13,7 @@ from lamer_fast.audit.reference import Reference
 from lamer_fast.audit.replay import Replay
 from lamer_fast.audit.sides import PolicySide, SamplerSide
 from lamer_fast.learn.policy import Policy
+from lamer_fast.model.architecture import Architecture
 
 NOISE = 0.1  # standard deviations of a weight
 
@@ -29,7 +30,9 @@ def audit_policy(
         ValueError: the reference does not compute the policy's family.
     """
     previous: dict[str, Tensor] = {}
-    trainer, sampling = PolicySide(policy, temperature), SamplerSide(sampler, temperature)
+    Reference.check(policy.model.config)
+    trainer = PolicySide(policy, temperature)
+    sampling = SamplerSide(sampler, Architecture.of(policy.model.config), temperature)
 
     def reference() -> Reference:
         return Reference(policy.model, temperature, policy.num_ids, previous or None)
@@ -39,7 +42,6 @@ def audit_policy(
         trainer.forget()
         sampler.load_weights(policy.named_weights(), version=1)
 
-    reference()  # what cannot be audited is refused here
     if not transfer:
         return examine(sampling, trainer, replays, reference, num_ids=policy.num_ids)
     previous |= {name: p.detach().to("cpu", copy=True) for name, p in policy.model.named_parameters()}

@@ -1,6 +1,7 @@
 """The sides of an audit: who gives next-token distributions, and shows how it came to them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,10 +9,12 @@ import torch
 from torch import Tensor
 
 from lamer_fast.audit.distances import rows_at_a_time
+from lamer_fast.audit.engine import traced_engine
 from lamer_fast.audit.reference import Reference
 from lamer_fast.audit.replay import Replay
 from lamer_fast.audit.trace import Trace, traced_decoder, traced_module
 from lamer_fast.learn.batch import Packed
+from lamer_fast.model.architecture import Architecture
 from lamer_fast.samplers.protocol import Request, Sampling
 
 FRESH = 1 << 20  # trials from here on are those of a trace
@@ -126,8 +129,9 @@ class SamplerSide:
 
     name = "sampler"
 
-    def __init__(self, sampler: Any, temperature: float) -> None:
-        self.sampler, self.temperature, self.device = sampler, temperature, torch.device("cpu")
+    def __init__(self, sampler: Any, architecture: Architecture, temperature: float) -> None:
+        self.sampler, self.temperature = sampler, temperature
+        self.num_layers, self.head_size = architecture.num_layers, architecture.head_size
         self._first_trial, self._next_id = 0, 0
 
     def at(self, replays: Sequence[Replay], where: Sequence[Place]) -> Tensor:
@@ -139,15 +143,17 @@ class SamplerSide:
             self.sampler.release(trial)
 
     def trace(self, replays: Sequence[Replay], index: int) -> Trace | None:
-        if not hasattr(self.sampler, "decoder"):
+        replay = replays[index]
+        if hasattr(self.sampler, "module"):  # an engine, which serves requests in an order of its own
+            self.sampler.forget_prefixes()
+            replays, index = [replay], 0
+        elif not hasattr(self.sampler, "decoder"):
             return None
-        replay, decoder = replays[index], self.sampler.decoder
-        trace = Trace(len(replay.token_ids), decoder.architecture.num_layers)
+        trace = Trace(len(replay.token_ids), self.num_layers)
         kept, self._first_trial = self._first_trial, FRESH  # what the replays have in the cache stays there
         try:
             for where in walk_places(replays, self.sampler.max_in_flight):
-                rows = _RowsOf(where, index)
-                with self.sampler.as_it_is(), traced_decoder(decoder, trace, rows):
+                with self._watching(trace, where, index):
                     found = self.at(replays, where)
                 for (r, place, _), row in zip(where, found, strict=True):
                     if r == index:
@@ -155,7 +161,18 @@ class SamplerSide:
             self.release(len(replays))
         finally:
             self._first_trial = kept
-        return trace
+        return trace if trace.values else None  # a compiled engine calls no hooks
+
+    @contextmanager
+    def _watching(self, trace: Trace, where: Sequence[Place], index: int) -> Iterator[None]:
+        if hasattr(self.sampler, "decoder"):
+            rows = _RowsOf(where, index)
+            with self.sampler.as_it_is(), traced_decoder(self.sampler.decoder, trace, rows):
+                yield
+            return
+        place = where[0][1]
+        with traced_engine(self.sampler.module, self.head_size, trace, lambda at: rows_before(at, place)):
+            yield
 
     def _ask(self, wanted: Sequence[tuple[int, Replay, int]]) -> list[Tensor]:
         seen: dict[int, Tensor] = {}
@@ -199,6 +216,14 @@ class _RowsOf:
             if r == self._index:
                 return torch.arange(start, end), torch.arange(place - (end - start), place)
         return None
+
+
+def rows_before(positions: Tensor, place: int) -> tuple[Tensor, Tensor] | None:
+    """Of a pass of one sequence, which may be padded, or already draw beyond the place that is asked for."""
+    first = int(positions[0])
+    along = torch.arange(first, first + len(positions), device=positions.device)
+    count = int(((positions == along) & (positions < place)).long().cumprod(0).sum())
+    return (torch.arange(count), torch.arange(place - count, place)) if count else None
 
 
 def all_rows(count: int) -> tuple[Tensor, Tensor]:

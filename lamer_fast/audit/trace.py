@@ -24,7 +24,6 @@ class Trace:
         self.values: dict[tuple[int, str], Tensor] = {}
         self.seen: dict[tuple[int, str], Tensor] = {}
         self.logprobs: dict[int, Tensor] = {}  # place -> [V]
-        self.starts: list[int] = []  # first token of each pass
 
     def put(self, layer: int, point: str, rows: Rows, values: Tensor) -> None:
         key = (layer, point)
@@ -67,8 +66,6 @@ def traced_decoder(decoder: Decoder, trace: Trace, rows_of: Callable[[Any], Rows
         if block.index == 0:
             now["rows"] = rows_of(attention)
             now["wanted"] = _wanted(now["rows"], attention.wanted)
-            if now["rows"] is not None:
-                trace.starts.append(int(now["rows"][1].min()))
         if now["rows"] is not None:
             trace.put(block.index, STREAM, now["rows"], x if update is None else x.double() + update.double())
         return x, update, cos, sin, _Watched(attention, note)
@@ -89,18 +86,18 @@ def traced_decoder(decoder: Decoder, trace: Trace, rows_of: Callable[[Any], Rows
 
     with ExitStack() as stack:
         for i, block in enumerate(decoder.blocks):
-            stack.enter_context(_removed(block.register_forward_pre_hook(begin)))
-            stack.enter_context(_removed(block.register_forward_hook(end)))
+            stack.enter_context(removed(block.register_forward_pre_hook(begin)))
+            stack.enter_context(removed(block.register_forward_hook(end)))
             for module, before, after in (
                 (block.layer.self_attn.o_proj, ATTENDED, OUT),
                 (block.layer.mlp.down_proj, INNER, DOWN),
             ):
-                stack.enter_context(_removed(module.register_forward_hook(projected(i, before, after))))
+                stack.enter_context(removed(module.register_forward_hook(projected(i, before, after))))
         yield
 
 
 @contextmanager
-def _removed(handle: Any) -> Iterator[None]:
+def removed(handle: Any) -> Iterator[None]:
     try:
         yield
     finally:
@@ -146,8 +143,6 @@ def traced_module(model: Any, trace: Trace, rows_of: Callable[[int], Rows | None
             x = args[0] if args else kwargs["hidden_states"]
             if i == 0:
                 now["rows"] = rows_of(x.shape[1])
-                if now["rows"] is not None:
-                    trace.starts.append(int(now["rows"][1].min()))
             if now["rows"] is not None:
                 trace.put(i, STREAM, now["rows"], x[0])
 
@@ -168,14 +163,14 @@ def traced_module(model: Any, trace: Trace, rows_of: Callable[[int], Rows | None
     with ExitStack() as stack:
         for i, layer in enumerate(trunk.layers):
             handle = layer.register_forward_pre_hook(begin(i), with_kwargs=True)
-            stack.enter_context(_removed(handle))
+            stack.enter_context(removed(handle))
             hooks = (
                 (layer.self_attn.o_proj, ATTENDED, OUT),
                 (layer.mlp.down_proj, INNER, DOWN),
             )
             for module, before, after in hooks:
-                stack.enter_context(_removed(module.register_forward_hook(projected(i, before, after))))
-        stack.enter_context(_removed(trunk.norm.register_forward_hook(end)))
+                stack.enter_context(removed(module.register_forward_hook(projected(i, before, after))))
+        stack.enter_context(removed(trunk.norm.register_forward_hook(end)))
         stack.enter_context(_attention_of(config, watched, ALL_ATTENTION_FUNCTIONS))
         yield
 

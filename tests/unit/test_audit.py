@@ -32,7 +32,7 @@ def policy_of(kind="qwen3", seed=0, dtype=torch.float32, **options):
     return Policy(tiny_model(kind, seed=seed, **FAMILIES[kind] | options), None, dtype, num_ids=NUM_IDS)
 
 
-def replays(seed=0, count=3):
+def replays(seed=0, count=3, num_ids=NUM_IDS):
     """Trials of three turns; of each reply the first tokens are asked for."""
     g = np.random.default_rng(seed)
     found = []
@@ -40,7 +40,7 @@ def replays(seed=0, count=3):
         first, second, third = np.cumsum(11 + g.integers(0, 6, 3))
         places = [first, first + 1, first + 2, second, second + 1, third, third + 1]
         kinds = (FIRST, NEXT, NEXT, CACHED, NEXT, CACHED, NEXT)
-        found.append(Replay(g.integers(0, NUM_IDS, third + 2), np.array(places), kinds))
+        found.append(Replay(g.integers(0, num_ids, third + 2), np.array(places), kinds))
     return found
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lamer_fast.config import Config, RolloutConfig
-from lamer_fast.samplers.protocol import Completion, Request
+from lamer_fast.samplers.protocol import Completion, Observer, Request
 from lamer_fast.samplers.vllm.environment import prepared
 from lamer_fast.samplers.vllm.memory import EngineMemory, engine_memory, head_size
 
@@ -72,6 +72,8 @@ class VllmSampler:
         if not self.cpu:
             torch.cuda.empty_cache()
             share = self.memory.share(*torch.cuda.mem_get_info(policy.device))
+        self.max_in_flight = rollout.max_in_flight
+        self.observe: Observer | None = None
         self.in_flight: dict[int, Request] = {}
         self.prompt_tokens = 0  # of all requests so far
         self.cached_tokens = 0  # of those, found in the prefix cache
@@ -101,7 +103,7 @@ class VllmSampler:
             max_tokens=request.max_tokens,
             stop_token_ids=list(request.stop_ids),
             ignore_eos=True,
-            logprobs=0,
+            logprobs=0 if self.observe is None else -1,
             flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -119,13 +121,32 @@ class VllmSampler:
         request = self.in_flight.pop(int(output.request_id))
         sampled = output.outputs[0]
         self.cached_tokens += output.num_cached_tokens or 0
+        if self.observe is not None:
+            self._show(request.id, sampled.logprobs)
+        # of each token the sampled id, then all that were asked for
+        width = len(sampled.logprobs.logprobs) // len(sampled.token_ids)
         return Completion(
             id=request.id,
             token_ids=np.asarray(sampled.token_ids, np.int32),
-            logprobs=np.asarray(sampled.logprobs.logprobs, np.float32),
+            logprobs=np.asarray(sampled.logprobs.logprobs[::width], np.float32),
             stopped=sampled.finish_reason == "stop",
             policy_version=self.version,
         )
+
+    def _show(self, request_id: int, found: Any) -> None:
+        """Of a request of one token: an id and a log-probability for all of the vocabulary."""
+        assert self.observe is not None
+        logprobs = torch.full((self.num_ids,), -torch.inf)
+        logprobs[torch.tensor(found.token_ids)] = torch.tensor(found.logprobs)
+        self.observe([request_id], logprobs[None])
+
+    @property
+    def module(self) -> Any:
+        """vLLM's own."""
+        return self.llm.apply_model(lambda model: model)[0]
+
+    def forget_prefixes(self) -> None:
+        self.llm.reset_prefix_cache()
 
     def release(self, trial: int) -> None:
         """Nothing to do: blocks of a finished trial age out of the prefix cache."""
@@ -186,6 +207,7 @@ def engine_options(
         enforce_eager=share is None,
         enable_sleep_mode=rollout.sleep_during_updates and share is not None,
         logprobs_mode="processed_logprobs",  # after temperature
+        max_logprobs=-1,  # an audit asks for all
         disable_log_stats=True,
         seed=0,
     )
