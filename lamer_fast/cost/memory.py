@@ -94,7 +94,7 @@ def memory_of(
     r, trials = config.rollout, config.rollout.groups * config.rollout.trials_per_group
     parts = [Part(f"weights, {str(dtype).removeprefix('torch.')}", n * item, ("model.path", "model.dtype"))]
     if training:
-        parts += _training(config, shape, n, bounds, dtype, device)
+        parts += _training(config, shape, n, num_trained(config, files), bounds, dtype, device)
     if r.sampler == "vllm":
         parts += _vllm(config, shape, n, dtype, device)
     else:
@@ -113,8 +113,26 @@ def memory_of(
     return Memory(found, device.type, device_memory(device), host_memory())
 
 
+def num_trained(config: Config, files: Any) -> int:
+    """Elements of what is trained: all parameters, or those of adapters (all linear layers at most)."""
+    rank, model = config.model.lora_rank, files.shape
+    if not rank:
+        return int(files.num_parameters)
+    names = {name.strip() for name in config.model.lora_targets.split(",")}
+    linear = [(n, m) for n, m in model.named_modules() if hasattr(m, "in_features")]
+    wrapped = [m for n, m in linear if m is not model.get_output_embeddings()
+               and ("all-linear" in names or n.rpartition(".")[2] in names)]  # fmt: skip
+    return sum(rank * (m.in_features + m.out_features) + config.model.dora * m.out_features for m in wrapped)
+
+
 def _training(
-    config: Config, shape: Any, n: int, bounds: TokenBounds, dtype: torch.dtype, device: torch.device
+    config: Config,
+    shape: Any,
+    n: int,
+    trained: int,
+    bounds: TokenBounds,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> list[Part]:
     r, item = config.rollout, dtype.itemsize
     heads, hidden, layers = shape.num_attention_heads, shape.hidden_size, shape.num_hidden_layers
@@ -128,13 +146,15 @@ def _training(
     activations = packed * (per_layer + layers * item * hidden if checkpointed else layers * per_layer)
     workspace = MAX_WORKSPACE_BYTES["cuda" if device.type == "cuda" else "cpu"]  # or less on a small GPU
     offloaded = config.learn.offload_optimizer == "rollout"
+    adapters = config.model.lora_rank > 0
+    sizes = ("model.path", "model.lora_rank")
     return [
-        Part("float32 masters", n * 4 if item < 4 else 0, ("model.path",)),
-        Part("float32 gradients", n * 4, ("model.path",), "updating"),
+        Part("float32 masters", trained * 4 if item < 4 or adapters else 0, sizes),
+        Part("float32 gradients", trained * 4, sizes, "updating"),
         Part(
             "optimizer state",
-            n * (2 if config.learn.optimizer == "adamw_8bit" else 8),
-            ("model.path", "learn.optimizer"),
+            trained * (2 if config.learn.optimizer == "adamw_8bit" else 8),
+            (*sizes, "learn.optimizer"),
             "updating" if offloaded else "always",
         ),
         Part(
@@ -145,11 +165,15 @@ def _training(
         ),
         Part(
             "head: float32 gradient and workspace",
-            shape.vocab_size * hidden * 4 + workspace,
+            (0 if adapters else shape.vocab_size * hidden * 4) + workspace,
             ("model.path",),
             "updating",
         ),
-        Part("frozen reference", n * item if config.algo.kl_coef > 0 else 0, ("model.path", "algo.kl_coef")),
+        Part(
+            "frozen reference",
+            n * item if config.algo.kl_coef > 0 and not adapters else 0,
+            ("model.path", "algo.kl_coef"),
+        ),
     ]
 
 

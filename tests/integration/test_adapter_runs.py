@@ -60,7 +60,7 @@ def test_what_is_saved_is_a_model_and_a_peft_folder(runs, tiny_folder):
     )
     for name, weight in ours.model.named_parameters():
         rounded = merged.get_parameter(name).float()
-        two_roundings = 2**-8 * float(weight.abs().max())  # of the base, and of the sum
+        two_roundings = 2 * 2**-8 * float(weight.abs().max())  # of the base, and of the sum
         torch.testing.assert_close(weight, rounded, rtol=0, atol=two_roundings)
     start = tiny_model().get_parameter("model.layers.0.mlp.up_proj.weight")
     moved = merged.get_parameter("model.layers.0.mlp.up_proj.weight").float()

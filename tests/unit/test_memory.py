@@ -96,3 +96,12 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
         monkeypatch.setattr(memory, "CGROUP_LIMITS", [tmp_path / name for name in files])
         assert memory.host_memory() >= expected
     assert memory.device_memory(torch.device("cpu")) == 1 << 20
+
+
+def test_adapters_are_counted_as_they_are_made():
+    pytest.importorskip("peft", reason="peft is not installed")
+    for targets in ("all-linear", "q_proj,down_proj"):
+        changes = ["--model.lora-rank=4", "--model.dora=true", f"--model.lora-targets={targets}"]
+        config = recipe.resolve("minesweeper-tiny", changes)
+        state = build_state(config)
+        assert memory.num_trained(config, plan.read_model(config)) == state.policy.masters.num_elements
