@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": ("lamer_fast.cli.eval", "success@1..K of a run or model on held-out boards"),
     "study": ("lamer_fast.cli.study", "compare ways to train, over seeds, on fixed boards"),
     "warmstart": ("lamer_fast.cli.warmstart", "make a base model from expert trials"),
+    "runs": ("lamer_fast.cli.runs", "list runs with their state, iteration and success"),
     "play": ("lamer_fast.cli.play", "watch one trial in the terminal, or play it yourself"),
     "report": ("lamer_fast.cli.report", "write the report page of a run"),
     "envs": ("lamer_fast.cli.envs", "list the environments, or say what is wrong with one"),
