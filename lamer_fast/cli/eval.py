@@ -126,7 +126,7 @@ def run_roles(target: str, config: Config, options: EvalOptions) -> int:
     print(roles_table(found))
     if output:
         first, *others = ((" / ".join(trio), played) for trio, played in found.items())
-        output.show(EvalRecord(first[0], {OWN: first[1], **dict(others)}))
+        output.write(EvalRecord(first[0], {OWN: first[1], **dict(others)}))
     return 0
 
 

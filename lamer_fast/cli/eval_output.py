@@ -59,6 +59,10 @@ class Output:
         if self.other is not None:
             pairs = {name: differences(record.panels[name], self.other.panels[name]) for name in self.common}
             print("\n" + difference_table(record.policy, self.other.policy, pairs))
+        self.write(record)
+
+    def write(self, record: EvalRecord) -> None:
+        """Record and page, where a folder was given."""
         if self.folder is not None:
             labelled = replace(record, label=record.label or record.policy)
             labelled.write(self.folder / RECORD)

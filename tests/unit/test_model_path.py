@@ -13,7 +13,7 @@ def in_a_folder(tmp_path, monkeypatch):
 
 
 def test_a_shipped_name_is_the_shipped_folder():
-    assert list(SHIPPED) == ["minesweeper-tiny-base"]
+    assert list(SHIPPED) == ["minesweeper-tiny-base", "sokoban-tiny-base"]
     assert model_path("minesweeper-tiny-base") == (str(SHIPPED["minesweeper-tiny-base"]), {})
     assert path_notes("minesweeper-tiny-base") == []
 
@@ -64,9 +64,9 @@ def test_the_nearest_name_is_offered(in_a_folder):
 
 
 def test_a_base_that_is_not_made_yet_says_the_command(capsys):
-    assert cli.main(["train", "sokoban-tiny"]) == 2
+    assert cli.main(["train", "webshop-tiny"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("make it: lamer-fast warmstart sokoban-tiny-base --out runs/sokoban-tiny-base")
+    assert line.endswith("make it: lamer-fast warmstart webshop-tiny-base --out runs/webshop-tiny-base")
 
 
 def test_files(in_a_folder):
