@@ -262,6 +262,21 @@ def test_policy_rows_in_every_form(compiled, vocab):
     check(compiled, ["policy_rows_kernel", "policy_terms_kernel"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("vocab", [61, 50_257, 151_936])
+def test_divergence_rows_in_every_form(compiled, vocab):
+    from lamer_kernels.head.divergence.launch import divergence_rows
+    from lamer_kernels.head.projection import new_logits
+
+    targets, per_row = torch.zeros(3, dtype=torch.int64), torch.zeros(3)
+    s, t = (new_logits(torch.zeros(1), 3, vocab, "triton") for _ in range(2))
+    for kind, ids, dtype in product(
+        ("forward", "reverse", "jensen_shannon"), (None, targets), (None, HALF, torch.float16, SINGLE)
+    ):
+        divergence_rows(s, t, ids, per_row, (per_row,) * 3, kind, 0.5, 0.7, dtype)
+    check(compiled, ["divergence_rows_kernel"])
+
+
 @pytest.mark.parametrize("vocab", [50_257, 151_669, 151_936])
 def test_every_vocabulary_is_read_16_bytes_at_a_time(compiled, vocab):
     from lamer_kernels.head.policy.launch import policy_rows

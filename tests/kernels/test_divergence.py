@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lamer_kernels import linear_divergence, linear_logprob
 from lamer_kernels.head.divergence import linear_divergence_ref
@@ -111,6 +112,29 @@ def test_what_is_left_out_adds_nothing_whatever_stands_there():
         torch.testing.assert_close(x, y)
 
 
+def test_no_tensor_of_all_tokens_and_the_whole_vocabulary():
+    from lamer_kernels.head.divergence.op import _linear_divergence
+
+    sizes = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            sizes.append(out.numel() if isinstance(out, torch.Tensor) else 0)
+            return out
+
+    student, teacher = make_inputs()
+    student = [x.detach() for x in student]
+    chunk = 5  # tokens
+    for workspace, most in ((4 * V * 8 * chunk, max(chunk, TEACHER) * V), (2**20, T * V)):
+        sizes.clear()
+        with Sizes():  # the function behind the op: a mode does not see what an op does inside
+            _linear_divergence._init_fn(
+                *student, *teacher, None, None, None, "reverse", 0.5, 1.0, workspace, [True, True], "torch"
+            )
+        assert max(sizes) == most
+
+
 def test_frozen_parts_and_no_tokens():
     student, teacher = make_inputs()
     out = linear_divergence(student[0], student[1].detach(), *teacher)
@@ -125,7 +149,8 @@ def test_opcheck_and_compile():
     student, teacher = make_inputs(torch.float32)
     tensors = [x.detach() for x in student] + teacher
     torch.library.opcheck(
-        OPS.linear_divergence.default, (*tensors, None, None, None, "reverse", 0.5, 1.0, 10**6, [True, True])
+        OPS.linear_divergence.default,
+        (*tensors, None, None, None, "reverse", 0.5, 1.0, 10**6, [True, True], "torch"),
     )
     compiled = torch.compile(lambda *x: linear_divergence(*x).loss, backend="aot_eager", fullgraph=True)
     assert torch.equal(compiled(*student, *teacher), linear_divergence(*student, *teacher).loss)

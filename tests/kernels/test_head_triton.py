@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lamer_kernels import linear_logprob, linear_policy_loss
+from lamer_kernels import linear_divergence, linear_logprob, linear_policy_loss
 from lamer_kernels.head.logprob import linear_logprob_ref
 from tests.kernels.head import make_inputs, relative_error
 from tests.kernels.test_linear_policy_loss import EXTRAS, LOSSES, token_options
@@ -33,6 +33,54 @@ def test_linear_logprob(V, dtype, softcap, temperature):
         ours = head_outputs(inputs.to(dtype, DEVICE), linear_logprob, **options)
         for x, y, t in zip(ours, plain, truth, strict=True):
             assert relative_error(x, t) <= 2 * relative_error(y, t) + ROUNDING[dtype]
+
+
+@pytest.mark.parametrize("V", VOCABS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["forward", "reverse", "jensen_shannon"])
+def test_linear_divergence(V, dtype, kind):
+    """Values, log-probs and gradients no further from float64 than twice torch's passes; a row that weighs 0
+    holds NaN; two chunks."""
+    g = torch.Generator().manual_seed(0)
+    hidden, teacher_hidden = torch.randn(5, 8, generator=g), torch.randn(5, 12, generator=g)
+    weight, teacher_weight = 2 * torch.randn(V, 8, generator=g), torch.randn(V, 12, generator=g)
+    arguments = [x.to(DEVICE, dtype) for x in (hidden, weight, teacher_hidden, teacher_weight)]
+    arguments[0][3] = torch.nan
+    options = dict(
+        kind=kind, beta=0.3, temperature=0.7, targets=torch.tensor([0, V - 1, 7, 1, 60], device=DEVICE),
+        token_weights=torch.tensor([1.0, -0.5, 2.0, 0.0, 0.25], device=DEVICE), workspace_bytes=6 * V * 4,
+    )  # fmt: skip
+
+    def outputs(convert, backend):
+        x = [convert(a) for a in arguments]
+        leaves = [a.requires_grad_() for a in x[:2]]
+        out = linear_divergence(*x, **options | dict(backend=backend))
+        there = options["token_weights"] != 0
+        results = [out.loss, out.values, out.logprobs[there], out.teacher_logprobs[there]]
+        return [*results, *torch.autograd.grad(out.loss, leaves)]
+
+    options["token_weights"] = options["token_weights"].double()
+    truth = outputs(torch.Tensor.double, "reference")
+    options["token_weights"] = options["token_weights"].float()
+    plain, ours = (outputs(torch.Tensor.clone, backend) for backend in ("reference", "triton"))
+    assert not ours[1][3] and not ours[-2][3].any(), "a token of weight 0 has no value and no gradient"
+    for x, y, t in zip(ours, plain, truth, strict=True):
+        assert relative_error(x, t) <= 2 * relative_error(y, t) + ROUNDING.get(dtype, 5e-4)
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse", "jensen_shannon"])
+def test_divergence_far_apart_offset_and_equal(kind):
+    """Gaps of thousands of nats stay right; what both rows have in common, and equal rows, give nothing."""
+    one = torch.ones(1, 1, device=DEVICE)
+    s, t = torch.zeros(61, 1, device=DEVICE), torch.zeros(61, 1, device=DEVICE)
+    s[0], t[60] = 3000.0, 3000.0
+    for a, b in ((s, t), (s, s), (s - 1e4, t + 1e4)):
+        found, wanted = (
+            linear_divergence(one, a, one, b, kind=kind, backend=backend).values
+            for backend in ("triton", "reference")
+        )
+        torch.testing.assert_close(found, wanted)
+    assert not linear_divergence(one, s, one, s, kind=kind, backend="triton").values.any()
 
 
 def policy_outputs(inputs, **options):

@@ -58,6 +58,7 @@ def launch_all(start=0, num_rows=3):
     """Every kernel of the package once, on rows of longer tensors from ``start`` on."""
     from lamer_kernels.credit.groups import gpu as groups
     from lamer_kernels.credit.returns import gpu as returns
+    from lamer_kernels.head.divergence.launch import divergence_rows
     from lamer_kernels.head.logprob import launch
     from lamer_kernels.head.logprob.cpu import RowGrads, RowStats
     from lamer_kernels.head.policy.launch import policy_rows, policy_terms
@@ -77,6 +78,8 @@ def launch_all(start=0, num_rows=3):
     )  # fmt: skip
     policy_rows(logits, targets, head, per_row, TokenData(*[per_row] * 5), config, torch.float32)
     policy_terms(config, per_row, per_row, TokenData(*[per_row] * 5))
+    outputs = (per_row, per_row, per_row)
+    divergence_rows(logits, logits, targets, per_row, outputs, "jensen_shannon", 0.5, 0.7, torch.float32)
     ids = torch.arange(num_rows)
     if num_rows:
         groups.group_advantages(per_row, ids, None, None, None, "turn", "mean", "std", "zero", 1e-6)
@@ -88,7 +91,7 @@ def test_every_launch_is_on_the_device_of_its_tensors(launches):
     launch_all()
     names = {name for name, _, _ in launches}
     assert names == {"row_stats_kernel", "write_dlogits_kernel", "policy_rows_kernel", "policy_terms_kernel",
-                     "moments_kernel", "returns_kernel"}  # fmt: skip
+                     "divergence_rows_kernel", "moments_kernel", "returns_kernel"}  # fmt: skip
     assert all(on is not None for _, on, _ in launches)
 
 
@@ -102,7 +105,7 @@ def test_where_a_chunk_starts_is_not_specialised(launches):
     for start in range(8):  # 4 bytes a value: aligned to 16 bytes at 0 and 4
         launch_all(start)
     head = {(name, key) for name, _, key in launches if name not in ("moments_kernel", "returns_kernel")}
-    assert len(head) == len({name for name, _ in head}) == 4
+    assert len(head) == len({name for name, _ in head}) == 5
 
 
 def test_no_rows_no_launch(launches):

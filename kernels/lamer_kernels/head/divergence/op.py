@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..._core.checks import OFFSET_DTYPES, check_choice, check_tensor, readable
-from ..._core.dispatch import without_autocast
+from ..._core.dispatch import resolve_backend, without_autocast
 from ..._core.namespace import qualified
 from ..._core.numbers import check_integer, check_number
 from ..checks import ACC_DTYPES
@@ -19,13 +19,14 @@ from ..projection import (
     default_workspace_bytes,
     finish_dweight,
     new_dweight,
+    new_logits,
     scatter_rows,
     token_chunks,
     write_dx,
 )
 
 KINDS = ("forward", "reverse", "jensen_shannon")
-ROWS_PER_TOKEN = 4  # of logits that a chunk holds at once
+ROWS_PER_TOKEN = {"torch": 4, "triton": 2}  # of logits that a chunk holds at once
 
 
 class Divergence(NamedTuple):
@@ -52,6 +53,7 @@ def linear_divergence(
     beta: float = 0.5,
     temperature: float = 1.0,
     workspace_bytes: int | None = None,
+    backend: str = "auto",
 ) -> Divergence:
     """``sum_l token_weights[l] * D_l`` between the next-token distributions s of one head and t of another,
     without a [T, V] tensor, and its gradients for the first head.
@@ -64,7 +66,8 @@ def linear_divergence(
 
     jensen_shannon fades towards both ends of beta: there it is 0, not one of the other two, which have names.
     A reference model's log-probs come along with ``targets``. Logits and sums are float32 (float64 for
-    float64). Gradients are computed here, in the forward pass, where gradients are enabled: 4 GEMMs.
+    float64). Gradients are computed here, in the forward pass, where gradients are enabled: 4 GEMMs. On a GPU
+    one Triton program a token reads its two rows of logits and writes dlogits over the first.
 
     Args:
         hidden: [T, H]; weight: [V, H]. Float; their gradients are the student's.
@@ -115,6 +118,7 @@ def linear_divergence(
     total, values, logprobs, teacher_logprobs, *gradients = _linear_divergence(
         hidden.detach(), weight.detach(), teacher_hidden, teacher_weight, token_idx, targets, token_weights,
         kind, beta, temperature, workspace_bytes or default_workspace_bytes(hidden.device), needs,
+        _passes(backend, hidden),
     )  # fmt: skip
     pairs = [(x, g) for x, g, need in zip((hidden, weight), gradients, needs, strict=True) if need]
     if pairs:
@@ -122,6 +126,12 @@ def linear_divergence(
     if targets is None:
         return Divergence(total, values, None, None)
     return Divergence(total, values, logprobs, teacher_logprobs)
+
+
+def _passes(backend: str, hidden: Tensor) -> str:
+    """Triton computes in float32; on a CPU, and as the reference, torch."""
+    triton = resolve_backend(backend, hidden.device) == "triton"
+    return "triton" if triton and hidden.dtype is not torch.float64 else "torch"
 
 
 def _check_ids(name: str, ids: Tensor, end: int) -> None:
@@ -144,6 +154,7 @@ def _linear_divergence(
     temperature: float,
     workspace_bytes: int,
     needs: list[bool],
+    passes: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """loss [], values, logprobs, teacher_logprobs [L] (the last two empty without targets), dhidden [T, H],
     dweight [V, H] (empty where not needed)."""
@@ -156,25 +167,21 @@ def _linear_divergence(
     logprobs, others = (x.new_zeros(len(x) if targets is not None else 0, dtype=acc) for _ in range(2))
     dx = x.new_zeros(x.shape, dtype=stored_dtype(hidden.dtype)) if needs[0] else None
     dweight = new_dweight(weight, acc) if needs[1] else None
-    chunk = max(1, workspace_bytes // (ROWS_PER_TOKEN * weight.shape[0] * acc.itemsize))
+    chunk = max(1, workspace_bytes // (ROWS_PER_TOKEN[passes] * weight.shape[0] * acc.itemsize))
+    rows_of = _rows_by_triton if passes == "triton" else _rows_by_torch
+    settings = (kind, beta, temperature, hidden.dtype if any(needs) else None)
     for rows in token_chunks(len(x), chunk):
-        s, t = (_log_softmax(a[rows], w, temperature, acc) for a, w in ((x, own), (y, teacher_weight)))
-        if targets is not None:
-            ids = targets[rows].long().unsqueeze(1)
-            logprobs[rows], others[rows] = (z.gather(1, ids).squeeze(1) for z in (s, t))
-        present = weights[rows] != 0
-        value, slope = _divergence(s, t, kind, beta, gradient=any(needs))
-        values[rows] = torch.where(present, value, 0)
-        if slope is None:
+        outputs = (values[rows], logprobs[rows], others[rows])
+        ids = None if targets is None else targets[rows].long()
+        dlogits = rows_of(x[rows], own, y[rows], teacher_weight, ids, weights[rows], outputs, *settings)
+        if dlogits is None:
             continue
-        slope.mul_((weights[rows] / temperature).unsqueeze(1))
-        dlogits = slope.masked_fill_(~present.unsqueeze(1), 0).to(hidden.dtype)
         if dx is not None:
             part = x.new_empty(x[rows].shape)
             write_dx(part, dlogits, own)
             dx[rows] = part.to(dx.dtype)
         if dweight is not None:
-            add_dweight(dweight, dlogits, x[rows].masked_fill(~present.unsqueeze(1), 0))
+            add_dweight(dweight, dlogits, x[rows].masked_fill((weights[rows] == 0).unsqueeze(1), 0))
     none = hidden.new_empty
     return (
         (values * weights).where(weights != 0, 0).sum(dtype=torch.float64).to(acc),
@@ -188,7 +195,7 @@ def _linear_divergence(
 
 @_linear_divergence.register_fake
 def _(hidden, weight, teacher_hidden, teacher_weight, token_idx, targets, *rest):  # type: ignore[no-untyped-def]
-    needs, acc = rest[-1], accumulation_dtype(hidden.dtype)
+    needs, acc = rest[-2], accumulation_dtype(hidden.dtype)
     length = len(hidden) if token_idx is None else len(token_idx)
     of_targets = [hidden.new_empty(0 if targets is None else length, dtype=acc) for _ in range(2)]
     gradients = [
@@ -198,18 +205,72 @@ def _(hidden, weight, teacher_hidden, teacher_weight, token_idx, targets, *rest)
     return (hidden.new_empty((), dtype=acc), hidden.new_empty(length, dtype=acc), *of_targets, *gradients)
 
 
-def _log_softmax(x: Tensor, weight: Tensor, temperature: float, acc: torch.dtype) -> Tensor:
-    """[C, V] in the accumulation dtype."""
-    logits = x.new_empty(len(x), len(weight), dtype=acc)
+def _rows_by_torch(
+    x: Tensor,
+    weight: Tensor,
+    y: Tensor,
+    teacher_weight: Tensor,
+    targets: Tensor | None,
+    weights: Tensor,
+    outputs: tuple[Tensor, Tensor, Tensor],
+    kind: str,
+    beta: float,
+    temperature: float,
+    dtype: torch.dtype | None,
+) -> Tensor | None:
+    """Fills ``outputs`` (values, logprobs, teacher_logprobs [C]); dlogits [C, V] of ``dtype``, or None."""
+    values, *of_targets = outputs
+    s, t = (
+        _write_logits(a.new_empty(len(a), len(w), dtype=weights.dtype), a, w)
+        .div_(temperature)
+        .log_softmax(-1)
+        for a, w in ((x, weight), (y, teacher_weight))
+    )
+    if targets is not None:
+        for out, z in zip(of_targets, (s, t), strict=True):
+            out.copy_(z.gather(1, targets.unsqueeze(1)).squeeze(1))
+    value, slope = _divergence(s, t, kind, beta, gradient=dtype is not None)
+    values.copy_(torch.where(weights != 0, value, 0))
+    if slope is None or dtype is None:
+        return None
+    slope.mul_((weights / temperature).unsqueeze(1))
+    return slope.masked_fill_((weights == 0).unsqueeze(1), 0).to(dtype)
+
+
+def _rows_by_triton(
+    x: Tensor,
+    weight: Tensor,
+    y: Tensor,
+    teacher_weight: Tensor,
+    targets: Tensor | None,
+    weights: Tensor,
+    outputs: tuple[Tensor, Tensor, Tensor],
+    kind: str,
+    beta: float,
+    temperature: float,
+    dtype: torch.dtype | None,
+) -> Tensor | None:
+    """As `_rows_by_torch`, in one launch; dlogits lie over the student's logits."""
+    from .launch import divergence_rows  # needs triton
+
+    s, t = (
+        _write_logits(new_logits(a, len(a), len(w), "triton"), a, w)
+        for a, w in ((x, weight), (y, teacher_weight))
+    )
+    return divergence_rows(s, t, targets, weights, outputs, kind, beta, temperature, dtype)
+
+
+def _write_logits(out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """out [C, V] = x @ weight.T in the dtype of ``out``."""
     for columns in column_parts(len(weight), x):
-        part = logits[:, columns]
-        if x.dtype is acc:
+        part = out[:, columns]
+        if x.dtype is out.dtype:
             torch.mm(x, weight[columns].T, out=part)
-        elif x.is_cuda:
-            torch.mm(x, weight[columns].T, out_dtype=acc, out=part)
-        else:  # no such product on a CPU
-            torch.mm(x.to(acc), weight[columns].T.to(acc), out=part)
-    return logits.div_(temperature).log_softmax(-1)
+        elif x.is_cuda and x.dtype.itemsize == 2 and out.dtype is torch.float32:
+            torch.mm(x, weight[columns].T, out_dtype=out.dtype, out=part)
+        else:  # no such product
+            torch.mm(x.to(out.dtype), weight[columns].T.to(out.dtype), out=part)
+    return out
 
 
 def _divergence(
