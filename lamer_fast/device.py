@@ -1,6 +1,7 @@
 """The device of a run, and what a configuration sets for the whole process."""
 
 import os
+import platform
 
 import torch
 
@@ -26,3 +27,11 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as f:
+            return next(x.split(":")[1].strip() for x in f if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -17,6 +17,7 @@ Ids = NDArray[np.int32]
 
 CACHED_TEXTS = 4096  # boards repeat over trials and turns
 CACHED_CHARS = 1 << 16  # of one text: a page that an environment quotes once is not kept
+MAX_PIECES = 8  # ids of one character
 MAX_DEFUSED = 4  # times over: of "####" with a control token "###", "# ###" is left at first
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -41,6 +42,7 @@ class ChatRenderer:
 
     def __init__(self, tokenizer: Any, eos_ids: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
+        self._texts: dict[bytes, str] = {}  # of few ids
         named = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
         named += [int(i) for i in eos_ids]
         self.template = template = take_apart(tokenizer, named)
@@ -89,6 +91,29 @@ class ChatRenderer:
         if self.template.opens_thinking:
             return [reply if "</think>" in reply else reply + "</think>" for reply in replies]
         return replies
+
+    def pieces(self, ids: Ids) -> list[str]:
+        """The text that each of a reply's ids adds; the pieces of a character stand with its last id."""
+        pieces: list[str] = []
+        before = start = 0  # decoded from `before`: a tokenizer may drop the white space of a first token
+        for end in range(1, len(ids) + 1):
+            head = self._decoded(ids[before:start])
+            text = self._decoded(ids[before:end])[len(head) :]
+            whole = not text.endswith("\ufffd") or end == len(ids) or end - start >= MAX_PIECES
+            pieces.append(text if whole else "")
+            if whole:
+                before, start = start, end
+        return pieces
+
+    def _decoded(self, ids: Ids) -> str:
+        key = ids.tobytes()
+        if key not in self._texts:
+            if len(self._texts) >= CACHED_TEXTS:
+                self._texts.clear()
+            self._texts[key] = self._tokenizer.decode(
+                ids.tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        return self._texts[key]
 
     def replies(self, texts: Sequence[str]) -> list[Ids]:
         """Inverse of `texts`: ids of replies as a policy would have sampled them, with their end token."""

@@ -181,6 +181,7 @@ def _policy_batch(
         temperature=config.rollout.temperature,
         cu_segments=tensor(_cumulative(num_tokens), torch.int64),
         old_logprobs=logprobs if config.algo.old_logprobs == "sampler" else None,
+        turns=turns,
     )
     return batch.to(device)
 

@@ -88,8 +88,13 @@ def memory_of(
     device: torch.device,
     *,
     training: bool,
+    available: int | None = None,
 ) -> Memory:
-    """Of training, or of an evaluation (the weights and a sampler alone); `files` are `ModelFiles`."""
+    """Of training, or of an evaluation (the weights and a sampler alone); `files` are `ModelFiles`.
+
+    Args:
+        available: bytes of a device that need not be here; None asks `device`.
+    """
     shape, n, item = files.config.get_text_config(), files.num_parameters, dtype.itemsize
     r, trials = config.rollout, config.rollout.groups * config.rollout.trials_per_group
     parts = [Part(f"weights, {str(dtype).removeprefix('torch.')}", n * item, ("model.path", "model.dtype"))]
@@ -110,7 +115,9 @@ def memory_of(
         )
     )
     found = tuple(part for part in parts if part.bytes)
-    return Memory(found, device.type, device_memory(device), host_memory())
+    return Memory(
+        found, device.type, device_memory(device) if available is None else available, host_memory()
+    )
 
 
 def num_trained(config: Config, files: Any) -> int:

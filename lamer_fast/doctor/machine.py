@@ -55,7 +55,7 @@ def check_versions(python: str, requirements: Sequence[str]) -> None:
 
 def device(config: Config) -> str:
     from lamer_fast.cost.limits import measure
-    from lamer_fast.device import pick_device
+    from lamer_fast.device import cpu_name, pick_device
     from lamer_fast.learn.policy import compute_dtype
 
     where = pick_device(config.train.device)
@@ -67,14 +67,6 @@ def device(config: Config) -> str:
     return (
         f"{name}{threads}: {rates.flops / 1e9:,.0f} GFLOP/s in {kind}, copies {rates.bytes / 1e9:,.1f} GB/s"
     )
-
-
-def cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as f:
-            return next(x.split(":")[1].strip() for x in f if x.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def environments() -> str:

@@ -6,7 +6,9 @@ Axis letters: S sequences, T packed tokens, L loss tokens, U segments (turns).
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -43,6 +45,7 @@ class PolicyBatch:
     cu_segments: Tensor  # [U+1] int64 into L
     old_logprobs: Tensor | None = None  # [L] float32, nats; None: they are those of the next forward pass
     ref_logprobs: Tensor | None = None  # [L] float32, only when kl_coef > 0
+    turns: NDArray[np.int64] | None = None  # [U] rows of the turn table that the segments are, on the host
 
     def to(self, device: torch.device | str) -> "PolicyBatch":
         """On the device, but for what stays on the host: there the loss head sees which tokens it can leave

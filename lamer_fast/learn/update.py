@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lamer_fast.config import AlgoConfig
-from lamer_fast.learn.batch import Minibatch
+from lamer_fast.learn.batch import Minibatch, PolicyBatch
 from lamer_fast.learn.mismatch import Mismatch
 from lamer_fast.learn.policy import Policy, Scorer
 from lamer_fast.learn.trainable import Algorithm
@@ -26,8 +26,8 @@ class LearnStats:
     skipped: int = 0  # updates skipped because loss or gradient was not finite
     trained_tokens: int = 0
     lr: float = 0.0
-    first: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    """(trainer, sampler, kept) of each micro-batch of the first update."""
+    seen: list[list[tuple[PolicyBatch, PolicyLoss]]] = field(default_factory=list)
+    """Of each update, what it was given and found for each micro-batch; the losses detached."""
     sums: dict[str, float] = field(default_factory=dict)
 
     def add(self, values: dict[str, float]) -> None:
@@ -82,9 +82,8 @@ def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats) -> Out
             minibatch[i] = replace(batch, old_logprobs=losses["policy"].logprobs)
         outputs.append(losses)
     of_policy = [losses["policy"] for losses in outputs]
-    if stats.updates + stats.skipped == 0:
-        pairs = zip(of_policy, minibatch, strict=True)
-        stats.first = [(o.logprobs, b.rollout_logprobs, o.kept) for o, b in pairs]
+    found = [output._replace(loss=output.loss.detach()) for output in of_policy]
+    stats.seen.append(list(zip(minibatch, found, strict=True)))
     optimizers = {name: trained.optimizer for name, trained in algorithm.trainables.items()}
     values = _read(
         {_key(name, "loss"): _total(losses[name] for losses in outputs) for name in optimizers}
@@ -140,7 +139,8 @@ def mismatch(minibatches: list[Minibatch], stats: LearnStats, algo: AlgoConfig) 
     Over all tokens where they were recomputed, else over those of the first update.
     """
     if algo.old_logprobs == "sampler":
-        return Mismatch.of((trainer[kept], sampler[kept]) for trainer, sampler, kept in stats.first)
+        pairs = stats.seen[0] if stats.seen else []
+        return Mismatch.of((o.logprobs[o.kept], b.rollout_logprobs[o.kept]) for b, o in pairs)
     return Mismatch.of(
         (b.old_logprobs, b.rollout_logprobs) for m in minibatches for b in m if b.old_logprobs is not None
     )

@@ -35,9 +35,11 @@ from lamer_fast.run.folder import RunFolder
 from lamer_fast.run.measure import record_of
 from lamer_fast.run.output import without_reader
 from lamer_fast.run.record import Evaluated, Record
+from lamer_fast.run.starts import write_start
 from lamer_fast.run.state import TrainState, build_state
 from lamer_fast.run.stop import INTERRUPTED, StopRequest
 from lamer_fast.run.trace import tracing
+from lamer_fast.run.transcripts import add_values
 
 
 def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequest) -> None:
@@ -66,10 +68,9 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
             raise EnvError(f"iteration {iteration}: {error}") from error
         if trials.errors:
             print(f"note: iteration {iteration}: {trials.lost()}", flush=True)
+        progress = iteration / max(1, config.train.iterations - 1)
         with clock.phase("learn"), display.phase("learn"):
-            advantages = state.algorithm.advantages(
-                trials, progress=iteration / max(1, config.train.iterations - 1)
-            )
+            advantages = state.algorithm.advantages(trials, progress=progress)
             minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
             score_before_updates(state, minibatches)
             for minibatch in epochs(minibatches, config.learn.epochs):
@@ -90,6 +91,9 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         if state.limits is not None:
             seconds = seconds | state.limits.least_seconds(trials, config.learn.epochs)
         record = record_of(iteration, trials, advantages, minibatches, stats, seconds, config, evaluations)
+        add_values(
+            transcripts, trials, advantages, minibatches, stats, config.algo, state.agent.renderer, progress
+        )
         folder.write_metrics(record.to_json())
         folder.write_trials(iteration, transcripts)
         display.update(record)
@@ -209,6 +213,7 @@ def run(
             transfer(state, version=state.iteration)
             state.dump_dir = folder.path / "skipped"
             folder.start(state.iteration)
+            write_start(folder.path, state)
             checkpoint.discard_after(folder.checkpoints, state.iteration)
             return iterate(state, folder)
 

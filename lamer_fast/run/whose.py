@@ -23,7 +23,7 @@ FREE_KEYS = frozenset(
 CONTENT = frozenset(
     {
         MARK, "config.json", "metrics.jsonl", "trials", "tensorboard", "checkpoints", "model", "skipped",
-        "eval", "report.html", "wandb", "traces", "adapter",
+        "eval", "report.html", "wandb", "traces", "adapter", "starts.jsonl",
     }
 )  # fmt: skip
 

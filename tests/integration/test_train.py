@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import sys
 import pytest
 import torch
 
+from lamer_fast import read_trials
 from lamer_fast.config import resolve as recipes
-from lamer_fast.device import prepare_process
+from lamer_fast.device import GIB, prepare_process
+from lamer_fast.files import read_jsonl
 from lamer_fast.run.state import build_state
 from tests.integration.tiny_run import recipe_file, train_main
 
@@ -43,6 +46,29 @@ def test_qwen3_4b_recipes_run_with_a_tiny_model(tmp_path, tiny_folder, game, twi
     assert 0.9 < first["mismatch"]["ess"] <= 1
 
 
+def check_token_values(run):
+    """Of every recorded turn: what the update knew of it, token for token."""
+    turns = [turn for trial in read_trials(run) for turn in trial["turns"]]
+    for turn in turns:
+        assert "".join(turn["token_texts"]).startswith(turn["reply"])
+        for key in {"token_texts", "rollout_logprobs", "trainer_logprobs", "entropy"} & turn.keys():
+            assert len(turn[key]) == len(turn["token_ids"]) > 0
+        assert math.isfinite(turn["advantage"]) and math.isfinite(turn["return"])
+        assert ("anchor" in turn) == (turn["phase"] == "play")
+    pairs = [
+        (ours, theirs)
+        for turn in turns
+        for ours, theirs in zip(turn.get("trainer_logprobs", ()), turn["rollout_logprobs"], strict=False)
+        if ours is not None
+    ]
+    assert pairs and max(abs(ours - theirs) for ours, theirs in pairs) < 1e-4, "each with its own token's"
+    known = [value for turn in turns for value in turn.get("entropy", ()) if value is not None]
+    assert len(known) >= len(pairs) and all(value >= 0 for value in known)
+    (start,) = read_jsonl(run / "starts.jsonl")
+    assert start["iteration"] == 0 and start["versions"]["torch"] == torch.__version__
+    assert 0 < start["card"]["total"] < start["card"]["available"] == 24 * GIB
+
+
 @pytest.mark.long
 def test_what_a_run_leaves_behind(tmp_path, tiny_folder):
     recipe = recipe_file(tmp_path, tiny_folder, eval__every=3, eval__tasks=8)
@@ -65,6 +91,7 @@ def test_what_a_run_leaves_behind(tmp_path, tiny_folder):
     assert {"phase", "episode", "turn", "board", "reply", "reward", "valid"} <= trial["turns"][0].keys()
     rewards = {turn["reward"] for turn in trial["turns"]}
     assert rewards <= {-1.0, -0.1, 0.0, 0.5, 2.0, 10.0}, "written as meant, without the noise of float32"
+    check_token_values(run)
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
