@@ -88,9 +88,9 @@ test-integrations:  ## our kernels inside TRL, verl and SkyRL, in an environment
 	.venv-integrations/bin/python -m pip install -q --disable-pip-version-check --no-deps -r tests/integrations/requirements-no-deps.txt
 ifdef NEWEST
 	rm -rf $(NEW) && .venv-integrations/bin/python -m pip install -q --disable-pip-version-check --no-deps --target $(NEW) trl verl skyrl skyrl-gym
-	.venv-integrations/bin/python tests/integrations/newest.py $(NEW); moved=$$?; PYTHONPATH=$(NEW):.:kernels .venv-integrations/bin/python -m pytest -q tests/integrations && exit $$moved
+	.venv-integrations/bin/python tests/integrations/newest.py $(NEW); moved=$$?; PYTHONPATH=$(NEW):.:kernels .venv-integrations/bin/python -m pytest -q --nothing-skipped tests/integrations && exit $$moved
 else
-	PYTHONPATH=.:kernels .venv-integrations/bin/python -m pytest -q tests/integrations
+	PYTHONPATH=.:kernels .venv-integrations/bin/python -m pytest -q --nothing-skipped tests/integrations
 endif
 
 gpu-check:  ## every GPU test, then every GPU benchmark; PYTHON=python3 COMMIT=... of a copied tree; installs nothing

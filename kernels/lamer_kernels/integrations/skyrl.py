@@ -70,7 +70,8 @@ def loss(name: str) -> Callable[..., tuple[Tensor, dict[str, float]]]:
         """SkyRL has put its aggregation into the advantages: the loss is a sum over the loss tokens."""
         mask = torch.ones_like(log_probs) if loss_mask is None else loss_mask
         tokens, kept, correction, metrics = LossTokens(mask), mask, None, {}
-        if rollout_logprobs is not None:  # SkyRL's own: truncated weights, masks of tokens and of rows
+        # SkyRL's own: truncated weights, masks of tokens and of rows; its losses by covariance take none
+        if rollout_logprobs is not None and name not in COVARIANCE:
             correct = import_module(f"{UTILS}.off_policy_correction_utils").compute_off_policy_correction
             correction, metrics, kept = correct(
                 old_log_probs, rollout_logprobs, mask, config.off_policy_correction
