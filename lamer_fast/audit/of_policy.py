@@ -12,10 +12,10 @@ from lamer_fast.audit.examine import Audit, examine
 from lamer_fast.audit.reference import Reference
 from lamer_fast.audit.replay import Replay
 from lamer_fast.audit.sides import PolicySide, SamplerSide
+from lamer_fast.learn.disturb import disturb
 from lamer_fast.learn.policy import Policy
+from lamer_fast.model.adapters import adapter_names
 from lamer_fast.model.architecture import Architecture
-
-NOISE = 0.1  # standard deviations of a weight
 
 
 def audit_policy(
@@ -38,9 +38,9 @@ def audit_policy(
         return Reference(policy.model, temperature, policy.num_ids, previous or None)
 
     def other_weights() -> None:
-        disturb(policy)
+        disturbed(policy)
         trainer.forget()
-        sampler.load_weights(policy.named_weights(), version=1)
+        sampler.load_weights(policy.weights_for(sampler), version=1)
 
     if not transfer:
         return examine(sampling, trainer, replays, reference, num_ids=policy.num_ids)
@@ -50,7 +50,7 @@ def audit_policy(
     finally:
         put_back(policy, previous)
     sampling.release(len(replays))
-    sampler.load_weights(policy.named_weights(), version=0)
+    sampler.load_weights(policy.weights_for(sampler), version=0)
     return found
 
 
@@ -60,10 +60,10 @@ def put_back(policy: Policy, kept: dict[str, Tensor]) -> None:
         parameter.copy_(kept[name])
 
 
-@torch.no_grad()
-def disturb(policy: Policy) -> None:
-    """Other weights of the same size, so that a tensor that stays behind shows. Masters stay as they are."""
+def disturbed(policy: Policy) -> None:
+    """Other values for what a transfer brings: adapters alone where there are any. Masters stay the same."""
     generator = torch.Generator().manual_seed(0)
-    for parameter in policy.model.parameters():
-        noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-        parameter += NOISE * parameter.float().std(correction=0).to(parameter.dtype) * noise
+    trained = adapter_names(policy.model)
+    for name, parameter in policy.model.named_parameters():
+        if not trained or name in trained:
+            disturb(parameter, generator)

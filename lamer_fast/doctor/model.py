@@ -19,6 +19,7 @@ from lamer_fast.config import Config
 from lamer_fast.device import pick_device
 from lamer_fast.doctor.check import Failed, Skipped
 from lamer_fast.learn.batch import PolicyBatch
+from lamer_fast.learn.disturb import disturb
 from lamer_fast.learn.mismatch import Mismatch
 from lamer_fast.learn.policy import Policy, compute_dtype, read_model
 from lamer_fast.model.architecture import decoder_computes
@@ -126,7 +127,7 @@ def transfers(state: TrainState, sampler: Any) -> str:
     try:
         for version in (0, 1):
             if version:
-                disturb(policy)
+                disturb_masters(policy)
             sampler.load_weights(policy.weights_for(sampler), version=version)
             trials = collect(state, sampler)
             minibatches = pack(trials, np.ones(trials.num_turns, np.float32), state.config)
@@ -147,13 +148,10 @@ def transfers(state: TrainState, sampler: Any) -> str:
     return numbers
 
 
-@torch.no_grad()
-def disturb(policy: Policy) -> None:
-    """Other weights of the same size, so that a tensor that stays behind shows."""
+def disturb_masters(policy: Policy) -> None:
     generator = torch.Generator().manual_seed(0)
     for master in policy.masters.values():
-        noise = torch.randn(master.shape, generator=generator).to(master.device)
-        master += 0.1 * master.std(correction=0) * noise
+        disturb(master, generator)
     policy.masters.publish()
 
 

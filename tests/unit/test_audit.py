@@ -9,7 +9,9 @@ from lamer_fast.audit.distances import distances, rows_at_a_time
 from lamer_fast.audit.of_policy import audit_policy
 from lamer_fast.audit.replay import CACHED, FIRST, NEXT, TRANSFER, Replay
 from lamer_fast.audit.sides import walk_places
+from lamer_fast.config import ModelConfig
 from lamer_fast.learn.policy import Policy
+from lamer_fast.model.adapters import add_adapters, merged_copy
 from lamer_fast.samplers.local.sampler import TorchSampler
 from tests import planted
 from tests.planted import CopyingSampler, architecture, attending, logits, turning
@@ -195,6 +197,29 @@ def test_no_alarm_far_into_a_sequence():
     far = Replay(ids, np.array([30, 31, 500, 501]), (FIRST, NEXT, CACHED, NEXT))
     found = audit_policy(sampler, policy, [far], 1.0)
     assert found.ok, found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dora", [False, True])
+def test_new_adapters_arrive(dtype, dora):
+    """An adapter starts as no change at all: sampled from the base alone, it would be missed."""
+    pytest.importorskip("peft", reason="peft is not installed")
+    model = tiny_model("qwen3")
+    add_adapters(model, ModelConfig(lora_rank=4, dora=dora), dtype, seed=0)
+    policy = Policy(model, None, dtype, num_ids=NUM_IDS)
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    apart = TorchSampler(model, max_sequence_tokens=128, num_ids=NUM_IDS)
+    merged, never = (
+        sampling(merged_copy(model), max_sequence_tokens=128, num_ids=NUM_IDS, shares_weights=False)
+        for sampling in (TorchSampler, planted.WithoutAdapters)
+    )
+    for sampler in (apart, merged):
+        found = run(sampler, policy)
+        assert found.ok, found
+    found = run(never, policy).finding
+    assert found is not None, "no alarm"
+    assert (found.where, found.kind) == ("layer 0, values", "missing adapter")
+    assert all(tensor.equal(before[name]) for name, tensor in model.named_parameters())
 
 
 def module(kind="llama", spoil=lambda model: None, **options):
