@@ -20,7 +20,7 @@ COMMANDS = {
     "study": ("lamer_fast.cli.study", "compare ways to train, over seeds, on fixed boards"),
     "warmstart": ("lamer_fast.cli.warmstart", "make a base model from expert trials"),
     "runs": ("lamer_fast.cli.runs", "list runs with their state, iteration and success"),
-    "play": ("lamer_fast.cli.play", "watch one trial in the terminal, or play it yourself"),
+    "play": ("lamer_fast.cli.play", "watch one trial in the terminal, or play against the policy"),
     "report": ("lamer_fast.cli.report", "write the report page of a run"),
     "envs": ("lamer_fast.cli.envs", "list the environments, or say what is wrong with one"),
     "bench": ("lamer_fast.cli.bench", "measure boards, kernels and training, each number behind a check"),

@@ -1,9 +1,9 @@
-"""`lamer-fast play`: watch one trial in the terminal, or play one yourself."""
+"""`lamer-fast play`: watch one trial in the terminal, or play one yourself, alone or against the policy."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -11,22 +11,19 @@ import numpy as np
 
 from lamer_fast.cli.eval import UNUSED, resolve_target
 from lamer_fast.cli.flags import Command, Target
+from lamer_fast.cli.play_yourself import Game, play, shown
 from lamer_fast.config import Config
-from lamer_fast.envs.contract import task_prompt
-from lamer_fast.envs.player import Player
 from lamer_fast.envs.registry import eval_seeds, make_env
-from lamer_fast.envs.replies import action
 from lamer_fast.fields import Range
 from lamer_fast.samplers.vllm.environment import prepare_for
-from lamer_fast.text import printable
-
-MAX_TEXT = 5_000  # characters shown of one board or reply
 
 
 @dataclass(frozen=True)
 class PlayOptions:
     me: bool = False
-    """You play."""
+    """You play; `:hint` asks the expert, `:undo` takes a turn back."""
+    against: bool = False
+    """You play against the policy, which plays a trial on the same board first, unseen."""
     board: Annotated[int, Range(0, 1_000_000)] = 0
     """Which of the distinct boards of split `test`, from 0."""
     seed: Annotated[int, Range(0)] = 0
@@ -37,7 +34,7 @@ class PlayOptions:
 
 COMMAND = Command(
     "play",
-    "Show one trial of a policy, turn by turn, or play one yourself.",
+    "Show one trial of a policy, turn by turn, or play one yourself, alone or against it.",
     PlayOptions,
     Target("RUN|RECIPE", "a run folder, or a recipe (then its base model plays)"),
     Config,
@@ -53,13 +50,17 @@ def run(argv: Sequence[str]) -> int:
     if len(seeds) <= options.board:
         raise ValueError(f"--board {options.board}: the test split has {len(seeds)} boards")
     seed = seeds[options.board : options.board + 1]
-    if options.me:
-        return play(config, seed, input)
-    return watch(config, seed, options.seed, options.pause)
+    if options.me or options.against:
+        policy = policy_trial(config, seed, options.seed) if options.against else None
+        config = config.evaluation()
+        play(Game(make_env(config.env, 1, split="test"), config, seed, policy), input)
+    else:
+        show(policy_trial(config, seed, options.seed), options.pause)
+    return 0
 
 
-def watch(config: Config, board: Any, seed: int, pause: float) -> int:
-    """Plays one trial with the policy, then shows it."""
+def policy_trial(config: Config, board: Any, seed: int) -> dict[str, Any]:
+    """The transcript of one trial of the policy."""
     from lamer_fast.agent.agent import Agent
     from lamer_fast.device import prepare_process
     from lamer_fast.eval.success import eval_sampling
@@ -83,8 +84,7 @@ def watch(config: Config, board: Any, seed: int, pause: float) -> int:
         Boards(board, np.zeros(1, np.int32)), config.rollout, seed=seed, record=record,
         sampling=eval_sampling(config.eval),
     )  # fmt: skip
-    show(record[0], pause)
-    return 0
+    return record[0]
 
 
 def show(trial: dict[str, Any], pause: float = 0.0) -> None:
@@ -103,40 +103,3 @@ def show(trial: dict[str, Any], pause: float = 0.0) -> None:
         time.sleep(pause)
     solved = any(trial["success_by_episode"])
     print(f"\n{'solved' if solved else 'not solved'} in {episode + 1} episodes")
-
-
-def shown(text: str) -> str:
-    return printable(text, MAX_TEXT)
-
-
-def play(config: Config, board: Any, read: Callable[[str], str]) -> int:
-    """You are the policy: same boards, same replies, same limits."""
-    config = config.evaluation()
-    env = Player(make_env(config.env, 1, split="test"))
-    index = np.zeros(1, np.int64)
-    env.reset(board, index)
-    for text in (task_prompt(env.env), *env.task_texts(index)):
-        print(shown(text))
-    for episode in range(config.rollout.episodes):
-        print(f"\n=== episode {episode + 1} of {config.rollout.episodes} ===")
-        for _ in range(config.rollout.max_turns):
-            print("\n" + shown(env.observe(index)[0]))
-            if config.env.show_actions:
-                print(shown("  ".join(action(reply) or reply for reply in env.legal_actions(index)[0])))
-            try:
-                reply = read("> ")
-            except (EOFError, KeyboardInterrupt):
-                print()
-                return 0
-            out = env.step([reply if "<" in reply else f"<action>{reply}</action>"], index)
-            if not out.valid[0]:
-                print("(this reply could not be read and does nothing)")
-            if out.done[0]:
-                print("\n" + shown(env.observe(index)[0]))
-                break
-        if out.success[0]:
-            print(f"\nsolved in episode {episode + 1}")
-            return 0
-        print("\nnot solved; the next episode starts from the same board")
-        env.restart(index)
-    return 0

@@ -1,5 +1,6 @@
 """eval, play, report, audit and doctor as a user calls them, on a tiny random model."""
 
+import io
 import json
 import shutil
 
@@ -96,6 +97,13 @@ def test_play_it_yourself(monkeypatch, capsys):
     easy = ["--env.num-mines", "2"]
     assert cli.main(["play", "minesweeper-tiny", "--me", *easy]) == 0
     assert "solved in episode" in capsys.readouterr().out
+
+
+def test_play_against_the_policy(run_folder, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO(":hint\n"))
+    assert cli.main(["play", str(run_folder), "--against"]) == 0
+    out = capsys.readouterr().out
+    assert "hint: " in out and "you: not solved (1 hint)" in out and "\npolicy: " in out
 
 
 def test_wrong_arguments(model, run_folder, tmp_path, capsys):

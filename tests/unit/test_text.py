@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamer_fast import cli
-from lamer_fast.cli import play
+from lamer_fast.cli import play, play_yourself
 from lamer_fast.config import Config
 from lamer_fast.doctor.command import examine_one, line
 from lamer_fast.envs.toy import NumberHunt
@@ -118,8 +118,8 @@ class Hostile(NumberHunt):
 
 
 def playing(monkeypatch):
-    monkeypatch.setattr(play, "make_env", lambda *args, **options: Hostile(1, highest=1))
-    play.play(Config(), np.zeros(1, np.uint64), lambda prompt: "1")
+    game = play_yourself.Game(Hostile(1, highest=1), Config(), np.zeros(1, np.uint64))
+    play_yourself.play(game, lambda prompt: "1")
 
 
 def failing():
@@ -139,7 +139,7 @@ def command(monkeypatch):
 def test_no_door_to_the_terminal_lets_hostile_text_through(door, monkeypatch, capsys):
     door(monkeypatch)
     shown = "".join(capsys.readouterr())
-    assert "λ 你好 سلام 🙂" in shown and len(shown) < 5 * play.MAX_TEXT
+    assert "λ 你好 سلام 🙂" in shown and len(shown) < 5 * play_yourself.MAX_TEXT
     assert all(c == "\n" or c.isprintable() for c in shown)
 
 
