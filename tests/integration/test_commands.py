@@ -127,8 +127,12 @@ def without_vllm(monkeypatch):
     monkeypatch.setattr("lamer_fast.doctor.command.find_spec", lambda name: None)
 
 
+LITTLE = ["--sequences", "1", "--tokens", "2"]
+ONE_TURN = ["--rollout.episodes", "1", "--rollout.max-turns", "1"]
+
+
 def test_audit_of_a_run_replays_its_trials(run_folder, capsys):
-    assert cli.main(["audit", str(run_folder), "--json"]) == 0
+    assert cli.main(["audit", str(run_folder), "--json", *LITTLE]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["replayed"] == f"2 trials of {run_folder}" and found["ok"]
     assert found["kinds"].keys() == {
@@ -138,7 +142,7 @@ def test_audit_of_a_run_replays_its_trials(run_folder, capsys):
 
 
 def test_audit_of_a_recipe_plays_new_trials(model, capsys):
-    assert cli.main(["audit", "minesweeper-tiny", "--tokens", "2", *model, *SMALL]) == 0
+    assert cli.main(["audit", "minesweeper-tiny", *LITTLE, *model, *SMALL, *ONE_TURN]) == 0
     assert capsys.readouterr().out.rstrip().endswith("sampler = trainer")
 
 
@@ -148,7 +152,7 @@ def test_audit_fails_where_a_weight_stays_behind(model, capsys, monkeypatch):
         return NeverRefreshes(policy.model, max_sequence_tokens=length, num_ids=policy.num_ids)
 
     monkeypatch.setattr("lamer_fast.audit.of_run.make_sampler", stale)
-    assert cli.main(["audit", "minesweeper-tiny", *model, *SMALL]) == 1
+    assert cli.main(["audit", "minesweeper-tiny", *LITTLE, *model, *SMALL, *ONE_TURN]) == 1
     assert "FAIL  sampler, layer 0, values: stale weight" in capsys.readouterr().out
 
 
