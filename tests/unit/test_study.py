@@ -1,6 +1,7 @@
 """Studies: what a file may say, what its results are worth, and that no cell is believed blindly."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lamer_fast.study.spec import load, names
 from lamer_fast.study.summary import best_mode, summaries
 from lamer_fast.study.tables import tables_of
 
+ROOT = Path(__file__).parents[2]
 SMALL = """
 question = "Which?"
 seeds = [0, 1]
@@ -180,3 +182,20 @@ def test_what_another_study_has_found_by_the_same_settings_is_taken_over(tmp_pat
     assert list(taken) == ["mines-same-0"] and taken["mines-same-0"].study == "other"
     evaluated = study(tmp_path, renamed.replace('eval.memory = "history"', "eval.top_k = 3"), "third.toml")
     assert take_over(tmp_path / "third", evaluated.cells()) == []  # other modes: other numbers
+
+
+@pytest.mark.parametrize("name", ["main", "credit"])
+def test_the_page_has_the_tables_of_the_committed_cells(name):
+    folder = ROOT / "benchmarks" / "studies" / name
+    found = load(name)
+    tables = tables_of(found, summaries(found, read_results(folder, found.cells())))
+    text = "\n".join(f"{table.title}\n\n{table.markdown()}\n" for table in tables)
+    assert (folder / "tables.md").read_text() == text
+    shown = (ROOT / "docs" / "study.md").read_text()
+    for table in tables if name == "main" else tables[:1]:
+        assert table.markdown() in shown
+    if name == "main":
+        readme = (ROOT / "README.md").read_text()
+        rows = {row[0]: row for row in tables[0].rows}
+        for arm in ("base", "gigpo", "grpo", "lamer"):
+            assert rows[arm][4] in readme
