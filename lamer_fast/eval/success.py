@@ -219,6 +219,7 @@ def play_boards(
             batch = collect_trials(
                 sampler, env, agent, boards, config.rollout, seed=seed + 1_000_003 * start,
                 sampling=sampling, record=transcripts, num_recorded=len(part),
+                progress=lambda done, all_, tokens, before=start: progress(before + done),  # type: ignore[misc]
             )  # fmt: skip
             lost = batch.lost()
             num_lost += len(batch.errors)

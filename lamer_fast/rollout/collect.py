@@ -1,5 +1,6 @@
 """collect_trials: play one batch of boards to the end."""
 
+from collections.abc import Callable
 from typing import Any
 
 from lamer_fast.agent.agent import Agent
@@ -23,6 +24,7 @@ def collect_trials(
     sampling: Sampling | None = None,
     record: list[dict[str, Any]] | None = None,
     num_recorded: int = 32,
+    progress: Callable[[int, int, int], None] | None = None,
 ) -> TrialBatch:
     """M trials on boards 0..M-1 of `env`.
 
@@ -32,6 +34,7 @@ def collect_trials(
         sampling: None is training's, `rollout.temperature` alone.
         record: gets a transcript, ready for JSON, of each of the first `num_recorded` trials and of each that
             its environment lost.
+        progress: is called often with (trials finished, all of them, tokens sampled).
 
     Raises:
         EnvError: an answer of `env` breaks the protocol. AllLostError, one of them: every trial was lost.
@@ -43,7 +46,8 @@ def collect_trials(
     )
     try:
         while scheduler.advance():
-            pass
+            if progress is not None:
+                progress(len(boards) - int(scheduler.live.sum()), len(boards), scheduler.num_sampled)
     except Exception:
         scheduler.abandon()
         raise

@@ -72,6 +72,7 @@ class TrialScheduler:
         self.sampling = sampling or Sampling(rollout.temperature)
         self.env = EnvGuard(env, max_chars=sampler.max_sequence_tokens * agent.renderer.max_token_chars + 1)
         self.success_by_episode = np.zeros((M, K), bool)
+        self.num_sampled = 0  # tokens
         self._table = TurnTable(M, K * rollout.max_turns + K - 1)
         self._sequences: list[list[Sequence]] = [[] for _ in range(M)]
         self._memories = [Memory() for _ in range(M)]
@@ -134,6 +135,7 @@ class TrialScheduler:
             sequence = self._sequences[completion.id][-1]
             self._answered[completion.id] = Answer(completion, reply, sequence.length)
             sequence.extend(completion.token_ids, completion.logprobs)
+            self.num_sampled += len(completion.token_ids)
         trials = np.array([c.id for c in completions if self._status[c.id] != Ask.REFLECTION], np.int64)
         self.env.submit([self._answered[t].reply for t in trials.tolist()], trials, self._anchors[trials])
 

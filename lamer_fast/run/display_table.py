@@ -12,6 +12,7 @@ from lamer_fast.text import interval, number, percent
 PHASES = ("sample", "env", "learn", "sync")
 GAP = 2  # characters between columns
 BAR = 26
+MIN_CELLS = 4  # a shorter bar says nothing
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,24 @@ def bar(low: float, mean: float, high: float) -> str:
     line = ["-" if first <= i <= last else "." for i in range(cells)]
     line[middle] = "o"
     return f"|{''.join(line)}|"
+
+
+def progress(done: int, total: int, what: str, tokens: int | None) -> list[str]:
+    """`40 of 128 trials` and, where they are counted, `12,345 tokens`."""
+    return [f"{done:,} of {total:,} {what}", *([] if tokens is None else [f"{tokens:,} tokens"])]
+
+
+def progress_line(done: int, total: int, what: str, tokens: int | None, *, width: int) -> str:
+    """`[#####.....]  40 of 128 trials  12,345 tokens`: the words that fit, then as long a bar as fits."""
+    words = progress(done, total, what, tokens)
+    while len(words) > 1 and len((" " * GAP).join(words)) > width:
+        words.pop()
+    text = (" " * GAP).join(words)
+    cells = min(BAR, width - len(text) - GAP) - 2
+    if cells < MIN_CELLS:
+        return text[:width]
+    full = cells * min(done, total) // max(1, total)
+    return f"[{'#' * full}{'.' * (cells - full)}]{' ' * GAP}{text}"
 
 
 def table(rows: Sequence[list[Column]], width: int) -> list[str]:

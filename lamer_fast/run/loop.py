@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,10 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         evaluations: dict[str, Evaluated] = {}
         if config.eval.every and iteration == 0:
             with clock.phase("eval"), display.phase("eval"):
-                evaluations["eval_before"] = run_eval(state)
+                evaluations["eval_before"] = run_eval(state, display)
         try:
             with clock.phase("sample"), display.phase("sample"):
-                trials = collect(state, iteration, transcripts, clock)
+                trials = collect(state, iteration, transcripts, clock, display.trials)
         except EnvError as error:
             folder.write_trials(iteration, transcripts)
             if record is not None and iteration % config.train.save_every:
@@ -73,7 +73,9 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
             advantages = state.algorithm.advantages(trials, progress=progress)
             minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
             score_before_updates(state, minibatches)
-            for minibatch in epochs(minibatches, config.learn.epochs):
+            updates = config.learn.epochs * len(minibatches)
+            for done, minibatch in enumerate(epochs(minibatches, config.learn.epochs)):
+                display.advance(done, updates, "updates")
                 state.note(update(state.algorithm, minibatch, stats), minibatch)
                 if state.skipped_in_row >= config.train.max_skipped_updates:
                     break
@@ -84,7 +86,7 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
         if config.eval.every and state.iteration % config.eval.every == 0:
             try:
                 with clock.phase("eval"), display.phase("eval"):
-                    evaluations["eval"] = run_eval(state)
+                    evaluations["eval"] = run_eval(state, display)
             except EnvError as error:  # raised when what was learnt is safe
                 failure = EnvError(f"evaluation after iteration {iteration}: {error}")
         seconds = clock.seconds
@@ -114,7 +116,13 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
             return
 
 
-def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]], clock: Clock) -> TrialBatch:
+def collect(
+    state: TrainState,
+    iteration: int,
+    transcripts: list[dict[str, Any]],
+    clock: Clock,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> TrialBatch:
     """One collection of trials; optimizer state leaves the device meanwhile if so configured."""
     config = state.config
     offload = config.learn.offload_optimizer == "rollout"
@@ -130,6 +138,7 @@ def collect(state: TrainState, iteration: int, transcripts: list[dict[str, Any]]
         seed=sampling_seed(config.train.seed, iteration),
         record=transcripts,
         num_recorded=config.train.trials_logged,
+        progress=progress,
     )
     if config.rollout.sleep_during_updates:
         state.sampler.sleep()
@@ -153,7 +162,7 @@ def score_before_updates(state: TrainState, minibatches: list[Minibatch]) -> Non
         score(state.policy, minibatches, state.config.algo)
 
 
-def run_eval(state: TrainState) -> Evaluated:
+def run_eval(state: TrainState, display: Display) -> Evaluated:
     """Of the policy as the sampler has it."""
     config = state.config
     found = evaluate(
@@ -163,6 +172,7 @@ def run_eval(state: TrainState) -> Evaluated:
         split=config.eval.split,
         tasks=config.eval.tasks,
         seed=config.train.seed,
+        progress=lambda done, total: display.advance(done, total, "trials and attempts"),
     )
     return Evaluated.of(state.iteration, found)
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lamer_fast.run.display import Display, live_terminal
-from lamer_fast.run.display_table import bar, evaluation, training
+from lamer_fast.run.display import Display, Progress, live_terminal
+from lamer_fast.run.display_table import bar, evaluation, progress_line, training
 from lamer_fast.run.record import Record
 
 EVALUATED = {
@@ -139,6 +139,67 @@ def test_the_time_left_is_not_computed_from_the_first_iterations():
             assert display.time_left() is None and "left" not in " ".join(display.lines(80, 24))
     assert display.time_left() == 3 * 55
     assert "2 min 45 s left" in " ".join(display.lines(80, 24))
+
+
+def test_the_time_left_runs_down_within_an_iteration_and_waits_for_a_long_one():
+    now = [0.0]
+    display = make([], iterations=10, clock=lambda: now[0])
+    for iteration in range(4):
+        now[0] += 6
+        display.update(made(iteration=iteration))
+    assert display.time_left() == 36
+    now[0] += 4
+    assert display.time_left() == 32
+    now[0] += 60
+    assert display.time_left() == 30, "the five that follow"
+
+
+@pytest.mark.parametrize("tokens", [None, 7, 10**9])
+def test_what_a_long_iteration_is_at_fits_every_width(tokens):
+    display = make([made(eval=EVALUATED)])
+    with display.phase("sample"):
+        for width in range(40, 201):
+            display.advance(40, 128, "trials", tokens)
+            lines = display.lines(width, 40)
+            (line,) = [line for line in lines if "40 of 128 trials" in line]
+            assert max(map(len, lines)) <= width and "sample" in "\n".join(lines)
+            assert width < 80 or (tokens is None) or f"{tokens:,} tokens" in line
+            filled, empty = line.count("#"), line.count(".")
+            assert filled == (filled + empty) * 40 // 128 and (width < 60 or filled)
+    assert not any("trials" in line for line in display.lines(80, 40)), "gone with its phase"
+
+
+@pytest.mark.parametrize(("done", "total", "shown"), [(0, 5, "[....]"), (5, 5, "[####]"), (0, 0, "[....]")])
+def test_the_ends_of_a_bar(done, total, shown):
+    words = f"{done} of {total} updates"
+    assert progress_line(done, total, "updates", None, width=len(words) + 8) == f"{shown}  {words}"
+    assert progress_line(done, total, "updates", None, width=len(words) + 7) == words, (
+        "too short to say anything"
+    )
+
+
+def test_a_long_iteration_speaks_up_where_nothing_is_drawn(capsys):
+    now = [0.0]
+    display = make([], clock=lambda: now[0])
+    with display.phase("sample"):
+        for done in range(100):
+            now[0] += 1
+            display.advance(done, 128, "trials", 10 * done)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 3 and re.match(
+        r"\d{4}-\S+ \d\d:\d\d:\d\d  iteration 0  sample  29 of 128 trials  290 tokens$", said[0]
+    )
+
+
+def test_progress_stays_on_its_line(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    progress = Progress("trials and attempts played of " + "x" * 100)
+    progress.live = True
+    for done in range(1001):
+        progress(done, 1000)
+    drawn = capsys.readouterr().out.split("\r")[1:]
+    assert drawn[-1].startswith("1000/1000") and drawn[-1].endswith("\n") and len(drawn) < 100
+    assert max(len(line.rstrip("\n")) for line in drawn) < 40
 
 
 def test_a_run_that_goes_on_shows_what_was(capsys):
