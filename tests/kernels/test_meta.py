@@ -152,6 +152,7 @@ def test_switches_have_one_set_of_names_and_defaults():
         "cu_trials",
         "anchors",
         "valid",
+        "estimator_options",
         "grouped",
         "backend",
         "validate",

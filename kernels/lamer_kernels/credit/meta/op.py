@@ -1,19 +1,21 @@
 """meta_advantages: contract, checks and registration."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..._core.arrays import accepts_numpy
-from ..._core.checks import INT_DTYPES, as_floats, as_mask, check_offsets, check_tensor
+from ..._core.checks import FLOAT_DTYPES, INT_DTYPES, as_floats, as_mask, check_offsets, check_tensor
 from ..._core.dispatch import Backend, resolve_backend
 from ..._core.namespace import qualified
 from ..._core.numbers import check_flag
+from ..._core.registered import ESTIMATORS, checked, function, refuse_idle
 from ..returns.op import check_turns
 from ..switches import (
+    NAMES,
     AnchorKey,
     Baseline,
     EpisodeCredit,
@@ -40,7 +42,8 @@ def meta_advantages(
     *,
     anchors: Tensor | None = None,
     valid: Tensor | None = None,
-    estimator: Estimator = Switches.estimator,
+    estimator: Estimator | str = Switches.estimator,
+    estimator_options: Mapping[str, object] | None = None,
     episode_credit: EpisodeCredit = Switches.episode_credit,
     return_form: ReturnForm = Switches.return_form,
     gamma_step: float = Switches.gamma_step,
@@ -94,6 +97,9 @@ def meta_advantages(
         cu_trials: [M+1] int64 or int32 offsets of the trials.
         anchors: [R] int64 hash of the state before the turn; needed by gigpo, not used by the others.
         valid: [R] bool (or integers 0 and 1), False where the reply could not be parsed. None: all are valid.
+        estimator_options: keywords for an estimator that another package registers (entry points of
+            ``lamer_kernels.estimators``): a function of (rewards, phase, episode, group, cu_trials), anchors
+            and valid where they are given, and the options, that returns [R] floats.
         gamma_step, gamma_traj: in [0, 1]. w (``Switches.step_weight``), invalid_penalty, eps: >= 0.
         grouped: the trials of a group are neighbours. A GPU then needs at most 3 launches and no sort.
         validate: also check the values of ``cu_trials``, ``phase``, ``episode`` and ``group`` (synchronises).
@@ -109,12 +115,24 @@ def meta_advantages(
     check_turns(rewards, phase, episode, cu_trials, validate=validate)
     shape = tuple(rewards.shape)
     check_tensor("group", group, shape=shape, dtypes=INT_DTYPES, like=rewards)
-    switches = resolve(
-        Switches(
-            estimator, episode_credit, return_form, gamma_step, gamma_traj, reflection_score, stats_unit,
-            baseline, scale, anchor_key, w, invalid_penalty, eps,
+    own = None
+    if isinstance(estimator, str) and estimator not in get_args(Estimator):
+        own = function(ESTIMATORS, "estimator", estimator, get_args(Estimator))
+    elif estimator_options is not None:
+        raise ValueError(
+            f"estimator_options go with one that another package registers, got estimator {estimator!r}"
         )
+    switches = Switches(
+        cast(Estimator, Switches.estimator if own else estimator), episode_credit, return_form, gamma_step,
+        gamma_traj, reflection_score, stats_unit, baseline, scale, anchor_key, w, invalid_penalty, eps,
     )  # fmt: skip
+    if own is None:
+        switches = resolve(switches)
+    else:
+        idle = {name: (getattr(switches, name), getattr(Switches, name)) for name in NAMES}
+        refuse_idle(
+            "estimator", estimator, idle | {"grouped": (grouped, False), "backend": (backend, "auto")}
+        )
     if anchors is not None:
         check_tensor("anchors", anchors, shape=shape, dtypes=(torch.int64,), like=rewards)
     elif estimator == "gigpo":
@@ -128,6 +146,11 @@ def meta_advantages(
         _check_groups(group, cu_trials)
         if grouped:
             _check_neighbours(group)
+    if own is not None:
+        more = {name: x for name, x in (("anchors", anchors), ("valid", valid)) if x is not None}
+        with torch.no_grad():
+            made = own(rewards, phase, episode, group, cu_trials, **more, **(estimator_options or {}))
+        return checked("estimator", estimator, made, rewards, FLOAT_DTYPES).to(rewards.dtype)
     out: Tensor = meta_op(
         rewards, phase, episode, group, cu_trials, anchors if estimator == "gigpo" else None, valid,
         flat(switches), check_flag("grouped", grouped),

@@ -1,6 +1,6 @@
 """linear_policy_loss: the custom op, and the public function with its checks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,8 @@ from .checks import check_goes_with, checked_config, checked_tokens
 from .covariance import COVARIANCE, Covariance, choose
 from .forward import Wanted, forward
 from .gradients import attach_gradients, stored_dtype
-from .op import PolicyLoss
+from .op import PolicyLoss, policy_loss
+from .own import is_registered
 from .reference import PolicyLossRef, linear_policy_loss_ref
 from .terms import OF_SEGMENTS, LossConfig, TokenData
 
@@ -59,6 +60,7 @@ def linear_policy_loss(
     tau_pos: float = 1.0,
     tau_neg: float = 1.05,
     covariance: Covariance | None = None,
+    loss_options: Mapping[str, object] | None = None,
     dweight_out: Tensor | None = None,
     weight_cast: Tensor | None = None,
     compact: str = "host",
@@ -113,6 +115,10 @@ def linear_policy_loss(
         tau_pos, tau_neg: > 0, of sapo.
         covariance: of clip_cov and kl_cov: share of the tokens that are chosen, bounds, coefficient, seed of
             the draw. The statistics need all log-probs first: one more product of the head.
+        loss_options: keywords for a loss that another package registers (entry points of
+            ``lamer_kernels.losses``): a function of (logprobs, old_logprobs, advantages, **loss_options), all
+            [L], that returns the loss of each token. Its gradient comes by autograd, behind linear_logprob;
+            weights, KL and entropy terms are as with the others, and dweight_out is refused.
         dweight_out: [V, H] fp32 (fp64): d loss / d weight is added here, and ``weight`` gets no gradient
             through autograd. For accumulation over micro-batches in float32; the upstream gradient is taken
             to be 1.
@@ -138,12 +144,24 @@ def linear_policy_loss(
         validate=validate,
     )  # fmt: skip
     check_choice("compact", compact, COMPACT)
+    head = dict(
+        temperature=temperature, bias=bias, softcap=softcap, ignore_index=ignore_index,
+        weight_cast=weight_cast, workspace_bytes=workspace_bytes, backend=backend, validate=validate,
+    )  # fmt: skip
+    switches = dict(
+        cu_segments=cu_segments, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip,
+        log_ratio_clip=log_ratio_clip, tau_pos=tau_pos, tau_neg=tau_neg, covariance=covariance,
+        dweight_out=dweight_out, compact=compact,
+    )  # fmt: skip
+    if is_registered(loss, loss_options, switches):
+        terms = dict(
+            loss=loss, loss_options=loss_options, ref_logprobs=ref_logprobs, kl=kl, kl_coef=kl_coef,
+            kl_clip=kl_clip, entropy_coef=entropy_coef, importance_weights=importance_weights,
+        )  # fmt: skip
+        data = (old_logprobs, advantages, token_weights)
+        return _registered((hidden, weight, targets, token_idx), data, head, terms)
     if loss in COVARIANCE or covariance is not None:
         check_goes_with(loss, covariance)
-        head = dict(
-            temperature=temperature, bias=bias, softcap=softcap, ignore_index=ignore_index,
-            weight_cast=weight_cast, workspace_bytes=workspace_bytes, backend=backend, validate=validate,
-        )  # fmt: skip
         options = dict(
             cu_segments=cu_segments, loss=loss, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip,
             log_ratio_clip=log_ratio_clip, ref_logprobs=ref_logprobs, kl=kl, kl_coef=kl_coef, kl_clip=kl_clip,
@@ -234,6 +252,29 @@ def _by_covariance(
         )  # fmt: skip
         total = total + added.loss - (slope * old_logprobs.reshape(-1)[at] * weight_of).sum()
     return out._replace(loss=total, clipped=out.clipped | chosen.tokens)
+
+
+def _registered(
+    rows: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    data: tuple[Tensor | None, Tensor, Tensor | None],
+    head: dict[str, Any],
+    terms: dict[str, Any],
+) -> PolicyLoss:
+    """A loss of another package: log-probs with a gradient, then policy_loss of them."""
+    hidden, weight, targets, token_idx = rows
+    old_logprobs, advantages, token_weights = data
+    made = linear_logprob(hidden, weight, targets, token_idx=token_idx, entropy=True, **head)
+    present = torch.ones_like(targets, dtype=torch.bool)
+    if head["ignore_index"] is not None:
+        present = targets != head["ignore_index"]
+        ones = torch.ones_like(made.logprobs) if token_weights is None else token_weights.to(made.logprobs)
+        token_weights = torch.where(present, ones, 0.0)
+    out = policy_loss(
+        made.logprobs, old_logprobs, advantages, token_weights=token_weights, entropy=made.entropy,
+        backend=head["backend"], validate=head["validate"], **terms,
+    )  # fmt: skip
+    ratio, kl = (torch.where(present, x, 0.0) for x in (out.ratio, out.kl))
+    return out._replace(ratio=ratio, kl=kl, kept=present)
 
 
 def _fused(

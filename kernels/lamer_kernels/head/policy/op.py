@@ -1,5 +1,6 @@
 """policy_loss: the losses for those who already have log-probs."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from ..checks import ACC_DTYPES
 from .checks import check_goes_with, checked_config, checked_tokens
 from .covariance import COVARIANCE, Covariance, choose
 from .gradients import attach_gradients
+from .own import is_registered, registered_loss
 from .reference import policy_loss_ref
 from .terms import OF_SEGMENTS, LossConfig, TokenData, policy_terms
 
@@ -53,6 +55,7 @@ def policy_loss(
     tau_pos: float = 1.0,
     tau_neg: float = 1.05,
     covariance: Covariance | None = None,
+    loss_options: Mapping[str, object] | None = None,
     backend: str = "auto",
     validate: bool = False,
 ) -> PolicyLoss:
@@ -62,6 +65,8 @@ def policy_loss(
     Args:
         logprobs: [L], L one or more axes, fp32 or fp64, gets a gradient; so does ``entropy`` [L], which
             entropy_coef needs. Token data and statistics have the same shape.
+
+        loss_options: keywords for a loss that another package registers.
 
     Raises:
         ValueError: an unsupported combination; shapes, dtypes or devices that disagree, both named.
@@ -73,6 +78,22 @@ def policy_loss(
         entropy = entropy.reshape(-1)
     if entropy_coef and entropy is None:
         raise ValueError(f"entropy_coef {entropy_coef} needs entropy, got None")
+    given = dict(
+        cu_segments=cu_segments, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip,
+        log_ratio_clip=log_ratio_clip, tau_pos=tau_pos, tau_neg=tau_neg, covariance=covariance,
+    )  # fmt: skip
+    if is_registered(loss, loss_options, given):
+        none = torch.zeros_like(advantages).requires_grad_(advantages.requires_grad)
+        common = policy_loss(  # without advantages: what all losses share
+            logprobs, old_logprobs, none, token_weights=token_weights, ref_logprobs=ref_logprobs,
+            kl=kl, kl_coef=kl_coef, kl_clip=kl_clip, entropy=None if entropy is None else entropy.view(shape),
+            entropy_coef=entropy_coef, importance_weights=importance_weights, backend=backend,
+            validate=validate,
+        )  # fmt: skip
+        own = registered_loss(
+            loss, loss_options, logprobs, old_logprobs, advantages, token_weights, importance_weights
+        )
+        return common._replace(loss=common.loss + own)
     if loss in COVARIANCE or covariance is not None:
         check_goes_with(loss, covariance)
         options = dict(
