@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from .head.divergence import Divergence, linear_divergence
     from .head.lamer_head import LamerHead
     from .head.logprob import linear_logprob
-    from .head.policy import Covariance, linear_policy_loss, policy_loss, token_weights
+    from .head.policy import (
+        Covariance,
+        importance_weights,
+        linear_policy_loss,
+        policy_loss,
+        token_weights,
+    )
     from .layers.attention import register_attention, varlen_attention
     from .layers.tree import tree_attention
     from .packing import pack
@@ -41,6 +47,7 @@ _EXPORTS = {
     "linear_divergence": "head.divergence",
     "linear_logprob": "head.logprob",
     "Covariance": "head.policy",
+    "importance_weights": "head.policy",
     "linear_policy_loss": "head.policy",
     "policy_loss": "head.policy",
     "token_weights": "head.policy",
@@ -63,6 +70,7 @@ __all__ = [
     "gae",
     "gigpo_advantages",
     "group_advantages",
+    "importance_weights",
     "linear_divergence",
     "linear_logprob",
     "linear_policy_loss",

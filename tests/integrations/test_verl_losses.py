@@ -7,10 +7,10 @@ import torch
 
 pytest.importorskip("verl", reason="needs verl: make test-integrations")
 
-from verl.trainer.ppo import core_algos
+from verl.trainer.ppo import core_algos, rollout_corr_helper
 from verl.workers.config import ActorConfig
 
-from lamer_kernels import policy_loss
+from lamer_kernels import importance_weights, policy_loss
 from lamer_kernels.integrations.padded import LossTokens
 from lamer_kernels.integrations.rows import weights
 
@@ -106,3 +106,38 @@ def test_the_losses_by_covariance(name, monkeypatch):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     plain = core_algos.get_policy_loss_fn("lamer_clip")(old, new, advantages, mask, "token-mean", settings)[0]
     assert abs(plain - found[name][0]) > 1e-4
+
+
+# verl's switches, ours
+CORRECTIONS = [
+    ({"rollout_is": "token", "rollout_is_threshold": 1.3}, {"high": 1.3}),
+    ({"rollout_is": "token", "rollout_is_threshold": "0.8_1.3"}, {"low": 0.8, "high": 1.3, "beyond": "zero"}),
+    ({"rollout_is": "sequence", "rollout_is_threshold": 1.3}, {"level": "sequence", "high": 1.3}),
+    (
+        {"rollout_is": "sequence", "rollout_is_threshold": "0.8_1.3"},
+        {"level": "sequence", "low": 0.8, "high": 1.3, "beyond": "zero"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), CORRECTIONS)
+def test_importance_weights_are_verls(theirs, ours):
+    mask, rollout, old, _ = case(True)
+    wanted, _ = rollout_corr_helper.compute_rollout_correction_weights(old - rollout, mask, **theirs)
+    found = importance_weights(old, rollout, loss_mask=mask, **ours)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "level"), [("token", "token"), ("seq_sum", "sequence"), ("seq_mean", "geometric")]
+)
+def test_masks_are_verls_rejections(name, level):
+    """verl bounds the inverse of the ratio."""
+    mask, rollout, old, _ = case(True)
+    wanted, _ = rollout_corr_helper.compute_rollout_rejection_mask(
+        old - rollout, mask, f"{name}_k1", "0.8_1.3"
+    )
+    found = importance_weights(
+        old, rollout, loss_mask=mask, level=level, low=1 / 1.3, high=1 / 0.8, beyond="mask"
+    )
+    assert torch.equal(found.bool(), wanted.bool()) and 0 < wanted.sum() < mask.sum()

@@ -1,6 +1,7 @@
 """Policy losses: linear_policy_loss (with the head), policy_loss (without it), token_weights."""
 
 from .covariance import Covariance
+from .importance import importance_weights
 from .linear import linear_policy_loss
 from .op import PolicyLoss, policy_loss
 from .reference import linear_policy_loss_ref, policy_loss_ref
@@ -9,6 +10,7 @@ from .weights import token_weights
 __all__ = [
     "Covariance",
     "PolicyLoss",
+    "importance_weights",
     "linear_policy_loss",
     "linear_policy_loss_ref",
     "policy_loss",
