@@ -19,6 +19,7 @@ import numpy as np
 from harness import ROOT, Case, Row, compare, main, measured, resident_bytes
 
 sys.path.insert(0, str(ROOT))
+from lamer_fast import _C
 from lamer_fast.envs import EnvOptions, Turn, make
 from lamer_fast.envs.registry import default_options, make_env
 from tests.envs.golden.record_digests import PATH, digest
@@ -90,9 +91,10 @@ class Played:
 
 
 def step_rate(call: Callable[[], None], num_boards: int, goal: float | None, *keys: str) -> list[Row]:
-    return compare(
+    rows = compare(
         {"ours": call}, verify=lambda: golden(*keys), work=16 * num_boards, unit="steps/s", goal=goal
     )
+    return [replace(row, note=f"instructions: {_C.simd_level()}") for row in rows]
 
 
 def sokoban_step(case: Case) -> list[Row]:

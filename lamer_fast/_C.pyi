@@ -191,7 +191,7 @@ class AlfworldBatch:
         """games: [B], those of the snapshot's boards; ValueError on other bytes, and no board has changed."""
 
 def set_simd_level(name: str) -> None:
-    """ "scalar", "avx2", "avx512" or "best"; for tests and benchmarks, while no batch is at work."""
+    """ "scalar", "neon", "avx2", "avx512" or "best"; for tests and benchmarks, while no batch is at work."""
 
 def simd_level() -> str: ...
 def split_of(task: int) -> str:

@@ -50,7 +50,7 @@ def simd():
     _C.set_simd_level("best")
 
 
-@pytest.mark.parametrize("level", ["scalar", "avx2", "avx512"])
+@pytest.mark.parametrize("level", ["scalar", "neon", "avx2", "avx512"])
 @pytest.mark.parametrize("key", CONFIGS)
 def test_dispatch_levels(key, level, simd):
     try:
@@ -59,6 +59,21 @@ def test_dispatch_levels(key, level, simd):
         pytest.skip(str(error))
     assert _C.simd_level() == level
     assert digest(key) == GOLDEN[key]
+
+
+def test_a_build_for_any_processor_plays_without_vectors():
+    """A wheel is compiled for plain x86-64 or aarch64; a fresh process without vectors plays every board."""
+    code = (
+        "from lamer_fast import _C; best = _C.simd_level(); _C.set_simd_level('scalar');"
+        "import json; from tests.envs.golden.record_digests import CONFIGS, digest;"
+        "print(json.dumps([best, _C.simd_level(), {key: digest(key) for key in CONFIGS}]))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    out = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    best, used, digests = json.loads(out.stdout)
+    assert best == _C.simd_level() and used == "scalar"
+    assert digests == GOLDEN
 
 
 LANES = [
