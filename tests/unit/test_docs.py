@@ -122,25 +122,6 @@ def rows(page, arm):
     return [[float(cell.split()[0]) for cell in line.split("|")] for line in lines]
 
 
-def test_the_headline_is_the_mean_of_the_study():
-    readme, study = ((ROOT / page).read_text() for page in ("README.md", "docs/study.md"))
-    lamer, base, supervised = (rows(study, arm) for arm in ("lamer", "base", "supervised"))
-    shown = {
-        "base model": [sum(column) / 5 for column in zip(*base, strict=True)][:3],
-        "supervised": [sum(column) / 5 for column in zip(*supervised, strict=True)][:3],
-        r"\*\*LaMer, (\d+) CPU": [sum(column) / 5 for column in zip(*lamer, strict=True)][:3],
-        "the same policy": [sum(column) / 5 for column in zip(*lamer, strict=True)][3:6],
-    }
-    for line, means in shown.items():
-        cells = re.search(rf"^\| {line}.*?\|(.*)\|$", readme, re.MULTILINE)[0].split("|")[2:5]
-        figures = [float(re.sub(r"[* %]", "", cell)) for cell in cells]
-        assert figures == pytest.approx(means, abs=0.1), line  # means of what the table has rounded
-    seconds = sum(row[-1] for row in lamer) / 5
-    assert f"**LaMer, {seconds:.0f} CPU seconds**" in readme
-    of_study, of_readme = (re.search(r"commits (\w{7}).* to (\w{7})", page) for page in (study, readme))
-    assert of_readme.groups() == of_study.groups()
-
-
 def test_the_speed_table_names_the_commit_of_its_record():
     (path,) = (ROOT / "benchmarks" / "results").glob("*/bench_envs.json")
     record = json.loads(path.read_text())

@@ -86,6 +86,7 @@ LONGER = {
     "linear_logprob": FACE,
     "linear_policy_loss": FACE,
     "policy_loss": FACE,
+    "_linear_divergence": "a custom op: what the face has checked, two heads of it",
     "policy_loss_ref": "the face of policy_loss, as its definition",
     "compare": "keywords of one measurement, nearly all at their defaults",
 }
