@@ -1,5 +1,5 @@
-// Text of a Sokoban board. A row of cells is one or two 64-bit words: the row of an empty room, changed by
-// XOR where walls, targets and boxes stand. No branch, no text kept with the board.
+// Text of a Sokoban board: by vectors as every board's, else row by row in 64-bit words, which for so few cells at
+// equal distances is quicker. No text is kept with the board.
 //
 // compact: "#_OX*PS", one character a cell. numbered: "0: # # _", as the paper's prompts. peers: as numbered,
 // a box on its target being U+221A.
@@ -10,7 +10,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string_view>
+#include <vector>
 
+#include "core/board_text.h"
 #include "core/simd.h"
 #include "core/text.h"
 #include "envs/sokoban/bits.h"
@@ -20,11 +23,12 @@
 
 namespace lamer::sokoban {
 
-static_assert(std::endian::native == std::endian::little, "texts and snapshots are little-endian words");
-
 inline constexpr char kWall = '#', kFloor = '_', kTarget = 'O', kBox = 'X', kBoxOnTarget = '*', kPlayer = 'P',
                       kPlayerOnTarget = 'S';
 inline constexpr char kSquareRoot[] = "\xe2\x88\x9a";  // peers: a box on its target
+
+// By symbol number: 1 a wall, 2 a target, 4 a box, 8 the player.
+inline constexpr char kSymbols[17] = "_#OOXX**PPSSPPSS";
 
 class TextLayout {
  public:
@@ -79,6 +83,8 @@ class TextLayout {
           if (!border) {
             is_cell[at / 64] |= Bit(static_cast<int>(at % 64));
             cell[at] = static_cast<std::uint8_t>(8 * (y - 1) + x - 1);
+            cells.push_back(
+                {static_cast<std::uint16_t>(at), static_cast<std::uint16_t>(8 * (y - 1) + x - 1)});
           }
           text[at++] = border ? kWall : kFloor;
         }
@@ -90,6 +96,9 @@ class TextLayout {
     alignas(64) char text[kMaxText] = {};
     alignas(64) std::uint8_t cell[kMaxText] = {};  // of each character that is an inner cell
     Bits is_cell[kMaxText / 64] = {};
+    std::vector<BoardText<1>::Cell> cells;
+
+    BoardText<1> Board() const { return {kSymbols, std::string_view(text, size), cells}; }
   };
 
   template <int kStride>
@@ -99,6 +108,10 @@ class TextLayout {
     if (ActiveSimd() == Simd::kAvx512)
       return RenderAvx512(empty, inner_ & ~floor, targets, boxes, player, out);
 #endif
+    if (ActiveSimd() != Simd::kScalar) {
+      return RenderVectors(kStride == 1 ? compact_board_ : numbered_board_, inner_ & ~floor, targets, boxes,
+                           player, out);
+    }
     return RenderWords<kStride>(empty, inner_ & ~floor, targets, boxes, player, out);
   }
 
@@ -127,6 +140,16 @@ class TextLayout {
     return out + empty.size;
   }
 #endif
+
+  // Not inline: the loop of the words is slower beside it.
+  [[gnu::noinline]] static char* RenderVectors(const BoardText<1>& layout, Bits walls, Bits targets,
+                                               Bits boxes, int player, char* out) {
+    const auto planes = [walls, targets, boxes, player]() LAMER_INLINE_LAMBDA {
+      return BoardText<1>::Planes{{{walls}, {targets}, {boxes}, {Bit(player)}}};
+    };
+    layout.Render(planes, out);
+    return out + layout.size();
+  }
 
   // Byte i * kStride is 0xff where bit i is set.
   template <int kStride>
@@ -184,6 +207,7 @@ class TextLayout {
   int height_, width_;
   Bits inner_;
   Template compact_, numbered_;
+  BoardText<1> compact_board_{compact_.Board()}, numbered_board_{numbered_.Board()};
 };
 
 }  // namespace lamer::sokoban
