@@ -12,7 +12,7 @@ from pathlib import Path
 from lamer_fast.cli.flags import Command, Target
 from lamer_kernels.bench.__main__ import NAMES as KERNELS
 
-SCRIPTS = ("envs", "iteration", "train")
+SCRIPTS = ("envs", "levels", "iteration", "train")
 ROOT = Path(__file__).resolve().parents[2]
 
 
