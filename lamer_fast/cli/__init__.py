@@ -11,6 +11,7 @@ from lamer_fast import __version__
 from lamer_fast.config.resolve import nearest
 from lamer_fast.run.output import drop, open_standard_files
 from lamer_fast.run.stop import INTERRUPTED, Interruptible
+from lamer_fast.say import printed
 from lamer_fast.text import printable
 
 # command -> (module with `run(argv) -> exit status` and `COMMAND`, help), imported only when it runs
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def guarded(command: str, call: Callable[[], int]) -> int:
     """Exit status of `call`. What the user can mend or asked for is a line; all else keeps its traceback."""
     open_standard_files()
-    with Interruptible() as attempt:
+    with printed(), Interruptible() as attempt:
         try:
             try:
                 return call()

@@ -13,6 +13,7 @@ from lamer_fast.config import Config
 from lamer_fast.envs.contract import AllLostError
 from lamer_fast.model.path import path_notes
 from lamer_fast.rollout.guard import EnvGuard
+from lamer_fast.say import log
 
 if TYPE_CHECKING:
     from lamer_fast.envs.protocol import TextBatchEnv
@@ -100,6 +101,6 @@ def check_prompts(config: Config, agent: Agent, env: TextBatchEnv) -> list[str]:
 
 
 def say_notes(config: Config, agent: Agent, env: TextBatchEnv) -> None:
-    """Prints what the user should know of what is about to work; raises as `check_prompts` does."""
+    """Logs what the user should know of what is about to work; raises as `check_prompts` does."""
     for note in check_prompts(config, agent, env):
-        print(f"note: {note}", flush=True)
+        log.warning(note)

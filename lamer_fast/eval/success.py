@@ -17,6 +17,7 @@ from lamer_fast.envs.panel import Panel, panel
 from lamer_fast.eval.intervals import Estimate, difference, share
 from lamer_fast.samplers.protocol import Sampling
 from lamer_fast.samplers.roles import Roles
+from lamer_fast.say import log
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,6 @@ def play_boards(
         if all_lost == len(seeds):
             raise AllLostError(lost)
         if lost:
-            print(f"note: counted as not solved: {lost}", flush=True)
+            log.warning(f"counted as not solved: {lost}")
         progress(start + len(part))
     return Played(won, num_lost)

@@ -17,6 +17,7 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.agent.template import USERS
 from lamer_fast.config import RolloutConfig
 from lamer_fast.model.architecture import LAYOUTS, Architecture, decoder_computes
+from lamer_fast.say import log
 
 T = TypeVar("T")
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -86,7 +87,7 @@ def read_model_files(name: str, path: str, extra: dict[str, str]) -> ModelFiles:
     if Path(path).is_dir() and not extra:
         reading(name, "its files", lambda: _check_files(Path(path)))
     elif not extra and try_to_load_from_cache(path, "config.json") is None:
-        print(f"note: asking the hub for {path}", flush=True)
+        log.warning(f"asking the hub for {path}")
     hint = (
         "" if extra or Path(path).is_dir() else "; without the hub, give a folder of it: --model.path FOLDER"
     )

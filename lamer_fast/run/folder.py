@@ -17,6 +17,7 @@ from lamer_fast.fields import to_flat
 from lamer_fast.files import replace_file, writing
 from lamer_fast.run import records, whose
 from lamer_fast.run.lock import MARK, FolderLock, check_free
+from lamer_fast.say import log
 
 
 class RunFolder:
@@ -89,7 +90,7 @@ class RunFolder:
             self.__exit__()
             raise
         if self._locks[0].note:
-            print(f"note: {self._locks[0].note}", flush=True)
+            log.warning(self._locks[0].note)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from lamer_fast.run.state import TrainState, build_state
 from lamer_fast.run.stop import INTERRUPTED, StopRequest
 from lamer_fast.run.trace import tracing
 from lamer_fast.run.transcripts import add_values
+from lamer_fast.say import log
 
 
 def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequest) -> None:
@@ -67,7 +67,7 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
                 save(state, folder, record)
             raise EnvError(f"iteration {iteration}: {error}") from error
         if trials.errors:
-            print(f"note: iteration {iteration}: {trials.lost()}", flush=True)
+            log.warning(f"iteration {iteration}: {trials.lost()}")
         progress = iteration / max(1, config.train.iterations - 1)
         with clock.phase("learn"), display.phase("learn"):
             advantages = state.algorithm.advantages(trials, progress=progress)
@@ -218,7 +218,7 @@ def run(
                 records.cut(folder.path, state.iteration)
                 checkpoint.discard_after(folder.checkpoints, state.iteration)
                 save_model(state, folder.path)
-                print(outcome.finished(config, state.iteration, folder.path))
+                log.info(outcome.finished(config, state.iteration, folder.path))
                 return 0
             transfer(state, version=state.iteration)
             state.dump_dir = folder.path / "skipped"
@@ -231,7 +231,7 @@ def run(
 def iterate(state: TrainState, folder: RunFolder) -> int:
     """The iterations that are left, in a folder that was started; exit status as that of `run`."""
     if state.iteration:
-        print(f"{folder.path} goes on after iteration {state.iteration}", flush=True)
+        log.info(f"{folder.path} goes on after iteration {state.iteration}")
     try:
         earlier = records.read(folder.metrics)
         display = Display(state.config.name, state.config.train.iterations, earlier=earlier)
@@ -239,10 +239,10 @@ def iterate(state: TrainState, folder: RunFolder) -> int:
             train(state, folder, display, stop)
             save_model(state, folder.path)
     except KeyboardInterrupt:
-        print(f"interrupted, {outcome.lost(folder.checkpoints, state.iteration)}", file=sys.stderr)
+        log.error(f"interrupted, {outcome.lost(folder.checkpoints, state.iteration)}")
         return INTERRUPTED
     except CannotWrite as error:
-        print(f"{error}; {outcome.lost(folder.checkpoints, state.iteration)}", file=sys.stderr)
+        log.error(f"{error}; {outcome.lost(folder.checkpoints, state.iteration)}")
         return 1
     return 0
 

@@ -8,6 +8,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from lamer_fast.files import writing
+from lamer_fast.say import log
 from lamer_fast.spans import marking, span
 
 
@@ -36,4 +37,4 @@ def traced(name: str, path: Path) -> Iterator[None]:
     with writing(path):
         path.parent.mkdir(exist_ok=True)
         found.export_chrome_trace(str(path))
-    print(f"trace of {name}: {path}, for https://ui.perfetto.dev", flush=True)
+    log.info(f"trace of {name}: {path}, for https://ui.perfetto.dev")

@@ -20,6 +20,7 @@ from typing import Any
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.files import replace_file
+from lamer_fast.say import printed
 from lamer_fast.study.result import CellResult, Played, curve_of, digits_of
 from lamer_fast.study.spec import Cell, Study, load
 from lamer_kernels.bench.record import environment
@@ -117,7 +118,9 @@ def play(config: Config, study: Study, cell: Cell, split: str) -> Played:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        with printed():
+            status = main()
+        sys.exit(status)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -53,16 +53,15 @@ def without_numbers(message):
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in ELSEWHERE])
-def test_through_a_run(name, state, tmp_path, capsys):
+def test_through_a_run(name, state, tmp_path, caplog):
     options, outcome = CASES[name]
     folder, message = run(state, tmp_path, Misbehaving(8, **options))
-    out = capsys.readouterr().out
     with gzip.open(folder.path / "trials" / "000000.jsonl.gz", "rt") as file:
         errors = [trial["error"] for trial in map(json.loads, file) if "error" in trial]
     if outcome in (LOST, FINE):
         (record,) = [json.loads(line) for line in folder.metrics.open()]
         assert record["counters"]["failed_trials"] == len(errors) == (outcome == LOST) and not message
-        assert ("note: iteration 0: 1 of 8 trials failed, the first is trial" in out) == (outcome == LOST)
+        assert ("iteration 0: 1 of 8 trials failed, the first is trial" in caplog.text) == (outcome == LOST)
     else:
         assert message.startswith("iteration 0: ") and without_numbers(outcome) in without_numbers(message)
         assert len(errors) == (8 if "8 of 8 trials failed" in message else 0)

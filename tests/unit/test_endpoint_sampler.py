@@ -114,13 +114,13 @@ def test_the_messages_of_an_evaluation_are_the_texts_that_a_tokenizer_renders(co
     assert local.usage is None
 
 
-def test_busy_servers_are_asked_again_and_the_waiting_is_counted(capsys):
+def test_busy_servers_are_asked_again_and_the_waiting_is_counted(caplog):
     sampler = EndpointSampler(failing(Again("429 slow down", 0.002), Again("500 oops")), OPTIONS)
     sampler.submit(request())
     (found,) = completions(sampler, 1).values()
     assert sampler.renderer.text(found.token_ids) == "ok" and found.stopped and found.error is None
     assert sampler.usage.retries == 2 and sampler.usage.requests == 1 and sampler.usage.waited_s > 0
-    assert "429 slow down; try 2 of 7" in capsys.readouterr().out, "waiting does not look like a hang"
+    assert "429 slow down; try 2 of 7" in caplog.text, "waiting does not look like a hang"
 
 
 def test_what_the_server_asks_for_is_bounded():
@@ -219,7 +219,7 @@ def test_a_conversation_that_the_model_cannot_hold_ends_its_trial_as_not_solved(
     assert [len(t["turns"]) for t in trials] == [1] * 4 and not any("error" in t for t in trials)
 
 
-def test_trials_without_an_answer_are_counted_and_told(capsys):
+def test_trials_without_an_answer_are_counted_and_told(caplog):
     seen = []
 
     def ask(question):
@@ -231,7 +231,7 @@ def test_trials_without_an_answer_are_counted_and_told(capsys):
     found, trials = play(ask)
     assert 0 < found.lost < 4
     assert sum("content_filter" in t.get("error", "") for t in trials) == found.lost
-    assert f"counted as not solved: {found.lost} of 4 trials failed" in capsys.readouterr().out
+    assert f"counted as not solved: {found.lost} of 4 trials failed" in caplog.text
 
 
 def test_tokens_and_what_they_cost():

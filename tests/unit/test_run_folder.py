@@ -114,15 +114,15 @@ def test_kill_9_releases_the_lock(tmp_path, fork):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, caplog):
     def no_locks(descriptor: int, kind: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     begin(tmp_path)
-    assert "file system without locks (No locks available)" in capsys.readouterr().out
+    assert "file system without locks (No locks available)" in caplog.text
     begin(tmp_path)  # the last one ended
-    assert "did not end" not in capsys.readouterr().out
+    assert "did not end" not in caplog.text
 
 
 def test_a_user_s_model_under_a_run_s_name_is_left_alone(tmp_path):

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from lamer_fast.samplers.endpoint.options import EndpointOptions
 from lamer_fast.samplers.endpoint.usage import Usage, usage_of
 from lamer_fast.samplers.protocol import Sampling
+from lamer_fast.say import log
 from lamer_fast.text import one_line
 
 MAX_MESSAGE = 300  # characters of a server's words that a line of ours quotes
@@ -90,7 +91,7 @@ class OpenAIAsk:
         self._key = os.environ.get(options.key_env, "")
         host = urlsplit(options.url or "")
         if self._key and host.scheme == "http" and host.hostname not in LOOPBACK:
-            print(f"note: the key in {options.key_env} goes to {options.shown} unencrypted", flush=True)
+            log.warning(f"the key in {options.key_env} goes to {options.shown} unencrypted")
         self._client = openai.OpenAI(
             base_url=options.url, api_key=self._key or "none", max_retries=0, timeout=options.timeout_s
         )

@@ -19,6 +19,7 @@ from lamer_fast.samplers.endpoint.ask import Again, Answer, Failure, Hopeless, Q
 from lamer_fast.samplers.endpoint.options import EndpointOptions
 from lamer_fast.samplers.endpoint.usage import Usage
 from lamer_fast.samplers.protocol import Completion, Request
+from lamer_fast.say import log
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,5 +174,5 @@ class EndpointSampler:
             self._noted = now if says else self._noted
         if says:
             tries = f"try {attempt + 2} of {self.options.max_retries + 1} in {pause:.0f} s"
-            print(f"note: {self.options.shown}: {failure}; {tries}", flush=True)
+            log.warning(f"{self.options.shown}: {failure}; {tries}")
         time.sleep(pause)
