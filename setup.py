@@ -46,7 +46,7 @@ setup(
     ],
     package_dir={"lamer_kernels": "kernels/lamer_kernels"},
     package_data={
-        "lamer_fast": ["py.typed", "*.pyi", "report/*.html"],
+        "lamer_fast": ["py.typed", "*.pyi", "report/*.html", "report/*.css", "report/*.js"],
         "lamer_fast.config.recipes": ["*.toml", "**/*"],
         "lamer_fast.study.studies": ["*.toml"],
         "lamer_fast.envs.adapters.alfworld": ["alfred.*", "LICENSE.*"],

@@ -12,10 +12,10 @@ from typing import Any
 from lamer_fast.eval.record import EvalRecord, check_same_panels, differences, read_record
 from lamer_fast.eval.table import difference_table, table
 from lamer_fast.files import existing, writing
-from lamer_fast.report.page import MAX_TRIALS as MAX_TRIALS
 from lamer_fast.report.page import write_eval_report
 
 RECORD, TRIALS = "record.json", "trials.jsonl.gz"
+MAX_TRIALS = 60  # of another's samples, for the page
 
 
 class Output:

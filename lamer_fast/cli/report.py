@@ -1,4 +1,4 @@
-"""`lamer-fast report`: writes the report page of a run."""
+"""`lamer-fast report`: writes the report page of a run, or one that compares several."""
 
 import sys
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamer_fast.cli.flags import Command, Target
-from lamer_fast.report.page import MAX_TEXT, write_report
+from lamer_fast.report.page import write_comparison, write_report
+from lamer_fast.report.sample import MAX_TEXT
 from lamer_fast.text import printable
 
 
@@ -17,16 +18,21 @@ class ReportOptions:
 
 COMMAND = Command(
     "report",
-    "Write the report page of a run, report.html in its folder.",
+    "Write the report page of a run, report.html in its folder. Of several runs: comparison.html beside the "
+    "first, their curves, tables and what differs in their settings.",
     ReportOptions,
-    Target("RUN", "a folder such as runs/minesweeper-tiny"),
+    Target("RUN", "a folder such as runs/minesweeper-tiny, or several"),
 )
 
 
 def run(argv: Sequence[str]) -> int:
-    target, _, _ = COMMAND.parse(argv)
+    flags = [word for word in argv if word.startswith("-")]
+    targets = [word for word in argv if not word.startswith("-")]
+    for target in targets or [""]:
+        COMMAND.parse([*([target] if target else []), *flags])
     try:
-        print(write_report(Path(target)))
+        runs = [Path(target) for target in targets]
+        print(write_report(runs[0]) if len(runs) == 1 else write_comparison(runs))
     except (OSError, ValueError, KeyError) as e:
         kind = "" if isinstance(e, ValueError) else f"{type(e).__name__}: "  # a ValueError's text says it all
         print(f"lamer-fast report: {kind}{printable(str(e), MAX_TEXT)}", file=sys.stderr)

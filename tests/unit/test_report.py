@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,38 @@ from lamer_fast.report.page import read_run, write_eval_report, write_report
 from lamer_fast.text import printable
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+GIB = 1 << 30
+
+
+def notes_trial(trial, advantages):
+    """Fails at (1, 2), notes it, and goes elsewhere."""
+    play = {"phase": "play", "episode": 0, "turn": 0, "board": "Row 1: ? ?\nRow 2: ? 1", "valid": True}
+    play |= {"reply": "<action>(1, 2)</action>", "reward": -0.1, "done": True, "success": False}
+    note = play | {"phase": "reflect", "episode": 1, "reply": "mine (1, 2)", "reward": 0.0, "done": False}
+    again = play | {"episode": 1, "reply": "<action>(2, 1)</action>", "reward": 10.0, "success": True}
+    turns = [play, note, again]
+    values = {
+        "rollout_logprobs": [-0.693147, -0.1],
+        "trainer_logprobs": [-0.693147, None],
+        "entropy": [1.0, None],
+    }
+    texts = [["(1, 2)", "<|end|>"], ["mine", "<|end|>"], ["action", "<|end|>"]]
+    turns = [
+        turn
+        | values
+        | {"token_texts": t, "token_ids": [5, 6], "advantage": a, "return": a, "truncated": False}
+        for turn, t, a in zip(turns, texts, advantages, strict=True)
+    ]
+    return {
+        "group": 1,
+        "trial": trial,
+        "task": 2**63 + 1,
+        "seed": 7,
+        "turns": turns,
+        "success_by_episode": [False, True],
+    }
+
+
 EVIL = [
     "</script><script>document.body.dataset.evil='1'</script>",
     "</SCRIPT ><svg onload=document.body.dataset.evil=1>",
@@ -27,6 +60,26 @@ EVIL = [
     "&lt;b&gt; &#0; __DATA__ ${alert(1)} \\u003c \\",
     "a\0b \x1b[31mred \u202edlrow\u2028\ud800 '\"`",
 ]
+
+
+def write_starts(folder):
+    part = {"name": "activations", "bytes": 15 * GIB, "when": "updating", "on_host": False}
+    parts = [part | {"settings": ["learn.max_microbatch_tokens"]}]
+    parts.append(
+        {"name": "boards", "bytes": GIB, "when": "always", "on_host": True, "settings": ["rollout.groups"]}
+    )
+    card = {"available": 24 * GIB, "total": 20 * GIB, "host": GIB, "sampler": "torch", "parts": parts}
+    start = {
+        "time": "now",
+        "version": "0.1.0",
+        "commit": "abc",
+        "device": "CPU, <b>big",
+        "threads": 1,
+        "cores": 2,
+    }
+    start |= {"versions": {"torch": "2"}, "card": card, "system": "x"}
+    lines = [start | {"iteration": 0}, start | {"iteration": 2, "time": "later"}]
+    (folder / "starts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 @pytest.fixture
@@ -53,7 +106,22 @@ def run_folder(tmp_path):
         "tasks": 9, "success_at": [0.1, 0.5], "success_low": [0.0, 0.25], "success_high": [0.3, 0.75],
         "independent": [0.1, 0.2], "independent_low": [0.0, 0.1], "independent_high": [0.2, 0.3],
     }}  # fmt: skip
-    lines = [json.dumps({"iteration": i} | record) for i in range(3)]
+    records = [{"iteration": i} | record for i in range(3)]
+    records[2] = records[2] | {"mismatch": record["mismatch"] | {"max": 0.5}}
+    records[1] = records[1] | {"counters": record["counters"] | {"updates_skipped": 3}}
+    records[1] = records[1] | {"eval": record["eval"] | {"success_low": [0.0, 0.35]}}
+    lines = [json.dumps(one) for one in records]
+    write_starts(folder)
+    telling, blamed = notes_trial(2, [2.0, 3.0, 4.0]), notes_trial(3, [-4.0, -1.0, 1.0])
+    telling["turns"][2]["trainer_logprobs"] = [-0.443147, None]
+    blamed["turns"][1] |= {
+        "trainer_logprobs": [-2.1, None],
+        "rollout_logprobs": [-2.0, -0.1],
+        "entropy": [2.0, 0],
+    }
+    blamed["turns"][2]["reply"] = blamed["turns"][0]["reply"]
+    with gzip.open(folder / "trials" / "000001.jsonl.gz", "wt") as f:
+        f.writelines(json.dumps(trial) + "\n" for trial in (telling, blamed))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     turn = {
         "episode": 0,
@@ -128,32 +196,131 @@ def test_what_json_in_a_browser_does_not_know_becomes_null(run_folder):
     assert '{"gain":null,"low":[null]}' in page
 
 
-def test_a_megabyte_is_shortened(run_folder):
-    path = run_folder / "trials" / "000002.jsonl.gz"
+def rewrite(path, change):
+    """The trials of a file, each after `change`."""
     with gzip.open(path, "rt") as f:
-        trial = json.loads(f.read())
-    trial["turns"][0]["reply"] = trial["turns"][0]["board"] = "x" * 1_000_000
+        trials = [json.loads(line) for line in f]
     with gzip.open(path, "wt") as f:
-        f.write(json.dumps(trial))
-    turn = read_run(run_folder)["trials"][0]["turns"][0]
+        f.writelines(json.dumps(change(trial)) + "\n" for trial in trials)
+
+
+def test_a_megabyte_is_shortened(run_folder):
+    def long(trial):
+        trial["turns"][0]["reply"] = trial["turns"][0]["board"] = "x" * 1_000_000
+        return trial
+
+    rewrite(run_folder / "trials" / "000002.jsonl.gz", long)
+    (turn,) = [t["turns"][0] for t in read_run(run_folder)["trials"] if t["iteration"] == 2]
     assert turn["reply"] == turn["board"] and turn["reply"].endswith(" ... (980,000 more characters)")
 
 
-def rendered(page, tmp_path):
+def test_a_page_stays_below_3_megabytes_and_says_what_it_left_out(run_folder):
+    """Of the worst text: each of its characters takes six in the page."""
+    trial = notes_trial(0, [-1.0] * 3) | {"trial": 0}
+    trial["turns"] = [turn | {"reply": "<" * 9000} for turn in trial["turns"]]
+    for iteration in range(3, 40):
+        with gzip.open(run_folder / "trials" / f"{iteration:06d}.jsonl.gz", "wt") as f:
+            f.writelines(json.dumps(trial | {"group": g}) + "\n" for g in range(4))
+    page, data = write_report(run_folder), read_run(run_folder)
+    assert page.stat().st_size < 3_000_000
+    assert 0 < data["findings"]["shown"] == len(data["trials"]) < data["findings"]["searched"] == 3 + 37 * 4
+    told = data["findings"]["changed"]
+    found = [(t["iteration"], t["group"], t["trial"]) for t in data["trials"]]
+    assert (told["iteration"], told["group"], told["trial"]) in found, "what an answer names is shown"
+
+
+def rendered(page, tmp_path, width=1200):
     """What a browser makes of a page."""
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
         "--disable-background-networking", "--disable-component-update", "--disable-quic",
-        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom",
-        page.as_uri(),
+        f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900",
+        "--virtual-time-budget=3000", "--dump-dom", page.as_uri(),
     ]  # fmt: skip
     out = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     assert 'data-ready="true"' in out, "the page's script ran to its end"
     return re.sub(r"<script.*?</script>", "", out, flags=re.DOTALL)
 
 
+PROBE = f"<script>{Path(__file__).with_name('report_probe.js').read_text()}</script>"
+
+
+def probed(page, tmp_path, width=1200):
+    """(what the page shows after a reader used it, the page)."""
+    copy = tmp_path / "probed.html"
+    copy.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
+    body = rendered(copy, tmp_path, width)
+    return json.loads(html.unescape(re.search(r'<pre id="probe">(.*?)</pre>', body, re.DOTALL)[1])), body
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_five_questions_are_answered_on_the_page(run_folder, tmp_path):
+    said, _ = probed(write_report(run_folder), tmp_path, width=400)
+    assert said["learned"].startswith(
+        "The evaluation after 2 iterations is the first whose intervals part: 50.0"
+    )
+    assert (
+        "Iteration 1, group 1, trial 2: after the note \u201cmine (1, 2)\u201d episode 2 answers"
+        in said["changed"]
+    )
+    assert "<action>(2, 1)</action> instead of <action>(1, 2)</action>" in said["changed"]
+    assert "the action that the note names, and wins." in said["changed"]
+    assert said["blamed"].startswith('"(1, 2)" in iteration 1, trial 3: advantage \u22124')
+    assert said["gap"].startswith("In iteration 2: 0.5 nats at most") and "0.25 nats above" in said["gap"]
+    assert '"action" in iteration 1, trial 2' in said["gap"]
+    assert "At most 20.00 GiB of 24.00 GiB on the card, so it fits, and 1.00 GiB of the host" in said["card"]
+    assert "Most of it: activations, 15.00 GiB, sized by learn.max_microbatch_tokens" in said["card"]
+    assert said["wide"] is False, "nothing is wider than a small screen"
+    assert said["nameless"] == 0, "a screen reader has a name for everything to use or look at"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_a_reader_finds_and_follows_a_trial(run_folder, tmp_path):
+    said, _ = probed(write_report(run_folder), tmp_path)
+    assert said["first"].startswith("iteration 1: success@1 10 [0, 30]")
+    assert said["second"].startswith("iteration 2: success@1 10 [0, 30]")
+    evaluated = ["evaluation after 1 iteration", *(f"evaluation after {i} iterations" for i in (2, 3))]
+    happened = ["iteration 1: 3 updates skipped, not finite", "resumed after 2 iterations, later"]
+    assert said["marks"] == [*happened, *evaluated]
+    assert said["changedOnly"] == "1 of 3 trials" and said["none"] == "0 of 3 trials"
+    assert said["search"] == "2 of 3 trials"
+    assert said["change"].startswith(
+        "What the next episode did differently: on the same first board it answers"
+    )
+    assert said["story"] == "The story of iteration 1, group 1, trial 3"
+    assert said["current"] == "(1, 2)" and "advantage \u22124, blame \u22122" in said["token"]
+    assert [text[:8] for text in said["peers"]] == ["trial 2 ", "trial 3 "], "its group side by side"
+    assert "first advantage \u22124" in said["peers"][1] and "first advantage 2" in said["peers"][0]
+    assert said["cells"] == ["cell unknown", "cell unknown chosen", "cell unknown", "cell open"]
+    assert said["spoken"] == "row 1: unknown, unknown; row 2: unknown, 1"
+    for mode, colours in said["colours"].items():
+        assert len(set(colours)) > 1, f"{mode} tells turns apart: {colours}"
+    assert "--red" in said["colours"]["blame"][0] and "--green" in said["colours"]["blame"][-1]
+    walls, row = ["cell wall"] * 3, ["cell player", "cell box", "cell target"]
+    assert said["sokoban"] == [*walls, *row, "cell wall", "cell box target", "cell player target"]
+    assert said["other"] == "PRE"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_runs_beside_each_other(run_folder, tmp_path, capsys):
+    other = run_folder.parent / "<b>other"
+    shutil.copytree(run_folder, other)
+    config = json.loads((other / "config.json").read_text()) | {"name": "<b>other", "algo.gamma_traj": 0.25}
+    (other / "config.json").write_text(json.dumps(config))
+    assert run([str(run_folder), str(other)]) == 0
+    page = run_folder.parent / "comparison.html"
+    assert capsys.readouterr().out.strip() == str(page)
+    body = rendered(page, tmp_path)
+    assert "&lt;b&gt;other" in body and "<b>" not in body
+    assert (
+        "<td>algo.gamma_traj</td><td>0.6</td><td>0.25</td>" in body and "<td>algo.gamma_step</td>" not in body
+    )
+    assert body.count("<polyline") == 7 * 2 + 8 and "undefined" not in body and "NaN" not in body
+
+
 @pytest.fixture
 def dom(run_folder, tmp_path):
+    (run_folder / "trials" / "000001.jsonl.gz").unlink()
     return rendered(write_report(run_folder), tmp_path)
 
 
@@ -163,10 +330,11 @@ def test_in_a_browser(dom):
     assert "data-evil" not in dom and "<img" not in body
     shown = [html.unescape(text) for text in re.findall(r'<pre class="reply">(.*?)</pre>', body, re.DOTALL)]
     assert shown == [*(printable(text) for text in EVIL), "mine at (2, 3)", "x"], "text is shown as text"
-    assert body.count("<polyline") == 3 + 2 + 1 + 1 + 1 + 2 + 4 + 4, "every curve is drawn"
+    assert body.count("<polyline") == 3 + 3 + 1 + 1 + 1 + 2 + 4 + 2 + 4, "every curve is drawn"
     assert body.count('class="interval"') == 3 * 3 + 2 * 4, "and every interval"
-    assert "Episode 2" in body and "before: trials with reflections" in body and "reward -0.1," in body
-    assert "iteration 2, trial 1" in body and "undefined" not in body and "NaN" not in body
+    assert "Episode 2" in body and "before: trials with reflections" in body and "reward \u22120.1," in body
+    assert "iteration 2, group 0, trial 1" in body and "undefined" not in body and "NaN" not in body
+    assert "CPU, &lt;b&gt;big" in body and "boards of an unrecorded panel" in body
     for chart in re.findall(r"<svg.*?</svg>", body, re.DOTALL):
         for axis in ("x", "y"):
             labels = [float(v) for v in re.findall(f'class="{axis}">([^<]*)</text>', chart)]
@@ -195,12 +363,12 @@ def test_an_evaluation_in_a_browser(tmp_path):
     with gzip.open(tmp_path / "trials.jsonl.gz", "wt") as f:
         f.write(json.dumps(trial) + "\n")
     body = rendered(write_eval_report(tmp_path, record), tmp_path)
-    rows = re.findall(r'<td data-name="">([^<]*)</td>', body)
+    rows = re.findall(r"<tr><td>([^<]*)</td>", body)
     assert rows == [
         "m: trials with reflections",
         "m: independent attempts",
         "m, more: trials with reflections",
     ]
     assert "more trial 0" in body and "&lt;b&gt;m" in body and "0123456789abcdef" not in body
-    assert re.search(r'<section id="training" hidden', body)
+    assert re.search(r'<section id="training"[^>]* hidden', body)
     assert body.count("<polyline") == 3 and "undefined" not in body and "NaN" not in body

@@ -1,0 +1,122 @@
+"""Which recorded trials a page shows, in the little room that it has, and what it keeps of a token."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lamer_fast.report.findings import Findings, add_changes, token_values
+from lamer_fast.text import printable
+from lamer_fast.trials import trials_of
+
+MAX_BYTES = 1_600_000  # of trials in a page
+MAX_TEXT = 20_000  # characters of one board or reply
+MAX_TOKENS = 1_000  # of a turn
+MAX_SEARCHED = 200  # files, evenly spread
+MAX_ITERATIONS = 12
+
+Trial = dict[str, Any]
+
+
+def spread(items: list[Any], most: int) -> list[Any]:
+    """At most so many, evenly spread, the first and the last among them."""
+    if len(items) <= most:
+        return items
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def sampled(files: list[Path]) -> tuple[list[Trial], dict[str, Any]]:
+    """(trials that fit, whole groups, in order of their iterations; what the search found)."""
+    findings, searched = Findings(), spread(files, MAX_SEARCHED)
+    for file in searched:
+        for trial in trials_of(file):
+            findings.add(trial)
+    found = findings.found()
+    told = [f for f in found.values() if isinstance(f, dict)]
+    wanted = {f.get("iteration") for f in told}
+    chosen = [f for f in searched if f.name.split(".")[0].isdecimal() and int(f.name.split(".")[0]) in wanted]
+    chosen = list(dict.fromkeys([*chosen, *files[-1:], *spread(files, MAX_ITERATIONS)]))
+    groups = [_groups(file, told) for file in chosen]
+    trials: list[Trial] = []
+    left = MAX_BYTES
+    for rank in range(max(map(len, groups), default=0)):  # a group of each iteration before a second one
+        for of_file in groups:
+            if rank >= len(of_file):
+                continue
+            group = [shown(trial) for trial in of_file[rank]]
+            size = len(embedded(group))
+            if size <= left or not trials:
+                left -= size
+                trials += group
+    trials.sort(key=lambda t: (t.get("iteration", 0), t.get("group", 0), t["trial"]))
+    of_all = {"files": len(files), "searched_files": len(searched), "shown": len(trials)}
+    return trials, found | of_all
+
+
+def embedded(value: Any) -> str:
+    """JSON that nothing in it can end where it stands in a page."""
+    text = json.dumps(finite(value), separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def finite(value: Any) -> Any:
+    """The same JSON with null for NaN and infinities, which JSON in a browser does not know."""
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _groups(file: Path, told: list[dict[str, Any]]) -> list[list[Trial]]:
+    """Those that a finding is in come first."""
+    groups: dict[Any, list[Trial]] = {}
+    for trial in trials_of(file):
+        groups.setdefault((trial.get("panel"), trial.get("group")), []).append(trial)
+    first = {(f.get("iteration"), f.get("group")) for f in told}
+    return sorted(groups.values(), key=lambda g: (g[0].get("iteration"), g[0].get("group")) not in first)
+
+
+def shown(trial: Trial) -> Trial:
+    """What the page keeps of it, every text harmless."""
+    add_changes(trial)
+    kept = {
+        k: v for k, v in trial.items() if k in ("iteration", "group", "trial", "success_by_episode", "panel")
+    }
+    for key in ("task", "seed"):  # numbers that a browser would round
+        kept |= {key: str(trial[key])} if key in trial else {}
+    for key in ("task_text", "error"):
+        kept |= {key: printable(trial[key], MAX_TEXT)} if trial.get(key) else {}
+    return kept | {"turns": [_turn(turn) for turn in trial["turns"]]}
+
+
+TURN_KEYS = (
+    "phase", "episode", "turn", "reward", "valid", "done", "success", "truncated", "advantage", "return",
+    "anchor",
+)  # fmt: skip
+
+
+def _turn(turn: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: turn[key] for key in TURN_KEYS if key in turn}
+    kept |= {key: printable(turn.get(key) or "", MAX_TEXT) for key in ("board", "reply")}
+    if change := turn.get("change"):
+        kept["change"] = {k: printable(v, 300) if isinstance(v, str) else v for k, v in change.items()}
+    if "token_ids" in turn:
+        kept["tokens"] = list(_tokens(turn))[:MAX_TOKENS]
+        kept["num_tokens"] = len(turn["token_ids"])
+    return kept
+
+
+def _tokens(turn: dict[str, Any]) -> Iterator[list[Any]]:
+    """[text, id, sampler's log-probability, trainer's - sampler's, entropy], short numbers."""
+    entropy = turn.get("entropy") or [None] * len(turn["token_ids"])
+    values = zip(turn["token_texts"], turn["token_ids"], turn["rollout_logprobs"], entropy, strict=False)
+    for (text, token, logprob, spread_), (_, gap) in zip(values, token_values(turn), strict=False):
+        yield [printable(text, 200), token, _digits(logprob, 4), _digits(gap, 3), _digits(spread_, 3)]
+
+
+def _digits(value: float | None, digits: int) -> float | None:
+    return None if value is None else float(f"{value:.{digits}g}")
