@@ -19,6 +19,8 @@ from lamer_fast.samplers.vllm.environment import prepare_for
 class TrainOptions:
     dry_run: bool = False
     """Print settings and estimates, train nothing."""
+    gpu_memory: Annotated[float, Range(0.1, 10_000)] | None = None
+    """With --dry-run: GiB of a GPU, which need not be here; says what would make the run fit it."""
     overwrite: bool = False
     """Discard an earlier run of this name."""
     from_checkpoint: Annotated[int, Range(1)] | None = None
@@ -40,13 +42,17 @@ COMMAND = Command(
 def run(argv: Sequence[str]) -> int:
     target, options, overrides = COMMAND.parse(argv)
     config = recipe.resolve(target, overrides)
+    if options.gpu_memory is not None and not options.dry_run:
+        raise ValueError(f"--gpu-memory {options.gpu_memory:g} is for --dry-run; a run measures its own GPU")
     model_path(config.model.path)
     prepare_for(config)
 
     from lamer_fast.run import loop as train  # torch from here on
 
     if options.dry_run:
-        return train.dry_run(config, runs=options.runs, overwrite=options.overwrite)
+        return train.dry_run(
+            config, runs=options.runs, overwrite=options.overwrite, gpu_gib=options.gpu_memory
+        )
     return train.run(
         config, runs=options.runs, overwrite=options.overwrite, from_checkpoint=options.from_checkpoint
     )

@@ -8,8 +8,9 @@ import torch
 
 from lamer_fast.agent.agent import Agent
 from lamer_fast.config import Config
+from lamer_fast.cost.fit import Proposal, propose
 from lamer_fast.cost.limits import measure
-from lamer_fast.cost.memory import Memory, memory_of
+from lamer_fast.cost.memory import Memory, memory_of, num_trained
 from lamer_fast.cost.tokens import NUM_PROBES, TokenBounds, check_prompts, token_bounds
 from lamer_fast.device import GIB, pick_device
 from lamer_fast.envs.registry import check_at_start, make_env
@@ -25,7 +26,11 @@ class Plan:
     seconds: dict[str, float]
     bounds: TokenBounds
     num_parameters: int
+    num_trained: int
+    dtype: torch.dtype
     notes: list[str]
+    proposal: Proposal | None
+    """What makes it fit; None where it fits, or where nothing does."""
 
     def __str__(self) -> str:
         b = self.bounds
@@ -35,20 +40,40 @@ class Plan:
             f"sampled per trial at most {b.sampled}",
         ]
         lines += [f"memory       {row}" for row in self.memory.rows()]
+        lines.append(f"fits         {'yes' if self.memory.fits else 'no'}")
+        lines += self.proposal.rows() if self.proposal else []
+        if not self.memory.fits and not self.proposal:
+            lines.append("proposal     none: no settings of memory make it fit; take a smaller model")
         lines += [f"time         {name:<34} {s:9.1f} s at most" for name, s in self.seconds.items()]
         return "\n".join(lines + [f"note         {note}" for note in self.notes])
 
 
-def estimate(config: Config) -> Plan:
-    """Loads the tokenizer and the model's shape (no weights), and measures the device for a moment."""
+def estimate(config: Config, *, gpu_bytes: int | None = None) -> Plan:
+    """Loads the tokenizer and the model's shape (no weights), and measures the device for a moment.
+
+    Args:
+        gpu_bytes: plan for a GPU of so much memory, which need not be here; times are then left out.
+
+    Raises:
+        ValueError: train.device = "cpu" with `gpu_bytes`.
+    """
     check_at_start(config.env)
-    device = pick_device(config.train.device)
+    if gpu_bytes is not None and config.train.device == "cpu":
+        raise ValueError(f"train.device = 'cpu' contradicts a GPU of {gpu_bytes / GIB:g} GiB")
+    device = pick_device(config.train.device) if gpu_bytes is None else torch.device("cuda")
     files = read_model(config)
     env = make_env(config.env, NUM_PROBES, split="train")
     agent = Agent(files.renderer(), env, config)
     bounds = token_bounds(config, agent, env)
-    dtype = compute_dtype(config.model, device)
-    memory = memory_of(config, files, bounds, dtype, device, training=True)
+    if gpu_bytes is not None and config.model.dtype == "auto":
+        dtype = torch.bfloat16
+    else:
+        dtype = compute_dtype(config.model, device)
+
+    def memory_at(changed: Config) -> Memory:
+        return memory_of(changed, files, bounds, dtype, device, training=True, available=gpu_bytes)
+
+    memory, trained = memory_at(config), num_trained(config, files)
     notes, num_parameters = check_prompts(config, agent, env), files.num_parameters
     if config.rollout.sampler == "vllm" and device.type == "cuda":
         engine = engine_memory(files.config, num_parameters, dtype, config.rollout).total
@@ -56,8 +81,9 @@ def estimate(config: Config) -> Plan:
             f"vLLM starts with gpu_memory_utilization = {engine / memory.available:.3f}: {engine / GIB:.1f} "
             f"of {memory.available / GIB:.1f} GiB"
         )
-    seconds = _seconds(config, num_parameters, bounds, dtype, device)
-    return Plan(memory, seconds, bounds, num_parameters, notes)
+    seconds = {} if gpu_bytes else _seconds(config, num_parameters, bounds, dtype, device)
+    proposal = propose(config, memory_at)
+    return Plan(memory, seconds, bounds, num_parameters, trained, dtype, notes, proposal)
 
 
 def _seconds(

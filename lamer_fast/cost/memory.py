@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from lamer_fast.config import Config
 from lamer_fast.cost.tokens import TokenBounds
 from lamer_fast.device import GIB
 from lamer_fast.fields import to_flat
+from lamer_fast.learn.optimizer_state import STATE_BYTES
 from lamer_fast.rollout.turn_table import COLUMNS
 from lamer_fast.samplers.local.sampler import num_slots
 from lamer_fast.samplers.vllm.memory import (
@@ -28,7 +30,8 @@ TRIAL_BYTES = 8 << 10  # its objects and its board
 TURN_BYTES = 2 * sum(dtype().itemsize for dtype in COLUMNS.values())  # the table, and its copy without gaps
 TOKEN_BYTES = 64  # of a stored token: as it grows, in the batch, in the packed tensors
 TRIALS = ("rollout.groups", "rollout.trials_per_group")
-
+CONTEXT = GIB  # of a process on a GPU: its context, the libraries' workspaces, fragments
+PREFILL_TOKENS = 4096  # of one pass of the local sampler
 
 When = Literal["always", "updating", "sampling"]
 
@@ -49,7 +52,7 @@ class Memory:
     parts: tuple[Part, ...]
     device: str
     available: int  # of the device
-    host: int
+    host: float  # infinite: not looked at, for a GPU of another machine
 
     def total(self, *, on_host: bool = False) -> float:
         """The most at one time on the device, which has all of it on a CPU; or on the host beside a GPU."""
@@ -63,11 +66,17 @@ class Memory:
             yield f"{part.name + place:<40} {part.bytes / GIB:9.3f} GiB"
         yield f"{'total':<40} {self.total() / GIB:9.3f} GiB of {self.available / GIB:.1f}"
 
+    def _pools(self) -> list[tuple[bool, str, float]]:
+        host = [] if self.device == "cpu" else [(True, "the host", self.host)]
+        return [(False, self.device, float(self.available)), *host]
+
+    @property
+    def fits(self) -> bool:
+        return all(self.total(on_host=on_host) <= available for on_host, _, available in self._pools())
+
     def check(self, config: Config) -> None:
         """Raises ValueError when it does not fit, with the largest part and the settings that make it so."""
-        pools = [(False, self.device, self.available)]
-        pools += [] if self.device == "cpu" else [(True, "the host", self.host)]
-        for on_host, place, available in pools:
+        for on_host, place, available in self._pools():
             total = self.total(on_host=on_host)
             if total <= available:
                 continue
@@ -93,13 +102,15 @@ def memory_of(
     """Of training, or of an evaluation (the weights and a sampler alone); `files` are `ModelFiles`.
 
     Args:
-        available: bytes of a device that need not be here; None asks `device`.
+        available: bytes of a GPU that need not be here, nor its host; None asks `device`.
     """
     shape, n, item = files.config.get_text_config(), files.num_parameters, dtype.itemsize
     r, trials = config.rollout, config.rollout.groups * config.rollout.trials_per_group
     parts = [Part(f"weights, {str(dtype).removeprefix('torch.')}", n * item, ("model.path", "model.dtype"))]
     if training:
-        parts += _training(config, shape, n, num_trained(config, files), bounds, dtype, device)
+        parts += _training(config, files, bounds, dtype, device)
+    if device.type == "cuda":
+        parts.append(Part("CUDA context, workspaces, fragments", CONTEXT, ("train.device",)))
     if r.sampler == "vllm":
         parts += _vllm(config, shape, n, dtype, device)
     else:
@@ -115,32 +126,45 @@ def memory_of(
         )
     )
     found = tuple(part for part in parts if part.bytes)
-    return Memory(
-        found, device.type, device_memory(device) if available is None else available, host_memory()
-    )
+    if available is not None:
+        return Memory(found, device.type, available, math.inf)
+    return Memory(found, device.type, device_memory(device), host_memory())
 
 
 def num_trained(config: Config, files: Any) -> int:
-    """Elements of what is trained: all parameters, or those of adapters (all linear layers at most)."""
-    rank, model = config.model.lora_rank, files.shape
+    """Elements of what is trained: all parameters, or those of adapters."""
+    rank, dora = config.model.lora_rank, config.model.dora
     if not rank:
         return int(files.num_parameters)
+    return sum(rank * (m.in_features + m.out_features) + dora * m.out_features
+               for m in adapted_projections(config, files))  # fmt: skip
+
+
+def adapted_projections(config: Config, files: Any) -> list[Any]:
+    """The linear layers that get adapters."""
     names = {name.strip() for name in config.model.lora_targets.split(",")}
+    model = files.shape
     linear = [(n, m) for n, m in model.named_modules() if hasattr(m, "in_features")]
-    wrapped = [m for n, m in linear if m is not model.get_output_embeddings()
-               and ("all-linear" in names or n.rpartition(".")[2] in names)]  # fmt: skip
-    return sum(rank * (m.in_features + m.out_features) + config.model.dora * m.out_features for m in wrapped)
+    return [m for n, m in linear if config.model.lora_rank and m is not model.get_output_embeddings()
+            and ("all-linear" in names or n.rpartition(".")[2] in names)]  # fmt: skip
+
+
+def saved_by_adapters(config: Config, files: Any, dtype: torch.dtype) -> int:
+    """Bytes that adapters keep of a token until the backward pass, over all layers.
+
+    Each projection keeps its input in float32, cast for itself, and the rank's values; DoRA also what base
+    and adapter gave, which the gradient of the row lengths reads.
+    """
+    rank, dora = config.model.lora_rank, config.model.dora
+    cast = dtype.itemsize < 4
+    return sum(4 * (m.in_features * cast + rank + 3 * m.out_features * dora)
+               for m in adapted_projections(config, files))  # fmt: skip
 
 
 def _training(
-    config: Config,
-    shape: Any,
-    n: int,
-    trained: int,
-    bounds: TokenBounds,
-    dtype: torch.dtype,
-    device: torch.device,
+    config: Config, files: Any, bounds: TokenBounds, dtype: torch.dtype, device: torch.device
 ) -> list[Part]:
+    shape, n, trained = files.config.get_text_config(), files.num_parameters, num_trained(config, files)
     r, item = config.rollout, dtype.itemsize
     heads, hidden, layers = shape.num_attention_heads, shape.hidden_size, shape.num_hidden_layers
     kv_heads = getattr(shape, "num_key_value_heads", None) or heads
@@ -149,39 +173,32 @@ def _training(
     # saved per token and layer: two float32 norms, q, k, v and the attention's output, the gated MLP
     attention = 4 * (heads + kv_heads) * head_size(shape)
     per_layer = 16 * hidden + item * (attention + 4 * mlp_size(shape))
-    checkpointed = config.model.activation_checkpointing
-    activations = packed * (per_layer + layers * item * hidden if checkpointed else layers * per_layer)
+    adapters, beside = config.model.lora_rank > 0, saved_by_adapters(config, files, dtype)
+    recomputed = config.model.activation_checkpointing
+    at_once = 1 if recomputed else layers  # layers whose activations are there; of the others their input
+    activations = packed * (at_once * per_layer + recomputed * layers * item * hidden)
     workspace = MAX_WORKSPACE_BYTES["cuda" if device.type == "cuda" else "cpu"]  # or less on a small GPU
-    offloaded = config.learn.offload_optimizer == "rollout"
-    adapters = config.model.lora_rank > 0
+    offloaded = config.learn.offload_optimizer == "rollout" and device.type == "cuda"
+    state = trained * STATE_BYTES[config.learn.optimizer]
     sizes = ("model.path", "model.lora_rank")
+    by_tokens = ("learn.max_microbatch_tokens", "model.activation_checkpointing")
+    merged = r.sampler == "torch" and r.adapter == "merged"
+    wrapped = sum(m.in_features * m.out_features for m in adapted_projections(config, files))
     return [
         Part("float32 masters", trained * 4 if item < 4 or adapters else 0, sizes),
         Part("float32 gradients", trained * 4, sizes, "updating"),
-        Part(
-            "optimizer state",
-            trained * (2 if config.learn.optimizer == "adamw_8bit" else 8),
-            (*sizes, "learn.optimizer"),
-            "updating" if offloaded else "always",
-        ),
-        Part(
-            f"activations of {packed:,} tokens",
-            activations,
-            ("learn.max_microbatch_tokens", "model.activation_checkpointing"),
-            "updating",
-        ),
-        Part(
-            "head: float32 gradient and workspace",
-            (0 if adapters else shape.vocab_size * hidden * 4) + workspace,
-            ("model.path",),
-            "updating",
-        ),
-        Part(
-            "frozen reference",
-            n * item if config.algo.kl_coef > 0 and not adapters else 0,
-            ("model.path", "algo.kl_coef"),
-        ),
-    ]
+        Part("optimizer state", state, (*sizes, "learn.optimizer"), "updating" if offloaded else "always"),
+        Part("optimizer state while sampling", state * offloaded, (*sizes, "learn.optimizer"), on_host=True),
+        Part(f"activations of {packed:,} tokens", activations, by_tokens, "updating"),
+        Part("activations of the adapters", packed * beside * at_once / layers,
+             (*by_tokens, "model.lora_targets"), "updating"),
+        Part("head: float32 gradient and workspace",
+             (0 if adapters else shape.vocab_size * hidden * 4) + workspace, ("model.path",), "updating"),
+        Part("frozen reference", n * item if config.algo.kl_coef > 0 and not adapters else 0,
+             ("model.path", "algo.kl_coef")),
+        Part("merged copy of the adapted weights", merged * wrapped * item,
+             ("rollout.adapter", "model.lora_targets")),
+    ]  # fmt: skip
 
 
 def _torch_sampler(config: Config, shape: Any, dtype: torch.dtype) -> list[Part]:
@@ -191,8 +208,13 @@ def _torch_sampler(config: Config, shape: Any, dtype: torch.dtype) -> list[Part]
     size = cached * kv_bytes_per_token(shape, dtype) + rotary
     sizes = ("rollout.cache_tokens", *TRIALS, "rollout.max_sequence_tokens")
     when: When = "sampling" if r.sleep_during_updates else "always"
+    rows = min(slots, r.max_in_flight)  # float32 logits and two copies on the way to a draw
+    tokens = min(PREFILL_TOKENS, rows * r.max_sequence_tokens)
+    step = tokens * dtype.itemsize * (3 * mlp_size(shape) + 4 * shape.hidden_size)
+    step += 3 * 4 * rows * shape.vocab_size
     return [
         Part(f"key-value cache of {cached:,} tokens", size, sizes, when),
+        Part("sampler's workspace", step, ("rollout.max_in_flight", *TRIALS), "sampling"),
         Part("ids and log-probabilities of the cache", cached * 8, sizes, on_host=True),
     ]
 

@@ -12,13 +12,12 @@ from lamer_fast.config import Config
 from lamer_fast.cost.estimate import estimate
 from lamer_fast.cost.limits import Limits
 from lamer_fast.cost.tokens import say_notes
-from lamer_fast.device import GIB, pick_device, prepare_process
+from lamer_fast.device import GIB, prepare_process
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.eval.success import evaluate
 from lamer_fast.fields import to_flat
 from lamer_fast.files import CannotWrite, free_bytes, replace_folder
 from lamer_fast.learn.batch import Minibatch
-from lamer_fast.learn.policy import compute_dtype
 from lamer_fast.learn.probe import check_transfer
 from lamer_fast.learn.update import LearnStats, score, score_reference, update
 from lamer_fast.model.adapters import adapter_settings, save_adapter
@@ -276,20 +275,25 @@ def save_model(state: TrainState, folder: Path) -> None:
         replace_folder(folder / "adapter", write_adapter, adapter_bytes)
 
 
-def dry_run(config: Config, *, runs: Path = Path("runs"), overwrite: bool = False) -> int:
-    """Prints the resolved configuration and what the run will take.
+def dry_run(
+    config: Config, *, runs: Path = Path("runs"), overwrite: bool = False, gpu_gib: float | None = None
+) -> int:
+    """Prints the resolved configuration, what the run will take, and what makes it fit if it does not.
+
+    Args:
+        gpu_gib: memory of a GPU that need not be here; None plans for this machine's device.
 
     Raises:
         ValueError, CannotWrite: the run would not fit, or could not begin in its folder.
     """
     print(json.dumps(to_flat(config), indent=1))
-    plan = estimate(config)
+    plan = estimate(config, gpu_bytes=None if gpu_gib is None else round(gpu_gib * GIB))
     print(plan)
     plan.memory.check(config)
     folder = RunFolder(config, runs, overwrite=overwrite)
     saved = [] if overwrite else checkpoint.finished(folder.checkpoints)
-    weights = plan.num_parameters * compute_dtype(config.model, pick_device(config.train.device)).itemsize
-    needs, what = checkpoint.disk_needs(config, plan.num_parameters, weights, saved)
+    weights = plan.num_parameters * plan.dtype.itemsize
+    needs, what = checkpoint.disk_needs(config, plan.num_trained, weights, saved)
     print(f"disk         {what:<34} {needs / GIB:9.3f} GiB of {free_bytes(folder.path) / GIB:.1f}")
     folder.check_space(needs, what)
     return 0
