@@ -26,6 +26,10 @@ COMMANDS = {
     "envs": ("lamer_fast.cli.envs", "list the environments, or say what is wrong with one"),
     "bench": ("lamer_fast.cli.bench", "measure boards, kernels and training, each number behind a check"),
     "audit": ("lamer_fast.cli.audit", "compare sampler and trainer, distribution by distribution"),
+    "completion": (
+        "lamer_fast.cli.completion",
+        "print a script that completes them in a shell",
+    ),
     "doctor": ("lamer_fast.doctor.command", "say what this machine can run, and what is missing"),
 }
 

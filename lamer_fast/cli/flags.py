@@ -75,6 +75,15 @@ class Command:
                 setting.check(values[key])
         return self._one(targets), apply(self.options(), values), overrides
 
+    def flags(self) -> dict[str, tuple[str, ...]]:
+        """Every flag, as `--learn.max-grad-norm`, with its choices, if it has any."""
+        found = {**settings_of(self.options), **self._known()}
+        for section in {key.rpartition(".")[0] for key in found}:
+            for cls in self._variants(section).values():
+                found |= {f"{section}.{key}": setting for key, setting in settings_of(cls).items()}
+        shown = {f"--{key.replace('_', '-')}": setting for key, setting in found.items()}
+        return {flag: tuple(map(str, setting.choices or ())) for flag, setting in shown.items()}
+
     def help(self) -> str:
         target, docs = self.target, docs_of(self.options)
         shown = target.name if target.default is None else f"[{target.name}]"
