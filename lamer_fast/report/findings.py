@@ -112,6 +112,7 @@ def learned(evaluations: list[dict[str, Any]]) -> Found | None:
     Returns:
         None without evaluations; else its record with `found` True, or that of the largest gain.
     """
+    evaluations = [e for e in evaluations if e["success_at"] and e["independent"]]
     if not evaluations:
         return None
     for record in evaluations:

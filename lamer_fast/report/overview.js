@@ -18,7 +18,7 @@ function answer(list, id, question, text, more) {
 function answers(run) {
   const list = el("dl", null, {class: "answer card"}), {learned, changed, blamed, gap} = run.findings;
   const rates = (e) => `${span(percent(e.success_at.at(-1)), ...[e.success_low, e.success_high].map(v => v && percent(v.at(-1))))} % with notes, ${span(percent(e.independent.at(-1)), ...[e.independent_low, e.independent_high].map(v => v && percent(v.at(-1))))} % in as many independent attempts`;
-  answer(list, "answer-learned", "Which iteration learned to use its notes?", !learned ? "The run evaluated nothing on held-out boards (eval.every), so notes and mere repetition cannot be told apart."
+  answer(list, "answer-learned", "Which iteration learned to use its notes?", !learned ? "Nothing was evaluated on held-out boards (eval.every, or lamer-fast eval --label), so notes and mere repetition cannot be told apart."
     : learned.found ? `The evaluation after ${counted(learned.iteration)} is the first whose intervals part: ${rates(learned)}.` : `None of the evaluations has intervals that part; the largest gain is after ${counted(learned.iteration)}: ${rates(learned)}.`);
   answer(list, "answer-changed", "Which trial changed its mind because of a note?", !changed ? "No recorded trial acted differently on a board that it had seen in the episode before its note."
     : `Iteration ${changed.iteration}, group ${changed.group}, trial ${changed.trial}: after the note \u201c${changed.note}\u201d episode ${changed.episode + 1} answers ${changed.after} instead of ${changed.before} on the same board` + (changed.named ? ", the action that the note names" : "; the note does not name the action, so that chance may explain it") + (changed.won ? ", and wins." : "."), goTo(changed));

@@ -42,6 +42,7 @@ def read_run(run: Path, *, trials: bool = True) -> dict[str, Any]:
     files = sorted((run / "trials").glob("*.jsonl.gz")) if trials else []
     shown, told = sampled(files)
     made = [m[key] for m in metrics for key in ("eval_before", "eval") if key in m]
+    made = sorted([*made, *map(_summed_up, evaluations)], key=lambda e: e["iteration"])
     starts = run / "starts.jsonl"
     return {
         "name": printable(str(config["name"]), 200), "summary": printable(summary, MAX_TEXT),
@@ -76,6 +77,17 @@ def _shown(record: dict[str, Any]) -> dict[str, Any]:
     for found in (record["evaluation"], *record.get("panels", {}).values()):
         found.pop("by_task", None)
     return record
+
+
+def _summed_up(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of an evaluation in the form of those that training makes."""
+    found = record["evaluation"]
+    columns = {
+        f"{name}_{end}": [e[key] for e in found.get(kind, [])]
+        for name, kind in (("success", "trial"), ("independent", "independent"))
+        for end, key in (("at", "mean"), ("low", "low"), ("high", "high"))
+    }
+    return columns | {"iteration": record.get("iteration", 0), "independent": columns["independent_at"]}
 
 
 def write_report(run: Path) -> Path:

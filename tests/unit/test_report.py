@@ -163,6 +163,21 @@ def test_evaluations_come_in_order_of_training(run_folder):
     assert [e["label"] for e in read_run(run_folder)["evaluations"]] == ["before", "after"]
 
 
+def test_the_evaluation_whose_intervals_part_may_be_one_of_a_label(run_folder):
+    """Of a run that evaluated nothing while it trained."""
+    lines = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["eval"]
+    (run_folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = read_run(run_folder)["findings"]["learned"]
+    assert not told["found"] and told["iteration"] == 0
+    record = json.loads((run_folder / "eval" / "after.json").read_text())
+    record["evaluation"]["independent"] = [{"mean": 0.2, "low": 0.1, "high": 0.3}] * 2
+    (run_folder / "eval" / "after.json").write_text(json.dumps(record))
+    told = read_run(run_folder)["findings"]["learned"]
+    assert told["found"] and told["iteration"] == 3 and told["success_at"] == [0.5, 0.5]
+
+
 def test_a_corrupted_metrics_file_is_named(run_folder, capsys):
     with open(run_folder / "metrics.jsonl", "a") as f:
         f.write('{"iteration": 3, "succ')
