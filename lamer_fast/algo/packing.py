@@ -31,7 +31,8 @@ def pack(
     Sequences are never split; a micro-batch holds at most `learn.max_microbatch_tokens`. Token weights are
     computed over the whole minibatch. Left out afterwards: sequences in which no token has a coefficient
     (advantage 0 without entropy or KL term), since they cost a forward pass and change nothing. An empty
-    minibatch stays in the list, as [].
+    minibatch stays in the list, as []. Of the trials of several ranks the minibatches and their weights are
+    those of one; a rank packs the sequences whose tokens it holds.
 
     Args:
         advantages: [R], one per turn.
@@ -87,6 +88,8 @@ def _pack_minibatch(
     if config.algo.only_advantages:
         needed[:] = False
         np.logical_or.at(needed, sequence_of, advantages[turns] != 0)
+    if trials.held is not None:
+        needed &= trials.held[sequences]
     kept = np.flatnonzero(needed)
     if len(kept) == 0:
         return []

@@ -11,6 +11,7 @@ from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.fields import Range
+from lamer_fast.launch import launch, started_by_torchrun
 from lamer_fast.model.path import model_path
 from lamer_fast.samplers.vllm.environment import prepare_for
 
@@ -47,6 +48,8 @@ def run(argv: Sequence[str]) -> int:
     model_path(config.model.path)
     prepare_for(config)
 
+    if config.train.processes > 1 and not options.dry_run and not started_by_torchrun():
+        return launch(["train", *argv], config.train)
     from lamer_fast.run import loop as train  # torch from here on
 
     if options.dry_run:

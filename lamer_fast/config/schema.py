@@ -206,6 +206,10 @@ class TrainConfig:
     """CPU threads of the model; 0 leaves torch's own choice."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` is cuda when there is one."""
+    processes: Annotated[int, Range(1, 1024)] = 1
+    """Processes on this machine, one per GPU, that share an iteration; torchrun starts its own."""
+    max_restarts: Annotated[int, Range(0, 1000)] = 0
+    """How often such processes start again, from the last checkpoint, when one of them has died."""
     deterministic: bool = False
     """On a GPU: the same run gives the same bits, at some cost in speed. A CPU does that anyway."""
     save_every: Annotated[int, Range(1)] = 10
@@ -296,6 +300,8 @@ class Config:
             _contradict(self, "rollout.adapter", "rollout.sampler", "vLLM gets adapters merged")
         if r.sleep_during_updates and r.sampler == "vllm" and self.train.device == "cpu":
             _contradict(self, "rollout.sleep_during_updates", "train.device", "vLLM sleeps on a GPU only")
+        if r.sampler == "vllm" and self.train.processes > 1:
+            _contradict(self, "rollout.sampler", "train.processes", "vLLM samples in one process only")
 
     def _validate_algo(self) -> None:
         a, r = self.algo, self.rollout

@@ -10,7 +10,7 @@ from lamer_fast.agent.agent import Agent
 from lamer_fast.config import Config
 from lamer_fast.cost.fit import Proposal, propose
 from lamer_fast.cost.limits import measure
-from lamer_fast.cost.memory import Memory, memory_of, num_trained
+from lamer_fast.cost.memory import Memory, memory_of, num_trained, of_one_process
 from lamer_fast.cost.tokens import NUM_PROBES, TokenBounds, check_prompts, token_bounds
 from lamer_fast.device import GIB, pick_device
 from lamer_fast.envs.registry import check_at_start, make_env
@@ -24,6 +24,7 @@ class Plan:
 
     memory: Memory
     seconds: dict[str, float]
+    processes: int
     bounds: TokenBounds
     num_parameters: int
     num_trained: int
@@ -34,8 +35,9 @@ class Plan:
 
     def __str__(self) -> str:
         b = self.bounds
+        each = f", {self.processes} processes; what follows is of each" if self.processes > 1 else ""
         lines = [
-            f"model        {self.num_parameters:,} parameters on {self.memory.device}",
+            f"model        {self.num_parameters:,} parameters on {self.memory.device}{each}",
             f"tokens       first prompt {b.first_prompt}, sequence at most {b.sequence}, "
             f"sampled per trial at most {b.sampled}",
         ]
@@ -65,13 +67,16 @@ def estimate(config: Config, *, gpu_bytes: int | None = None) -> Plan:
     env = make_env(config.env, NUM_PROBES, split="train")
     agent = Agent(files.renderer(), env, config)
     bounds = token_bounds(config, agent, env)
+    processes = config.train.processes
     if gpu_bytes is not None and config.model.dtype == "auto":
         dtype = torch.bfloat16
     else:
         dtype = compute_dtype(config.model, device)
 
     def memory_at(changed: Config) -> Memory:
-        return memory_of(changed, files, bounds, dtype, device, training=True, available=gpu_bytes)
+        return memory_of(
+            changed, files, bounds, dtype, device, training=True, available=gpu_bytes, processes=processes
+        )
 
     memory, trained = memory_at(config), num_trained(config, files)
     notes, num_parameters = check_prompts(config, agent, env), files.num_parameters
@@ -81,9 +86,10 @@ def estimate(config: Config, *, gpu_bytes: int | None = None) -> Plan:
             f"vLLM starts with gpu_memory_utilization = {engine / memory.available:.3f}: {engine / GIB:.1f} "
             f"of {memory.available / GIB:.1f} GiB"
         )
-    seconds = {} if gpu_bytes else _seconds(config, num_parameters, bounds, dtype, device)
+    of_one = of_one_process(config, processes)
+    seconds = {} if gpu_bytes else _seconds(of_one, num_parameters, bounds, dtype, device)
     proposal = propose(config, memory_at)
-    return Plan(memory, seconds, bounds, num_parameters, trained, dtype, notes, proposal)
+    return Plan(memory, seconds, processes, bounds, num_parameters, trained, dtype, notes, proposal)
 
 
 def _seconds(

@@ -86,7 +86,7 @@ def sampling_seconds(shape: Shape, rates: Rates, trials: TrialBatch) -> float:
 def training_seconds(shape: Shape, rates: Rates, trials: TrialBatch, epochs: int = 1) -> float:
     """Least time to train on `trials` once per epoch."""
     lengths = np.diff(trials.cu_seqlens)
-    return epochs * training_flop(shape, lengths, int(trials.loss_mask.sum())) / rates.flops
+    return epochs * training_flop(shape, lengths, trials.num_sampled) / rates.flops
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -98,12 +98,15 @@ def memory_of(
     *,
     training: bool,
     available: int | None = None,
+    processes: int = 1,
 ) -> Memory:
     """Of training, or of an evaluation (the weights and a sampler alone); `files` are `ModelFiles`.
 
     Args:
         available: bytes of a GPU that need not be here, nor its host; None asks `device`.
+        processes: it is that of one of so many: a GPU is its own, the host's memory is shared.
     """
+    config = of_one_process(config, processes)
     shape, n, item = files.config.get_text_config(), files.num_parameters, dtype.itemsize
     r, trials = config.rollout, config.rollout.groups * config.rollout.trials_per_group
     parts = [Part(f"weights, {str(dtype).removeprefix('torch.')}", n * item, ("model.path", "model.dtype"))]
@@ -128,7 +131,8 @@ def memory_of(
     found = tuple(part for part in parts if part.bytes)
     if available is not None:
         return Memory(found, device.type, available, math.inf)
-    return Memory(found, device.type, device_memory(device), host_memory())
+    host = host_memory() // processes
+    return Memory(found, device.type, device_memory(device) if device.type == "cuda" else host, host)
 
 
 def num_trained(config: Config, files: Any) -> int:
@@ -159,6 +163,16 @@ def saved_by_adapters(config: Config, files: Any, dtype: torch.dtype) -> int:
     cast = dtype.itemsize < 4
     return sum(4 * (m.in_features * cast + rank + 3 * m.out_features * dora)
                for m in adapted_projections(config, files))  # fmt: skip
+
+
+def groups_of_rank(config: Config, ranks: int) -> int:
+    """Groups that a rank plays at most."""
+    return -(-config.rollout.groups // ranks)
+
+
+def of_one_process(config: Config, processes: int) -> Config:
+    """What the rank with most to do does."""
+    return replace(config, rollout=replace(config.rollout, groups=groups_of_rank(config, processes)))
 
 
 def _training(

@@ -5,9 +5,11 @@ what memory and reflection are worth. Both are measured on distinct tasks, one t
 that differences are paired by task and intervals are clustered by it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from lamer_fast.eval.intervals import Estimate, difference, share
 from lamer_fast.samplers.protocol import Sampling
 from lamer_fast.samplers.roles import Roles
 from lamer_fast.say import log
+
+if TYPE_CHECKING:
+    from lamer_fast.learn.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ def evaluate(
     played: Panel | None = None,
     progress: Callable[[int, int], None] | None = None,
     keep: Callable[[list[dict[str, Any]]], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Plays one trial and K independent attempts on each of `tasks` distinct boards of `split`.
 
@@ -140,6 +146,7 @@ def evaluate(
         played: the panel of these boards, where it is there already.
         progress: is called with (trials and attempts finished, all of them).
         keep: gets the transcripts of trials, ready for JSON, as they come.
+        ranks: each calls it, plays its share of every collection, and gets the whole result; None: alone.
     """
     config = config.evaluation()
     played = played or panel(config.env, split, tasks)
@@ -152,7 +159,7 @@ def evaluate(
     def play(config: Config, seeds: NDArray[np.uint64], salt: int, before: int) -> Played:
         return play_boards(
             sampler, renderer, config, seeds, split=split, seed=seed + salt,
-            progress=lambda n: report(before + n, total), keep=keep if salt == 0 else None,
+            progress=lambda n: report(before + n, total), keep=keep if salt == 0 else None, ranks=ranks,
         )  # fmt: skip
 
     counts: list[Any] = [getattr(sampler, "usage", None)]
@@ -193,46 +200,86 @@ def play_boards(
     seed: int,
     progress: Callable[[int], None] = lambda n: None,
     keep: Callable[[list[dict[str, Any]]], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Played:
-    """One trial on each board, in collections of training's size.
+    """One trial on each board, in collections of training's size, divided over the ranks.
 
     Tokens are drawn as `config.eval` says. `keep` gets the transcripts of each collection.
+
+    Raises:
+        EnvError: on every rank, when the environment of one broke the protocol.
+        AllLostError: every board was lost.
     """
+    from lamer_fast.envs.contract import AllLostError, EnvError
+
+    own, failure = Played(np.zeros((len(seeds), config.rollout.episodes), bool), 0), None
+    messages: list[str] = []
+    try:
+        own = play_share(
+            sampler, renderer, config, seeds,
+            split=split, seed=seed, progress=progress, keep=keep, ranks=ranks, messages=messages,
+        )  # fmt: skip
+    except EnvError as error:
+        if ranks is None:
+            raise
+        failure = error
+    parts = [(own, failure, messages)] if ranks is None else ranks.gather((own, failure, messages))
+    for _, of_rank, _ in parts:
+        if of_rank is not None:
+            raise of_rank
+    won = np.logical_or.reduce([part.won for part, _, _ in parts])
+    found = Played(won, sum(part.lost for part, _, _ in parts))
+    messages = [message for *_, noted in parts for message in noted]
+    if 0 < len(seeds) == found.lost:
+        raise AllLostError(messages[-1])
+    for message in messages:
+        log.warning(f"counted as not solved: {message}")
+    return found
+
+
+def play_share(
+    sampler: Any,
+    renderer: Any,
+    config: Config,
+    seeds: NDArray[np.uint64],
+    *,
+    split: str,
+    seed: int,
+    progress: Callable[[int], None],
+    keep: Callable[[list[dict[str, Any]]], None] | None,
+    ranks: Ranks | None,
+    messages: list[str],
+) -> Played:
+    """Rows of boards that other ranks play stay False; `messages` gets what was lost."""
     from lamer_fast.agent.agent import Agent
-    from lamer_fast.envs.contract import AllLostError
     from lamer_fast.envs.registry import make_env
     from lamer_fast.rollout.boards import Boards
-    from lamer_fast.rollout.collect import collect_trials
+    from lamer_fast.rollout.collect import play_trials
 
     sampling = eval_sampling(config.eval)
     size = config.rollout.groups * config.rollout.trials_per_group
     won = np.zeros((len(seeds), config.rollout.episodes), dtype=bool)
-    num_lost, all_lost = 0, 0  # boards; of them those of collections without a single trial left
-    env = make_env(config.env, min(size, len(seeds)), split=split)
+    num_lost, (rank, world) = 0, (ranks.rank, ranks.world) if ranks is not None else (0, 1)
+    env = make_env(config.env, -(-min(size, len(seeds)) // world), split=split)
     agent = Agent(renderer, env, config)
     if isinstance(sampler, Roles):
         sampler = sampler.on(env, agent)
     for start in range(0, len(seeds), size):
         part = seeds[start : start + size]
-        boards = Boards(part, np.arange(len(part), dtype=np.int32))
+        boards = Boards(part, np.arange(len(part), dtype=np.int32)).share(rank, world)
         transcripts: list[dict[str, Any]] | None = None if keep is None else []
         try:
-            batch = collect_trials(
+            batch = play_trials(
                 sampler, env, agent, boards, config.rollout, seed=seed + 1_000_003 * start,
                 sampling=sampling, record=transcripts, num_recorded=len(part),
                 progress=lambda done, all_, tokens, before=start: progress(before + done),  # type: ignore[misc]
             )  # fmt: skip
-            lost = batch.lost()
             num_lost += len(batch.errors)
-            won[start : start + len(part)] = batch.success_by_episode
-        except AllLostError as error:
-            lost, num_lost, all_lost = str(error), num_lost + len(part), all_lost + len(part)
+            won[start + boards.trial] = batch.success_by_episode
         finally:
             if keep is not None and transcripts:
                 keep([t | {"group": start + t["group"], "trial": start + t["trial"]} for t in transcripts])
-        if all_lost == len(seeds):
-            raise AllLostError(lost)
-        if lost:
-            log.warning(f"counted as not solved: {lost}")
+        if batch.errors:
+            messages.append(batch.lost())
         progress(start + len(part))
     return Played(won, num_lost)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lamer_fast.learn.ranks import Ranks
+
 
 class Masters(Mapping[str, Tensor]):
     """Name -> master of every parameter that is trained; tied weights appear once. Empty when frozen.
@@ -16,8 +18,8 @@ class Masters(Mapping[str, Tensor]):
 
     Of a model with adapters these alone are trained: float32 beside a base of any type, their own masters.
 
-    With one process a sum is the master's `grad`, added to in place. Whoever reads gradients, weights or
-    masters does it through the methods here, so that sums over ranks and shards have one place to go.
+    A sum is the master's `grad`, added to in place by every micro-batch; `reduce` adds those of the other
+    ranks, once per update. Whoever reads gradients, weights or masters does it through the methods here.
     """
 
     def __init__(
@@ -65,6 +67,17 @@ class Masters(Mapping[str, Tensor]):
         if master.grad is None:
             master.grad = torch.zeros_like(master)
         return master.grad
+
+    @torch.no_grad()
+    def reduce(self, ranks: Ranks) -> None:
+        """Adds the sums of all ranks: each has the same ones then. A rank that added nothing has zeros."""
+        if ranks.world == 1:
+            return
+        added = ranks.gather([master.grad is not None for master in self.values()])
+        for master, *flags in zip(self.values(), *added, strict=True):
+            if master.grad is None and any(flags):
+                master.grad = torch.zeros_like(master)
+        ranks.add_up(self.gradients())
 
     def gradients(self) -> list[Tensor]:
         """The sums, of masters that got one since `clear`."""

@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from lamer_fast.learn.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -20,15 +24,18 @@ class Mismatch:
     ess: float = 1.0  # effective sample size of the weights exp(d), as a share of the tokens
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[Tensor, Tensor]]) -> Mismatch:
-        """From (trainer, sampler) log-probabilities, [L] each."""
+    def of(cls, pairs: Iterable[tuple[Tensor, Tensor]], ranks: Ranks | None = None) -> Mismatch:
+        """From (trainer, sampler) log-probabilities, [L] each: this rank's; the result is that of all."""
         import torch  # a record is read where nothing is computed
 
         gaps = [trainer.double() - sampler.double() for trainer, sampler in pairs]
-        if not gaps or sum(g.numel() for g in gaps) == 0:
-            return cls()
-        d = torch.cat(gaps)
+        d = torch.cat(gaps) if gaps else torch.zeros(0, dtype=torch.float64)
         w = d.exp()
-        ess = w.sum() ** 2 / (d.numel() * (w * w).sum())
-        values = torch.stack([d.abs().mean(), d.abs().max(), (w - 1 - d).mean(), ess]).tolist()
-        return cls(*values)
+        parts = torch.stack([d.abs().sum(), (w - 1 - d).sum(), w.sum(), (w * w).sum()]).tolist()
+        own = [d.numel(), float(d.abs().max()) if len(d) else 0.0, *parts]
+        found = ranks.gather(own) if ranks is not None else [own]
+        count, _, gap, k3, weights, squares = (sum(values) for values in zip(*found, strict=True))
+        if count == 0:
+            return cls()
+        largest = float(np.max([values[1] for values in found]))  # nan where one is, unlike Python's
+        return cls(gap / count, largest, k3 / count, weights**2 / (count * squares))

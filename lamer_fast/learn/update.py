@@ -12,6 +12,7 @@ from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.batch import Minibatch, PolicyBatch
 from lamer_fast.learn.mismatch import Mismatch
 from lamer_fast.learn.policy import Policy, Scorer
+from lamer_fast.learn.ranks import ALONE, Ranks
 from lamer_fast.learn.trainable import Algorithm
 from lamer_fast.spans import span
 from lamer_kernels.head.policy import PolicyLoss
@@ -61,13 +62,15 @@ def score_reference(reference: Scorer, minibatches: list[Minibatch]) -> None:
             minibatch[i] = replace(batch, ref_logprobs=ref)
 
 
-def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats) -> Outcome:
+def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats, ranks: Ranks = ALONE) -> Outcome:
     """Exactly one update: gradients of all micro-batches, one step of each optimizer. Adds to `stats`.
+
+    Every rank calls it with its part of the minibatch, which may be empty, and gets the same outcome.
 
     Makes no update without loss tokens or with coefficients that are all zero. A loss or gradient that is not
     finite changes nothing. Batches without `old_logprobs` are replaced by ones that have those of this pass.
     """
-    if not has_coefficients(minibatch, algorithm.config):
+    if not ranks.any(has_coefficients(minibatch, algorithm.config)):
         stats.empty += 1
         return "empty"
     outputs: list[Mapping[str, PolicyLoss]] = []
@@ -85,11 +88,14 @@ def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats) -> Out
     found = [output._replace(loss=output.loss.detach()) for output in of_policy]
     stats.seen.append(list(zip(minibatch, found, strict=True)))
     optimizers = {name: trained.optimizer for name, trained in algorithm.trainables.items()}
-    values = _read(
-        {_key(name, "loss"): _total(losses[name] for losses in outputs) for name in optimizers}
-        | {_key(name, "grad_norm"): trained.masters.norm() for name, trained in optimizers.items()}
-        | _token_means(of_policy)
-    )
+    sums = {_key(name, "loss"): _total(losses[name] for losses in outputs) for name in optimizers}
+    totals = dict(ranks.total(sums | _token_sums(of_policy)))
+    for optimizer in optimizers.values():
+        optimizer.masters.reduce(ranks)
+    kept = totals.pop("kept")
+    means = {key: totals.pop(key) / kept for key in PER_TOKEN}
+    norms = {_key(name, "grad_norm"): trained.masters.norm() for name, trained in optimizers.items()}
+    values = _read(totals | norms | means)
     decisive = [values[_key(name, value)] for name in optimizers for value in ("loss", "grad_norm")]
     if not all(map(math.isfinite, decisive)):
         for optimizer in optimizers.values():
@@ -117,7 +123,8 @@ def _key(name: str, value: str) -> str:
 
 
 def _total(outputs: Iterable[PolicyLoss]) -> Tensor:
-    return torch.stack([output.loss.detach() for output in outputs]).sum()
+    losses = [output.loss.detach() for output in outputs]
+    return torch.stack(losses).sum() if losses else torch.zeros(())
 
 
 def has_coefficients(minibatch: Minibatch, algo: AlgoConfig) -> bool:
@@ -126,21 +133,29 @@ def has_coefficients(minibatch: Minibatch, algo: AlgoConfig) -> bool:
     return not algo.only_advantages or any(bool((b.advantages != 0).any()) for b in minibatch)
 
 
-def _token_means(outputs: list[PolicyLoss]) -> dict[str, Tensor]:
-    """Mean over the tokens of the minibatch that were computed, of each per-token statistic."""
+PER_TOKEN = ("entropy", "clipped", "kl")
+
+
+def _token_sums(outputs: list[PolicyLoss]) -> dict[str, Tensor]:
+    """Over the tokens that were computed: their number, `kept`, and the sum of each per-token statistic."""
+    if not outputs:
+        return {key: torch.zeros(()) for key in ("kept", *PER_TOKEN)}
     kept = torch.cat([o.kept for o in outputs])
-    columns = {key: torch.cat([getattr(o, key) for o in outputs]) for key in ("entropy", "clipped", "kl")}
-    return {key: torch.where(kept, x.float(), 0.0).sum() / kept.sum() for key, x in columns.items()}
+    columns = {key: torch.cat([getattr(o, key) for o in outputs]) for key in PER_TOKEN}
+    return {"kept": kept.sum()} | {key: torch.where(kept, x.float(), 0.0).sum() for key, x in columns.items()}
 
 
-def mismatch(minibatches: list[Minibatch], stats: LearnStats, algo: AlgoConfig) -> Mismatch:
+def mismatch(
+    minibatches: list[Minibatch], stats: LearnStats, algo: AlgoConfig, ranks: Ranks = ALONE
+) -> Mismatch:
     """Between sampler and trainer before the first update.
 
     Over all tokens where they were recomputed, else over those of the first update.
     """
     if algo.old_logprobs == "sampler":
         pairs = stats.seen[0] if stats.seen else []
-        return Mismatch.of((o.logprobs[o.kept], b.rollout_logprobs[o.kept]) for b, o in pairs)
+        return Mismatch.of(((o.logprobs[o.kept], b.rollout_logprobs[o.kept]) for b, o in pairs), ranks)
     return Mismatch.of(
-        (b.old_logprobs, b.rollout_logprobs) for m in minibatches for b in m if b.old_logprobs is not None
+        ((b.old_logprobs, b.rollout_logprobs) for m in minibatches for b in m if b.old_logprobs is not None),
+        ranks,
     )

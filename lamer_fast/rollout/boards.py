@@ -1,6 +1,6 @@
 """Which boards an iteration plays: N groups of G trials, a function of the seed and the iteration alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,20 @@ class Boards:
 
     seeds: NDArray[np.uint64]  # [M]
     group: NDArray[np.int32]  # [M] 0..N-1
+    trial: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[M] numbers of these trials among those of all ranks, ascending; by default 0..M-1."""
+
+    def __post_init__(self) -> None:
+        if len(self.trial) != len(self.seeds):
+            object.__setattr__(self, "trial", np.arange(len(self.seeds)))
 
     def __len__(self) -> int:
         return len(self.seeds)
+
+    def share(self, rank: int, world: int) -> "Boards":
+        """What one of so many ranks plays: groups rank, rank + world, ..."""
+        mine = np.flatnonzero(self.group % world == rank)
+        return Boards(self.seeds[mine], self.group[mine], self.trial[mine])
 
 
 def draw_boards(config: Config, iteration: int) -> Boards:

@@ -26,21 +26,49 @@ def collect_trials(
     num_recorded: int = 32,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> TrialBatch:
-    """M trials on boards 0..M-1 of `env`.
+    """M trials on boards 0..M-1 of `env`: those of `boards`, which may be a rank's share.
 
     Args:
         seed: of sampling. The same seed, boards and weights give the same trials, however requests were
             batched (up to float arithmetic).
         sampling: None is training's, `rollout.temperature` alone.
-        record: gets a transcript, ready for JSON, of each of the first `num_recorded` trials and of each that
-            its environment lost.
+        record: gets a transcript, ready for JSON, of each trial numbered below `num_recorded` and of each
+            that its environment lost.
         progress: is called often with (trials finished, all of them, tokens sampled).
 
     Raises:
         EnvError: an answer of `env` breaks the protocol. AllLostError, one of them: every trial was lost.
             `record` is filled all the same.
     """
-    num_recorded = 0 if record is None else num_recorded
+    trials = play_trials(
+        sampler, env, agent, boards, rollout,
+        seed=seed, sampling=sampling, record=record, num_recorded=num_recorded, progress=progress,
+    )  # fmt: skip
+    check_any_left(trials)
+    return trials
+
+
+def check_any_left(trials: TrialBatch) -> None:
+    """Raises AllLostError when every trial was lost."""
+    if 0 < len(trials.errors) == trials.num_trials:
+        raise AllLostError(trials.lost())
+
+
+def play_trials(
+    sampler: Sampler,
+    env: TextBatchEnv,
+    agent: Agent,
+    boards: Boards,
+    rollout: RolloutConfig,
+    *,
+    seed: int,
+    sampling: Sampling | None = None,
+    record: list[dict[str, Any]] | None = None,
+    num_recorded: int = 32,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> TrialBatch:
+    """As `collect_trials`, also when every trial was lost, and of no boards at all."""
+    num_recorded = 0 if record is None else int((boards.trial < num_recorded).sum())
     scheduler = TrialScheduler(
         sampler, env, agent, boards, rollout, seed=seed, sampling=sampling, num_recorded=num_recorded
     )
@@ -54,7 +82,4 @@ def collect_trials(
     finally:
         if record is not None:
             record.extend(scheduler.transcripts())
-    trials = scheduler.result()
-    if 0 < len(trials.errors) == len(boards):
-        raise AllLostError(trials.lost())
-    return trials
+    return scheduler.result()

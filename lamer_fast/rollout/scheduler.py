@@ -47,7 +47,8 @@ class TrialScheduler:
     """Trial m plays on board m of `env`. Call `advance` until it returns False, then `result`.
 
     Args:
-        seed: of all sampling; a request's seed is a function of (seed, trial, number of its turn) only.
+        seed: of all sampling; a request's seed is a function of (seed, number of its trial among all
+            ranks', number of its turn) only.
         sampling: None is training's, `rollout.temperature` alone.
         num_recorded: trials 0..num_recorded-1 are written down as text, see `transcripts`.
     """
@@ -249,7 +250,7 @@ class TrialScheduler:
             last_boards or [""] * len(trials),
             self.env.legal_actions(trials) if lists else None,
         )
-        seeds = turn_seeds(self._seed, trials, self._table.num_turns[trials])
+        seeds = turn_seeds(self._seed, self.boards.trial[trials], self._table.num_turns[trials])
         opens = self.agent.starts_sequence(ask)
         for t, prompt, board, seed in zip(trials.tolist(), prompts, boards, seeds.tolist(), strict=True):
             if t in self.env.errors:
@@ -316,7 +317,7 @@ class TrialScheduler:
     def _transcript(self, trial: int) -> dict[str, Any]:
         record = {
             "group": int(self.boards.group[trial]),
-            "trial": trial,
+            "trial": int(self.boards.trial[trial]),
             "task": int(self._task[trial]),
             "seed": int(self.boards.seeds[trial]),
             "success_by_episode": self.success_by_episode[trial].tolist(),

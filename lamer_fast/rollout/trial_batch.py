@@ -52,6 +52,7 @@ class TrialBatch:
     task: NDArray[np.uint64]  # [M] canonical hash of the board
     success_by_episode: NDArray[np.bool_]  # [M, K] episode k of the trial was won
     errors: dict[int, str]  # trial -> message of an environment that failed; such a trial has no turns
+    held: NDArray[np.bool_] | None = None  # [S] the sequence's tokens are on this rank; None: all are
 
     @property
     def num_trials(self) -> int:
@@ -60,6 +61,11 @@ class TrialBatch:
     @property
     def num_turns(self) -> int:
         return len(self.trial)
+
+    @property
+    def num_sampled(self) -> int:
+        """Tokens that the policy sampled, on whatever rank they are."""
+        return int((self.token_end - self.token_start).sum())
 
     @property
     def num_sequences(self) -> int:

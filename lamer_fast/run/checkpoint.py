@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 from lamer_fast.config import Config
 from lamer_fast.files import discard, replace_folder, size_text, writing
 from lamer_fast.learn.optimizer_state import STATE_BYTES
@@ -61,6 +63,34 @@ def load(state: TrainState, folder: Path, number: int | None = None) -> bool:
         others = [n for n in reversed(iterations) if n != chosen]
         raise ValueError(f"{error}; {_way_out(state, folder, others)}") from None
     content.put(state)
+    return True
+
+
+def from_first(state: TrainState) -> bool:
+    """The state of rank 0, which read a checkpoint or none, on every rank; False: it could not begin.
+
+    Tensors go over one by one: the folder is needed where rank 0 is.
+    """
+    ranks = state.ranks
+    if ranks.world == 1:
+        return True
+    own = Content.of(state)
+    counters = ranks.from_first(own.counters)
+    if counters is None:
+        return False
+    shapes = ranks.from_first({key: (x.shape, x.dtype) for key, x in own.optimizer.items()})
+
+    def sent(x: torch.Tensor) -> torch.Tensor:
+        there = x.to(ranks.device)
+        ranks.copy_first(there)
+        return there
+
+    masters = {key: sent(x) for key, x in own.masters.items()}
+    optimizer = {}
+    for key, (shape, dtype) in shapes.items():
+        there = own.optimizer[key] if ranks.is_first else torch.empty(shape, dtype=dtype)
+        optimizer[key] = sent(there)
+    Content(counters, masters, optimizer).put(state)
     return True
 
 

@@ -52,6 +52,8 @@ def training(record: Record) -> list[Column]:
         limits = [seconds[f"least_{phase}"] / spent[phase] for phase in ("sample", "learn")]
         row.append(Column("sample/learn", "% of limit", shares(limits), 11))
     row.append(Column("/".join(PHASES), "% of time", shares([s / total for s in spent.values()]), 10))
+    if "wait" in seconds:  # of several ranks: for the slowest, within sample and learn
+        row.append(Column("waiting", "% of time", shares([seconds["wait"] / total]), 12))
     return row
 
 

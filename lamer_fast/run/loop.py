@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +20,45 @@ from lamer_fast.fields import to_flat
 from lamer_fast.files import CannotWrite, free_bytes, replace_folder
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.probe import check_transfer
+from lamer_fast.learn.ranks import Ranks, join_ranks
 from lamer_fast.learn.update import LearnStats, score, score_reference, update
 from lamer_fast.model.adapters import adapter_settings, save_adapter
 from lamer_fast.model.path import base_name
 from lamer_fast.rng import sampling_seed
-from lamer_fast.rollout.boards import draw_boards
-from lamer_fast.rollout.collect import collect_trials
+from lamer_fast.rollout.boards import Boards, draw_boards
+from lamer_fast.rollout.collect import check_any_left, play_trials
+from lamer_fast.rollout.join import join, without_tokens
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_fast.run import checkpoint, outcome, records
 from lamer_fast.run.clock import Clock
 from lamer_fast.run.display import Display
 from lamer_fast.run.folder import RunFolder
 from lamer_fast.run.measure import record_of
-from lamer_fast.run.output import without_reader
+from lamer_fast.run.no_folder import NoFolder
+from lamer_fast.run.output import silent, without_reader
 from lamer_fast.run.record import Evaluated, Record
 from lamer_fast.run.starts import write_start
 from lamer_fast.run.state import TrainState, build_state
 from lamer_fast.run.stop import INTERRUPTED, StopRequest
 from lamer_fast.run.trace import tracing
-from lamer_fast.run.transcripts import add_values
+from lamer_fast.run.transcripts import add_values, join_values
 from lamer_fast.say import log
 
 
-def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequest) -> None:
+def train(state: TrainState, folder: RunFolder | NoFolder, display: Display, stop: StopRequest) -> None:
     """Iterates until the configured end, a stop request, or too many skipped updates in a row.
+
+    Every rank runs it, over its share of the trials; what they decide, they decide together.
 
     Raises:
         EnvError: the environment broke the protocol, or failed on every board; earlier updates are saved.
     """
-    config = state.config
+    config, ranks = state.config, state.ranks
     record: Record | None = None
     iterations = range(state.iteration, config.train.iterations)
     for iteration in tracing(iterations, config.train.profile, folder.trace(config.train.profile or 0)):
         clock, stats = Clock(config.train.watchdog_s), LearnStats()
+        ranks.waited = 0.0
         transcripts: list[dict[str, Any]] = []
         evaluations: dict[str, Evaluated] = {}
         if config.eval.every and iteration == 0:
@@ -75,7 +82,7 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
             updates = config.learn.epochs * len(minibatches)
             for done, minibatch in enumerate(epochs(minibatches, config.learn.epochs)):
                 display.advance(done, updates, "updates")
-                state.note(update(state.algorithm, minibatch, stats), minibatch)
+                state.note(update(state.algorithm, minibatch, stats, ranks), minibatch)
                 if state.skipped_in_row >= config.train.max_skipped_updates:
                     break
         with clock.phase("sync"), display.phase("sync"):
@@ -88,19 +95,24 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
                     evaluations["eval"] = run_eval(state, display)
             except EnvError as error:  # raised when what was learnt is safe
                 failure = EnvError(f"evaluation after iteration {iteration}: {error}")
-        seconds = clock.seconds
+        seconds = clock.seconds | seconds_of_ranks(ranks)
         if state.limits is not None:
-            seconds = seconds | state.limits.least_seconds(trials, config.learn.epochs)
-        record = record_of(iteration, trials, advantages, minibatches, stats, seconds, config, evaluations)
+            least = state.limits.least_seconds(trials, config.learn.epochs)
+            seconds |= {phase: s / ranks.world for phase, s in least.items()}
+        record = record_of(
+            iteration, trials, advantages, minibatches, stats, seconds, config, evaluations, ranks
+        )
         add_values(
             transcripts, trials, advantages, minibatches, stats, config.algo, state.agent.renderer, progress
         )
+        join_values(transcripts, ranks)
         folder.write_metrics(record.to_json())
         folder.write_trials(iteration, transcripts)
         display.update(record)
 
         broken = state.skipped_in_row >= config.train.max_skipped_updates
-        last = state.iteration == config.train.iterations or stop.asked or broken or failure
+        stopping = ranks.any(stop.asked)
+        last = state.iteration == config.train.iterations or stopping or broken or failure
         if last or state.iteration % config.train.save_every == 0:
             with clock.phase("save"), display.phase("save"):
                 save(state, folder, record)
@@ -111,8 +123,15 @@ def train(state: TrainState, folder: RunFolder, display: Display, stop: StopRequ
                 f"{state.skipped_in_row} updates in a row had a loss or gradient that was not finite; their "
                 f"batches are in {state.dump_dir}, the last checkpoint in {folder.checkpoints}"
             )
-        if stop.asked:
+        if stopping:
             return
+
+
+def seconds_of_ranks(ranks: Ranks) -> dict[str, float]:
+    """`wait`: the mean over the ranks of what they have spent on one another in this iteration."""
+    if ranks.world == 1:
+        return {}
+    return {"wait": sum(ranks.gather(ranks.waited)) / ranks.world}
 
 
 def collect(
@@ -122,27 +141,61 @@ def collect(
     clock: Clock,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> TrialBatch:
-    """One collection of trials; optimizer state leaves the device meanwhile if so configured."""
-    config = state.config
+    """One collection of trials; optimizer state leaves the device meanwhile if so configured.
+
+    Raises:
+        EnvError: on every rank alike.
+    """
+    config, boards = state.config, draw_boards(state.config, iteration)
     offload = config.learn.offload_optimizer == "rollout"
     optimizers = [trained.optimizer for trained in state.algorithm.trainables.values()] if offload else []
     for optimizer in optimizers:
         optimizer.to_host()
-    trials = collect_trials(
-        state.sampler,
-        clock.timed("env", state.env),
-        state.agent,
-        draw_boards(config, iteration),
-        config.rollout,
-        seed=sampling_seed(config.train.seed, iteration),
-        record=transcripts,
-        num_recorded=config.train.trials_logged,
-        progress=progress,
-    )
+    played: list[dict[str, Any]] = []
+    trials, failure = None, None
+    try:
+        trials = play_trials(
+            state.sampler,
+            clock.timed("env", state.env),
+            state.agent,
+            boards.share(state.ranks.rank, state.ranks.world),
+            config.rollout,
+            seed=sampling_seed(config.train.seed, iteration),
+            record=played,
+            num_recorded=config.train.trials_logged,
+            progress=progress,
+        )
+    except EnvError as error:
+        failure = error
+    trials = of_all_ranks(state.ranks, boards, trials, failure, played, transcripts)
     if config.rollout.sleep_during_updates:
         state.sampler.sleep()
     for optimizer in optimizers:
         optimizer.to_device()
+    return trials
+
+
+def of_all_ranks(
+    ranks: Ranks,
+    boards: Boards,
+    own: TrialBatch | None,
+    failure: EnvError | None,
+    played: list[dict[str, Any]],
+    transcripts: list[dict[str, Any]],
+) -> TrialBatch:
+    """The turns of every rank beside this one's tokens; `transcripts` gets those that each rank `played`.
+
+    Raises:
+        EnvError: `failure` of the first rank that has one; AllLostError: no rank has a trial left.
+    """
+    found = ranks.gather((None if own is None else without_tokens(own), failure, played))
+    transcripts.extend(sorted((t for *_, of_rank in found for t in of_rank), key=lambda t: int(t["trial"])))
+    for _, error, _ in found:
+        if error is not None:
+            raise error
+    assert own is not None
+    trials = join([part for part, *_ in found if part is not None], own, ranks.rank, boards)
+    check_any_left(trials)
     return trials
 
 
@@ -172,13 +225,15 @@ def run_eval(state: TrainState, display: Display) -> Evaluated:
         tasks=config.eval.tasks,
         seed=config.train.seed,
         progress=lambda done, total: display.advance(done, total, "trials and attempts"),
+        ranks=state.ranks if state.ranks.world > 1 else None,
     )
     return Evaluated.of(state.iteration, found)
 
 
-def save(state: TrainState, folder: RunFolder, record: Record) -> None:
+def save(state: TrainState, folder: RunFolder | NoFolder, record: Record) -> None:
     folder.sync()
-    checkpoint.save(state, folder.checkpoints, record.score)
+    if state.ranks.is_first:
+        checkpoint.save(state, folder.checkpoints, record.score)
 
 
 def run(
@@ -203,16 +258,22 @@ def run(
         )
     prepare_process(config)
     with without_reader():
-        folder = RunFolder(config, runs, overwrite=overwrite)
-        state = build_state(config)
-        state.limits = Limits.of(state.policy.model)
-        say_notes(config, state.agent, state.env)
-        with folder:
-            if not overwrite:
-                checkpoint.load(state, folder.checkpoints, from_checkpoint)
-            records.counted_metrics(folder.metrics, state.iteration)
-            saved = [] if overwrite else checkpoint.finished(folder.checkpoints)
-            folder.check_space(*disk_needs(state, saved))
+        ranks = join_ranks(config)
+        if not ranks.is_first:
+            return run_beside(config, ranks)
+        with ExitStack() as stack:
+            with telling_others(ranks):
+                folder = RunFolder(config, runs, overwrite=overwrite)
+                state = build_state(config, ranks=ranks)
+                state.limits = Limits.of(state.policy.model)
+                say_notes(config, state.agent, state.env)
+                stack.enter_context(folder)
+                if not overwrite:
+                    checkpoint.load(state, folder.checkpoints, from_checkpoint)
+                records.counted_metrics(folder.metrics, state.iteration)
+                saved = [] if overwrite else checkpoint.finished(folder.checkpoints)
+                folder.check_space(*disk_needs(state, saved))
+            checkpoint.from_first(state)
             if state.iteration >= config.train.iterations:
                 records.cut(folder.path, state.iteration)
                 checkpoint.discard_after(folder.checkpoints, state.iteration)
@@ -225,6 +286,35 @@ def run(
             write_start(folder.path, state)
             checkpoint.discard_after(folder.checkpoints, state.iteration)
             return iterate(state, folder)
+
+
+@contextmanager
+def telling_others(ranks: Ranks) -> Iterator[None]:
+    """Ranks that wait for the state of this one leave in silence when its block raises."""
+    try:
+        yield
+    except Exception:
+        with suppress(RuntimeError):  # one of them has gone already
+            ranks.from_first(None)
+        raise
+
+
+def run_beside(config: Config, ranks: Ranks) -> int:
+    """What a rank does that leaves the run's folder and the terminal to rank 0; exit status likewise."""
+    with silent():
+        state = build_state(config, ranks=ranks)
+        if not checkpoint.from_first(state):
+            return 2
+        if state.iteration >= config.train.iterations:
+            return 0
+        transfer(state, version=state.iteration)
+        display = Display(config.name, config.train.iterations, live=False)
+        try:
+            with StopRequest(speaks=False) as stop:
+                train(state, NoFolder(), display, stop)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        return 0
 
 
 def iterate(state: TrainState, folder: RunFolder) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lamer_fast.algo.credit import lone_turns
 from lamer_fast.config import Config
 from lamer_fast.learn.batch import Minibatch
+from lamer_fast.learn.ranks import ALONE, Ranks
 from lamer_fast.learn.update import LearnStats, mismatch
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_fast.run.record import Counters, Evaluated, Record, Tokens
@@ -24,9 +25,10 @@ def record_of(
     seconds: Mapping[str, float],
     config: Config,
     evaluations: Mapping[str, Evaluated],
+    ranks: Ranks = ALONE,
 ) -> Record:
-    """`seconds` count those in the environment twice: as `env`, and in `sample`."""
-    sampled = int(trials.loss_mask.sum())
+    """`seconds` count those in the environment twice: as `env`, and in `sample`. Called by every rank."""
+    sampled = trials.num_sampled
     lone = lone_turns(trials, config.algo)
     of_policy = ("loss", "entropy", "clipped", "kl", "grad_norm")
     return Record(
@@ -34,9 +36,9 @@ def record_of(
         success_at=trials.success_at().tolist(),
         return_=float(trials.rewards.sum()) / max(1, trials.num_trials),
         advantage_abs=float(np.abs(advantages).mean()) if len(advantages) else 0.0,
-        mismatch=mismatch(minibatches, stats, config.algo),
+        mismatch=mismatch(minibatches, stats, config.algo, ranks),
         lr=stats.lr,
-        tokens=Tokens(len(trials.tokens) - sampled, sampled, stats.trained_tokens),
+        tokens=Tokens(len(trials.tokens) - sampled, sampled, sum(ranks.gather(stats.trained_tokens))),
         counters=Counters(
             turns=trials.num_turns,
             invalid=int((~trials.valid).sum()),

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
 
@@ -16,6 +16,13 @@ def without_reader() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """In its block what is printed goes nowhere; errors are still seen."""
+    with open(os.devnull, "w") as null, redirect_stdout(null):
+        yield
 
 
 def _open_end(stream: TextIO | None) -> Any:

@@ -15,7 +15,7 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.algo.algorithm import Algorithm, check_own_functions
 from lamer_fast.config import Config
 from lamer_fast.cost.limits import Limits
-from lamer_fast.cost.memory import memory_of
+from lamer_fast.cost.memory import groups_of_rank, memory_of
 from lamer_fast.cost.tokens import NUM_PROBES, say_notes, token_bounds
 from lamer_fast.device import pick_device
 from lamer_fast.envs.protocol import TextBatchEnv
@@ -24,6 +24,7 @@ from lamer_fast.files import writing
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import BaseOf, Policy, Scorer, compute_dtype, load_policy, read_model
+from lamer_fast.learn.ranks import ALONE, Ranks
 from lamer_fast.learn.trainable import Trainable
 from lamer_fast.learn.update import Outcome
 from lamer_fast.model.adapters import merged_copy
@@ -45,6 +46,7 @@ class TrainState:
     best: dict[str, float] = field(default_factory=dict)  # {"iteration", "score"} of the best checkpoint
     dump_dir: Path | None = None  # where batches of skipped updates go
     limits: Limits | None = None  # of the device, for the record of an iteration
+    ranks: Ranks = ALONE
 
     @property
     def policy(self) -> Policy:
@@ -70,13 +72,14 @@ class TrainState:
             for i, batch in enumerate(minibatch)
             for name, value in batch.tensors().items()
         }
-        path = self.dump_dir / f"{self.iteration:06d}-{self.skipped:04d}.safetensors"
+        rank = f"-{self.ranks.rank}" if self.ranks.world > 1 else ""
+        path = self.dump_dir / f"{self.iteration:06d}-{self.skipped:04d}{rank}.safetensors"
         with writing(path):
             self.dump_dir.mkdir(exist_ok=True)
             save_file(tensors, path)
 
 
-def build_state(config: Config, policy: Policy | None = None) -> TrainState:
+def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALONE) -> TrainState:
     """Everything a run needs, at iteration 0.
 
     Args:
@@ -92,7 +95,7 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
     if policy is None:
         device, files = pick_device(config.train.device), read_model(config)
         renderer = files.renderer()
-        check_memory(config, files, renderer, device, training=True)
+        check_memory(config, files, renderer, device, training=True, processes=ranks.world)
         policy = load_policy(config.model, device, files, seed=config.train.seed)
     else:
         renderer = ChatRenderer(policy.tokenizer)
@@ -103,8 +106,8 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
         reference = Policy(
             copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
         )
-    num_trials = config.rollout.groups * config.rollout.trials_per_group
-    env = make_env(config.env, num_trials, split="train")
+    num_groups = groups_of_rank(config, ranks.world)
+    env = make_env(config.env, num_groups * config.rollout.trials_per_group, split="train")
     agent = Agent(renderer, env, config)
     updates = config.train.iterations * config.learn.epochs * config.learn.minibatches
     return TrainState(
@@ -114,6 +117,7 @@ def build_state(config: Config, policy: Policy | None = None) -> TrainState:
         env=env,
         agent=agent,
         reference=reference,
+        ranks=ranks,
     )
 
 
@@ -144,13 +148,20 @@ def build_player(config: Config) -> Player:
 
 
 def check_memory(
-    config: Config, files: ModelFiles, renderer: ChatRenderer, device: torch.device, *, training: bool
+    config: Config,
+    files: ModelFiles,
+    renderer: ChatRenderer,
+    device: torch.device,
+    *,
+    training: bool,
+    processes: int = 1,
 ) -> TextBatchEnv:
     """ValueError before anything is built that cannot fit; returns the few boards that it looked at."""
     env = make_env(config.env, NUM_PROBES, split="train")
     bounds = token_bounds(config, Agent(renderer, env, config), env)
     dtype = compute_dtype(config.model, device)
-    memory_of(config, files, bounds, dtype, device, training=training).check(config)
+    found = memory_of(config, files, bounds, dtype, device, training=training, processes=processes)
+    found.check(config)
     return env
 
 

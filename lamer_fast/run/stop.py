@@ -15,9 +15,9 @@ class StopRequest:
     A SIGHUP that was ignored before, by nohup, stays ignored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, speaks: bool = True) -> None:
         self.asked = False
-        self._interrupts = 0
+        self._interrupts, self._speaks = 0, speaks
 
     def __enter__(self) -> "StopRequest":
         numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]  # the last one: schedulers, before the end
@@ -36,8 +36,9 @@ class StopRequest:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a third one need not wait for anything
             raise KeyboardInterrupt
         self.asked = True
-        with suppress(OSError):  # not print: the signal may have come in the middle of one
-            os.write(2, STOPPING)
+        if self._speaks:
+            with suppress(OSError):  # not print: the signal may have come in the middle of one
+                os.write(2, STOPPING)
 
 
 class Interruptible:

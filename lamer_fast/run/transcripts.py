@@ -18,11 +18,13 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.algo.credit import gamma_traj
 from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.batch import Minibatch, PolicyBatch
+from lamer_fast.learn.ranks import Ranks
 from lamer_fast.learn.update import LearnStats
 from lamer_fast.rollout.trial_batch import Phase, TrialBatch
 from lamer_fast.text import shortest
 from lamer_kernels import cross_episode_returns
 
+OF_TOKENS = ("token_ids", "token_texts", "rollout_logprobs", "trainer_logprobs", "entropy")
 MAX_TOKENS = 50_000  # of an iteration's file that carry values of their own, about 2 MB
 
 Values = dict[int, NDArray[np.float32]]  # row of the turn table -> a value for each of its sampled tokens
@@ -56,7 +58,8 @@ def add_values(
                 turn["anchor"] = f"{int(trials.anchors[row]) & (1 << 64) - 1:016x}"
             tokens = slice(int(trials.token_start[row]), int(trials.token_end[row]))
             left -= tokens.stop - tokens.start
-            if left < 0:
+            elsewhere = trials.held is not None and not trials.held[trials.sequence[row]]
+            if left < 0 or elsewhere:
                 continue
             ids = trials.tokens[tokens]
             turn["token_ids"], turn["token_texts"] = ids.tolist(), renderer.pieces(ids)
@@ -64,6 +67,18 @@ def add_values(
             for key, values in (("trainer_logprobs", trainer), ("entropy", entropy)):
                 if row in values:
                     turn[key] = numbers(values[row])
+
+
+def join_values(transcripts: list[dict[str, Any]], ranks: Ranks) -> None:
+    """What each rank knows of the tokens that it sampled, put into the turns of all; they are the same trials
+    everywhere."""
+    if ranks.world == 1:
+        return
+    own = [[{k: turn[k] for k in OF_TOKENS if k in turn} for turn in t["turns"]] for t in transcripts]
+    for of_rank in ranks.gather(own):
+        for record, values in zip(transcripts, of_rank, strict=True):
+            for turn, more in zip(record["turns"], values, strict=True):
+                turn.update(more)
 
 
 def trainer_logprobs(minibatches: list[Minibatch], stats: LearnStats, algo: AlgoConfig, end: int) -> Values:
