@@ -71,7 +71,7 @@ def check_token_values(run):
 
 @pytest.mark.long
 def test_what_a_run_leaves_behind(tmp_path, tiny_folder):
-    recipe = recipe_file(tmp_path, tiny_folder, eval__every=3, eval__tasks=8)
+    recipe = recipe_file(tmp_path, tiny_folder, eval__every=3, eval__tasks=8, model__dtype="float32")
     assert train_main(recipe, tmp_path, "--name", "run") == 0
     run = tmp_path / "run"
     assert [r["iteration"] for r in records(run)] == list(range(6))
