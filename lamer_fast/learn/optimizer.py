@@ -107,9 +107,6 @@ def _make_adamw(masters: list[Tensor], config: LearnConfig) -> torch.optim.Optim
     }
     if config.optimizer == "adamw":
         return torch.optim.AdamW(masters, fused=True, **settings)
-    for device in {master.device for master in masters}:
-        if device.type != "cuda":
-            raise ValueError(f"learn.optimizer = 'adamw_8bit' needs a GPU, the policy is on {device}")
     try:
         from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
     except ImportError:

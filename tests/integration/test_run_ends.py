@@ -49,7 +49,7 @@ def test_every_refusal_comes_before_a_change(runs, tiny_folder, tmp_path, capsys
         ("--model.path", "mdoel"),
         ("--model.path", str(no_words)),
         ("--rollout.groups", "0"),
-        ("--learn.optimizer", "adamw_8bit"),
+        ("--learn.offload-optimizer", "rollout"),
         ("--rollout.max-sequence-tokens", "40"),
     ]
     if not torch.cuda.is_available():

@@ -52,7 +52,6 @@ def resolve(*overrides: str) -> Config:
         (["--algo.dual-clip", "0.5"], ["algo.dual_clip = 0.5"]),
         (["--algo.estimator", "grpo", "--algo.step-weight", "0.5"], ["grpo", "0.5"]),
         (["--algo.estimator", "rloo", "--algo.baseline", "mean"], ["rloo", "mean"]),
-        (["--learn.optimizer=adamw_8bit", "--train.device=cpu"], ["learn.optimizer", "train.device"]),
         (
             ["--learn.offload-optimizer=rollout", "--train.device=cpu"],
             ["learn.offload_optimizer", "train.device"],
