@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lamer_fast.samplers.endpoint.sampler import EndpointSampler
 
 UNUSED = ("model", "train", "rollout.sampler", "rollout.max_sequence_tokens", "rollout.cache_tokens",
-          "rollout.prefill_tokens", "rollout.max_in_flight")  # fmt: skip
+          "rollout.kv_cache_dtype", "rollout.prefill_tokens", "rollout.max_in_flight")  # fmt: skip
 
 
 def endpoint_config(target: str, overrides: Sequence[str]) -> Config:

@@ -74,6 +74,8 @@ class RolloutConfig:
     """Longest sequence of the sampler; a trial that would exceed it ends as truncated."""
     cache_tokens: Annotated[int, Range(0)] = 0
     """KV cache of the sampler in tokens; 0 sizes it for one iteration."""
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    """vLLM: type of its keys and values; fp8 halves the cache and rounds, which audit measures."""
     prefill_tokens: Annotated[int, Range(1)] = 8192
     """vLLM: prompt tokens computed in one engine step at most."""
     sleep_during_updates: bool = False
@@ -298,6 +300,8 @@ class Config:
 
         if self.model.lora_rank and r.sampler == "vllm" and r.adapter == "apart":
             _contradict(self, "rollout.adapter", "rollout.sampler", "vLLM gets adapters merged")
+        if r.kv_cache_dtype != "auto" and r.sampler != "vllm":
+            _contradict(self, "rollout.kv_cache_dtype", "rollout.sampler", "only vLLM has such a cache")
         if r.sleep_during_updates and r.sampler == "vllm" and self.train.device == "cpu":
             _contradict(self, "rollout.sleep_during_updates", "train.device", "vLLM sleeps on a GPU only")
         if r.sampler == "vllm" and self.train.processes > 1:

@@ -52,6 +52,7 @@ def resolve(*overrides: str) -> Config:
         (["--algo.dual-clip", "0.5"], ["algo.dual_clip = 0.5"]),
         (["--algo.estimator", "grpo", "--algo.step-weight", "0.5"], ["grpo", "0.5"]),
         (["--algo.estimator", "rloo", "--algo.baseline", "mean"], ["rloo", "mean"]),
+        (["--rollout.kv-cache-dtype=fp8"], ["rollout.kv_cache_dtype = 'fp8'", "rollout.sampler = 'torch'"]),
         (
             ["--learn.offload-optimizer=rollout", "--train.device=cpu"],
             ["learn.offload_optimizer", "train.device"],

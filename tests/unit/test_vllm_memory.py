@@ -53,6 +53,17 @@ def test_a_gpu_gets_its_share_and_a_cpu_none():
     assert (gpu["enforce_eager"], cpu["enforce_eager"]) == (False, True)
 
 
+def test_a_cache_in_fp8_is_told_to_vllm_and_takes_half():
+    small = replace(ROLLOUT, kv_cache_dtype="fp8")
+    sizes = [
+        engine_memory(QWEN3_1_7B, NUM_PARAMETERS, torch.bfloat16, rollout) for rollout in (ROLLOUT, small)
+    ]
+    assert sizes[0].cache == 2 * sizes[1].cache and sizes[0].cache_tokens == sizes[1].cache_tokens
+    given = [engine_options(r, torch.bfloat16, m, 0.5) for r, m in zip((ROLLOUT, small), sizes, strict=True)]
+    assert [options["kv_cache_dtype"] for options in given] == ["auto", "fp8"]
+    assert given[1]["kv_cache_memory_bytes"] == sizes[1].cache
+
+
 def vllm_parts(made):
     return [part for part in made.memory.parts if part.name.startswith("vLLM's own")]
 

@@ -66,7 +66,8 @@ def engine_memory(
     return EngineMemory(
         weights=num_parameters * item,
         cache_tokens=cache_tokens,
-        cache=cache_tokens * kv_bytes_per_token(shape, dtype),
+        cache=cache_tokens
+        * kv_bytes_per_token(shape, torch.float8_e4m3fn if r.kv_cache_dtype == "fp8" else dtype),
         workspace=MARGIN + activations + logits,
     )
 

@@ -203,6 +203,7 @@ def engine_options(
         max_num_seqs=rollout.max_in_flight,
         max_num_batched_tokens=max(rollout.prefill_tokens, rollout.max_in_flight),
         kv_cache_memory_bytes=memory.cache,
+        kv_cache_dtype=rollout.kv_cache_dtype,
         enable_prefix_caching=True,
         enforce_eager=share is None,
         enable_sleep_mode=rollout.sleep_during_updates and share is not None,
