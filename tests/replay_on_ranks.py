@@ -1,4 +1,4 @@
-"""A rank that trains on trials made by hand: `python -m torch.distributed.run ... replay_on_ranks.py OUT`.
+"""A rank that trains on trials made by hand: `torchrun ... replay_on_ranks.py OUT SHARD`.
 
 Rank 0 leaves the losses, gradient norms and masters in OUT/losses.json and OUT/masters.safetensors.
 """
@@ -16,6 +16,7 @@ from lamer_fast.algo.packing import pack
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig, TrainConfig
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.ranks import Ranks, join_ranks
+from lamer_fast.learn.rows import whole
 from lamer_fast.learn.update import LearnStats, score, update
 from lamer_fast.leave import leave
 from lamer_fast.run.state import make_algorithm
@@ -32,11 +33,13 @@ CONFIG = Config(
 ITERATIONS = 3
 
 
-def replay(ranks: Ranks):
+def replay(ranks: Ranks, shard: str = "none"):
     """Losses and gradient norms, [ITERATIONS] each, and the policy; minibatch 1 is rank 0's alone."""
     model = tiny_model()
     model.set_attn_implementation(register_attention())
     policy = Policy(model, None, torch.float32)
+    if shard == "optimizer":
+        policy.masters.shard(ranks)
     algorithm = make_algorithm(CONFIG, policy, 2 * ITERATIONS)
     found = []
     for iteration in range(ITERATIONS):
@@ -57,8 +60,10 @@ def replay(ranks: Ranks):
 
 if __name__ == "__main__":
     ranks = join_ranks(CONFIG)
-    losses, policy = replay(ranks)
+    losses, policy = replay(ranks, sys.argv[2])
+    masters = {name: whole(master) for name, master in policy.masters.items()}
+    assert all(torch.equal(weight, masters[name]) for name, weight in policy.named_weights())
     if ranks.is_first:
         (Path(sys.argv[1]) / "losses.json").write_text(json.dumps(losses))
-        save_file(dict(policy.masters), Path(sys.argv[1]) / "masters.safetensors")
+        save_file(masters, Path(sys.argv[1]) / "masters.safetensors")
     leave(0)

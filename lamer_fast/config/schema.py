@@ -172,6 +172,9 @@ class LearnConfig:
     """adamw_8bit keeps 2 bytes of state instead of 8; needs bitsandbytes."""
     offload_optimizer: Literal["none", "rollout"] = "none"
     """Keep optimizer state on the host during the rollout."""
+    shard: Literal["auto", "none", "optimizer"] = "auto"
+    """Several processes divide nothing, or float32 masters and optimizer state among them; `auto` does that
+    where a run does not fit otherwise."""
 
 
 @dataclass(frozen=True)
@@ -378,6 +381,10 @@ class Config:
             )
         if self.train.device == "cpu" and le.offload_optimizer == "rollout":
             _contradict(self, "learn.offload_optimizer", "train.device", "it saves memory of a GPU")
+        if le.shard == "optimizer":
+            for key in ("learn.optimizer", "learn.offload_optimizer"):
+                if _get(self, key) in ("adamw_8bit", "rollout"):
+                    _contradict(self, "learn.shard", key, "it works on whole tensors")
 
 
 def _get(config: Config, key: str) -> object:

@@ -35,7 +35,8 @@ class Plan:
 
     def __str__(self) -> str:
         b = self.bounds
-        each = f", {self.processes} processes; what follows is of each" if self.processes > 1 else ""
+        divide = ", which divide masters and optimizer state" if self.memory.sharded else ""
+        each = f", {self.processes} processes{divide}; what follows is of each" if self.processes > 1 else ""
         lines = [
             f"model        {self.num_parameters:,} parameters on {self.memory.device}{each}",
             f"tokens       first prompt {b.first_prompt}, sequence at most {b.sequence}, "

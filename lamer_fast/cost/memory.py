@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from lamer_fast.config import Config
+from lamer_fast.config import Config, LearnConfig
 from lamer_fast.cost.tokens import TokenBounds
 from lamer_fast.device import GIB
 from lamer_fast.fields import to_flat
@@ -53,6 +53,7 @@ class Memory:
     device: str
     available: int  # of the device
     host: float  # infinite: not looked at, for a GPU of another machine
+    sharded: bool = False  # what processes can divide among them, they do
 
     def total(self, *, on_host: bool = False) -> float:
         """The most at one time on the device, which has all of it on a CPU; or on the host beside a GPU."""
@@ -99,19 +100,28 @@ def memory_of(
     training: bool,
     available: int | None = None,
     processes: int = 1,
+    sharded: bool | None = None,
 ) -> Memory:
     """Of training, or of an evaluation (the weights and a sampler alone); `files` are `ModelFiles`.
 
     Args:
         available: bytes of a GPU that need not be here, nor its host; None asks `device`.
         processes: it is that of one of so many: a GPU is its own, the host's memory is shared.
+        sharded: whether they divide masters and optimizer state; None: as `learn.shard` says, `auto` if they
+            must.
     """
+    if sharded is None and training and processes > 1:
+        whole = memory_of(
+            config, files, bounds, dtype, device,
+            training=True, available=available, processes=processes, sharded=False,
+        )  # fmt: skip
+        sharded = shards(config.learn, whole.fits)
     config = of_one_process(config, processes)
     shape, n, item = files.config.get_text_config(), files.num_parameters, dtype.itemsize
     r, trials = config.rollout, config.rollout.groups * config.rollout.trials_per_group
     parts = [Part(f"weights, {str(dtype).removeprefix('torch.')}", n * item, ("model.path", "model.dtype"))]
     if training:
-        parts += _training(config, files, bounds, dtype, device)
+        parts += _training(config, files, bounds, dtype, device, processes if sharded else 1)
     if device.type == "cuda":
         parts.append(Part("CUDA context, workspaces, fragments", CONTEXT, ("train.device",)))
     if r.sampler == "vllm":
@@ -130,9 +140,10 @@ def memory_of(
     )
     found = tuple(part for part in parts if part.bytes)
     if available is not None:
-        return Memory(found, device.type, available, math.inf)
+        return Memory(found, device.type, available, math.inf, bool(sharded))
     host = host_memory() // processes
-    return Memory(found, device.type, device_memory(device) if device.type == "cuda" else host, host)
+    most = device_memory(device) if device.type == "cuda" else host
+    return Memory(found, device.type, most, host, bool(sharded))
 
 
 def num_trained(config: Config, files: Any) -> int:
@@ -175,8 +186,15 @@ def of_one_process(config: Config, processes: int) -> Config:
     return replace(config, rollout=replace(config.rollout, groups=groups_of_rank(config, processes)))
 
 
+def shards(learn: LearnConfig, fits: bool) -> bool:
+    """Whether several processes divide masters and optimizer state; `fits`: the run does without."""
+    if learn.shard == "auto":
+        return not fits and learn.optimizer == "adamw" and learn.offload_optimizer == "none"
+    return learn.shard == "optimizer"
+
+
 def _training(
-    config: Config, files: Any, bounds: TokenBounds, dtype: torch.dtype, device: torch.device
+    config: Config, files: Any, bounds: TokenBounds, dtype: torch.dtype, device: torch.device, shares: int
 ) -> list[Part]:
     shape, n, trained = files.config.get_text_config(), files.num_parameters, num_trained(config, files)
     r, item = config.rollout, dtype.itemsize
@@ -193,13 +211,14 @@ def _training(
     activations = packed * (at_once * per_layer + recomputed * layers * item * hidden)
     workspace = MAX_WORKSPACE_BYTES["cuda" if device.type == "cuda" else "cpu"]  # or less on a small GPU
     offloaded = config.learn.offload_optimizer == "rollout" and device.type == "cuda"
-    state = trained * STATE_BYTES[config.learn.optimizer]
+    state = trained * STATE_BYTES[config.learn.optimizer] / shares
+    apart = shares > 1 or (item < 4 and not adapters)  # adapters are their own masters, unless these are rows
     sizes = ("model.path", "model.lora_rank")
     by_tokens = ("learn.max_microbatch_tokens", "model.activation_checkpointing")
     merged = r.sampler == "torch" and r.adapter == "merged"
     wrapped = sum(m.in_features * m.out_features for m in adapted_projections(config, files))
     return [
-        Part("float32 masters", trained * 4 if item < 4 or adapters else 0, sizes),
+        Part("float32 masters", trained * 4 * (adapters + apart / shares), sizes),
         Part("float32 gradients", trained * 4, sizes, "updating"),
         Part("optimizer state", state, (*sizes, "learn.optimizer"), "updating" if offloaded else "always"),
         Part("optimizer state while sampling", state * offloaded, (*sizes, "learn.optimizer"), on_host=True),

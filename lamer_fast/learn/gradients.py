@@ -1,12 +1,12 @@
 """Masters: the float32 parameters that are trained, and the one place where their gradients are summed."""
 
 from collections.abc import Iterator, Mapping, Set
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lamer_fast.learn.ranks import Ranks
+from lamer_fast.learn.rows import rows_of, summed_rows, whole
 
 
 class Masters(Mapping[str, Tensor]):
@@ -19,25 +19,27 @@ class Masters(Mapping[str, Tensor]):
     Of a model with adapters these alone are trained: float32 beside a base of any type, their own masters.
 
     A sum is the master's `grad`, added to in place by every micro-batch; `reduce` adds those of the other
-    ranks, once per update. Whoever reads gradients, weights or masters does it through the methods here.
+    ranks, once per update. After `shard` a master is a DTensor of which each rank has some rows; its sum
+    stands beside it, whole, until `reduce`. Whoever reads gradients, weights or masters does it through the
+    methods here.
     """
 
     def __init__(
         self, model: nn.Module, dtype: torch.dtype, *, frozen: bool, adapters: Set[str] = frozenset()
     ) -> None:
         self._parameters = dict(model.named_parameters())
-        self._rounded = dtype is not torch.float32
+        self._apart = dtype is not torch.float32  # the masters, from the model's parameters
         self._masters: dict[str, Tensor] = {}
+        self._whole_sums: dict[str, Tensor] | None = None  # of sharded masters
         for name, parameter in self._parameters.items():
             if name in adapters and not frozen:
                 self._masters[name] = parameter
                 continue
             if frozen or adapters:
                 parameter.requires_grad_(False)
-            elif self._rounded:
+            elif self._apart:
                 self._masters[name] = parameter.data.float().clone()
-                hook = _move_into(self._masters[name])
-                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+                self._move_gradients(name)
             else:
                 self._masters[name] = parameter
             parameter.data = parameter.data.to(dtype)  # parameters only: rotary tables stay float32
@@ -61,23 +63,50 @@ class Masters(Mapping[str, Tensor]):
         Float32, in the parameter's shape; zeros when nothing has been added since `clear`. None: it is not
         trained.
         """
-        master = self.get(next(name for name, p in self._parameters.items() if p is parameter))
-        if master is None:
+        name = next(name for name, p in self._parameters.items() if p is parameter)
+        if name not in self:
             return None
-        if master.grad is None:
-            master.grad = torch.zeros_like(master)
-        return master.grad
+        total = self._sum(name)
+        if total is None:
+            total = self._begin_sum(name, torch.zeros_like(parameter, dtype=torch.float32))
+        return total
+
+    @property
+    def is_sharded(self) -> bool:
+        return self._whole_sums is not None
+
+    @torch.no_grad()
+    def shard(self, ranks: Ranks) -> None:
+        """Leaves this rank its rows of each master, and so of its gradient and of optimizer state.
+
+        Called once, before there are gradients and an optimizer. The model's parameters stay whole.
+        """
+        self._whole_sums = {}
+        for name, master in self.items():
+            if self._parameters[name] is master:
+                self._move_gradients(name)
+            self._masters[name] = rows_of(master.detach(), ranks.mesh)
+        self._apart = True
 
     @torch.no_grad()
     def reduce(self, ranks: Ranks) -> None:
-        """Adds the sums of all ranks: each has the same ones then. A rank that added nothing has zeros."""
+        """Adds the sums of all ranks, of which each keeps its rows where masters are sharded, else all.
+
+        A rank that added nothing has zeros.
+        """
         if ranks.world == 1:
             return
-        added = ranks.gather([master.grad is not None for master in self.values()])
-        for master, *flags in zip(self.values(), *added, strict=True):
-            if master.grad is None and any(flags):
-                master.grad = torch.zeros_like(master)
-        ranks.add_up(self.gradients())
+        added = ranks.gather([self._sum(name) is not None for name in self])
+        for name, *flags in zip(self, *added, strict=True):
+            if any(flags) and self._sum(name) is None:
+                self._begin_sum(name, torch.zeros_like(self._parameters[name], dtype=torch.float32))
+        if self._whole_sums is None:
+            ranks.add_up(self.gradients())
+            return
+        for name, master in self.items():  # each is freed before the next
+            if name in self._whole_sums:
+                with ranks.waiting():
+                    master.grad = summed_rows(self._whole_sums.pop(name), master)
 
     def gradients(self) -> list[Tensor]:
         """The sums, of masters that got one since `clear`."""
@@ -85,7 +114,7 @@ class Masters(Mapping[str, Tensor]):
 
     def norm(self) -> Tensor:
         """Euclidean norm of all sums together, a 0-d tensor."""
-        return torch.nn.utils.get_total_norm(self.gradients())
+        return whole(torch.nn.utils.get_total_norm(self.gradients()))
 
     def scale(self, factor: float) -> None:
         """Multiplies all sums."""
@@ -94,14 +123,17 @@ class Masters(Mapping[str, Tensor]):
     def clear(self) -> None:
         for master in self.values():
             master.grad = None
+        if self._whole_sums:
+            self._whole_sums.clear()
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Rounds the masters into the model's parameters."""
-        if self._rounded:
+        """Rounds the masters into the model's parameters; where they are sharded, one after another."""
+        if self._apart:
             for name, master in self.items():
-                if self._parameters[name] is not master:
-                    self._parameters[name].copy_(master)
+                parameter = self._parameters[name]
+                if parameter is not master:
+                    parameter.copy_(whole(master.to(parameter.dtype)) if self.is_sharded else master)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Full tensors in the compute dtype, one at a time; of a frozen model too."""
@@ -109,27 +141,37 @@ class Masters(Mapping[str, Tensor]):
             yield name, parameter.detach()
 
     def saved(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps: each master whole."""
+        """What a checkpoint keeps: each master, whole or this rank's rows."""
         return {name: master.detach() for name, master in self.items()}
 
     @torch.no_grad()
     def load(self, saved: Mapping[str, Tensor]) -> None:
-        """Inverse of `saved`, for tensors that were checked."""
+        """Inverse of `saved`, for tensors that were checked. Sharded, all ranks have to `publish` then."""
         for name, master in self.items():
             master.copy_(saved[name])
-        self.publish()
+        if not self.is_sharded:
+            self.publish()
 
+    def _sum(self, name: str) -> Tensor | None:
+        return self[name].grad if self._whole_sums is None else self._whole_sums.get(name)
 
-def _move_into(master: Tensor) -> Any:
-    """Hook that moves a parameter's gradient into its master's float32 one."""
-
-    def hook(parameter: Tensor) -> None:
-        gradient, total = parameter.grad, master.grad
-        assert gradient is not None
-        if total is None:
-            master.grad = gradient.float()
+    def _begin_sum(self, name: str, first: Tensor) -> Tensor:
+        if self._whole_sums is None:
+            self[name].grad = first
         else:
-            total.add_(gradient)
-        parameter.grad = None
+            self._whole_sums[name] = first
+        return first
 
-    return hook
+    def _move_gradients(self, name: str) -> None:
+        """A parameter's gradient moves into the sum as soon as it is whole."""
+
+        def hook(parameter: Tensor) -> None:
+            gradient, total = parameter.grad, self._sum(name)
+            assert gradient is not None
+            if total is None:
+                self._begin_sum(name, gradient.float())
+            else:
+                total.add_(gradient)
+            parameter.grad = None
+
+        self._parameters[name].register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lamer_fast.learn.rows import here
+
 # learn.optimizer -> what it keeps in a parameter's shape, and its type; the 8-bit one has more, by blocks
 ELEMENTWISE: dict[str, dict[str, torch.dtype | None]] = {
     "adamw": {"exp_avg": torch.float32, "exp_avg_sq": torch.float32},
@@ -40,6 +42,8 @@ def load_state_tensors(state: State, masters: Mapping[str, Tensor], tensors: Map
 
 
 def _unboxed(value: Tensor, key: str, device: torch.device) -> Tensor | int | float:
+    if value.ndim and value.device == device and key != "step":
+        return value.clone()  # of rows too
     if value.ndim == 0 and value.dtype is torch.int64:
         return int(value)
     if value.ndim == 0 and value.dtype is torch.float64:  # of an int too, in checkpoints of the first version
@@ -88,6 +92,7 @@ def check_tensor(name: str, value: Tensor, shape: torch.Size, dtype: torch.dtype
 
 
 def check_finite(name: str, value: Tensor, *, at_least_zero: bool = False) -> None:
+    value = here(value)
     wrong = int((~value.isfinite()).sum()) if value.is_floating_point() else 0
     if wrong:
         raise ValueError(f"{name} has {wrong} of {value.numel()} values that are not finite")

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from lamer_fast.config import Config
 from lamer_fast.launch import started_by_torchrun
@@ -40,7 +42,7 @@ class Ranks:
         if self.world == 1:
             return [value]
         found: list[T] = [value] * self.world
-        with self._waiting():
+        with self.waiting():
             dist.all_gather_object(found, value)
         return found
 
@@ -53,14 +55,14 @@ class Ranks:
         if self.world == 1:
             return value
         found: list[T] = [value]
-        with self._waiting():
+        with self.waiting():
             dist.broadcast_object_list(found, src=0)
         return found[0]
 
     def copy_first(self, tensor: Tensor) -> None:
         """Overwrites it with rank 0's; of one shape and type everywhere."""
         if self.world > 1:
-            with self._waiting():
+            with self.waiting():
                 dist.broadcast(tensor, src=0)
 
     def total(self, numbers: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -68,7 +70,7 @@ class Ranks:
         if self.world == 1:
             return numbers
         summed = torch.stack([x.double() for x in numbers.values()]).to(self.device)
-        with self._waiting():
+        with self.waiting():
             dist.all_reduce(summed)
         return dict(zip(numbers, summed, strict=True))
 
@@ -81,14 +83,20 @@ class Ranks:
             return
         for bucket in _buckets(tensors):
             flat = torch.cat([x.reshape(-1) for x in bucket])
-            with self._waiting():
+            with self.waiting():
                 dist.all_reduce(flat)
             parts = torch.split(flat, [x.numel() for x in bucket])
             for x, summed in zip(bucket, parts, strict=True):
                 x.copy_(summed.view_as(x))
 
+    @cached_property
+    def mesh(self) -> DeviceMesh:
+        """All ranks in a row."""
+        return init_device_mesh(self.device, (self.world,))
+
     @contextmanager
-    def _waiting(self) -> Iterator[None]:
+    def waiting(self) -> Iterator[None]:
+        """Counts its block, which is a call of all ranks."""
         started = time.perf_counter()
         yield
         self.waited += time.perf_counter() - started

@@ -19,7 +19,7 @@ from lamer_fast.run.state import TrainState
 
 
 def save(state: TrainState, folder: Path, score: float) -> Path:
-    """Writes `folder/ITERATION`, then removes all but the latest few and the best.
+    """Writes `folder/ITERATION`, then removes all but the latest few and the best; every rank calls it.
 
     Args:
         folder: the run's checkpoints/.
@@ -31,13 +31,25 @@ def save(state: TrainState, folder: Path, score: float) -> Path:
     """
     if not state.best or score > state.best["score"]:
         state.best = {"iteration": state.iteration, "score": score}
-    target, content = folder / name_of(state.iteration), Content.of(state)
-    try:
-        content.check(state)
-    except ValueError as error:
-        raise RuntimeError(f"the state after iteration {state.iteration} is not saved: {error}") from None
+    ranks, content = state.ranks, Content.of(state)
+    wrong = next(filter(None, ranks.gather(_wrong(content, state))), "")
+    if wrong:
+        raise RuntimeError(f"the state after iteration {state.iteration} is not saved: {wrong}")
+    target = folder / name_of(state.iteration)
+    if not ranks.is_first:
+        if state.is_sharded and (path := ranks.from_first(None)):
+            content.write_rows(path)
+        return target
     num_parameters = sum(master.numel() for master in content.masters.values())
-    replace_folder(target, content.write, num_bytes(state.config, num_parameters))
+
+    def write(path: Path) -> None:
+        if not state.is_sharded:
+            content.write(path)
+            return
+        content.write_rows(ranks.from_first(path.absolute()))
+        content.write_counters(path)
+
+    replace_folder(target, write, num_bytes(state.config, num_parameters))
     keep = {*finished(folder)[-state.config.train.keep_checkpoints :], state.best["iteration"]}
     for iteration in set(finished(folder)) - keep:
         with suppress(OSError):  # one too many ends no training
@@ -45,15 +57,23 @@ def save(state: TrainState, folder: Path, score: float) -> Path:
     return target
 
 
-def load(state: TrainState, folder: Path, number: int | None = None) -> bool:
-    """Puts a checkpoint under `folder` into `state`: `number`, or the latest; False when there is none.
+def _wrong(content: Content, state: TrainState) -> str:
+    try:
+        content.check(state)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def load(state: TrainState, folder: Path, number: int | None = None) -> Path | None:
+    """Puts a checkpoint under `folder` into `state`: `number`, or the latest; None when there is none.
 
     Raises:
         ValueError: there is no such checkpoint, or it cannot be used; names one that can. `state` is intact.
     """
     iterations = finished(folder)
     if number is None and not iterations:
-        return False
+        return None
     if number is not None and number not in iterations:
         raise ValueError(f"{folder} has no checkpoint {number}; there are: {iterations or 'none'}")
     chosen = iterations[-1] if number is None else number
@@ -63,21 +83,35 @@ def load(state: TrainState, folder: Path, number: int | None = None) -> bool:
         others = [n for n in reversed(iterations) if n != chosen]
         raise ValueError(f"{error}; {_way_out(state, folder, others)}") from None
     content.put(state)
-    return True
+    return folder / name_of(chosen)
 
 
-def from_first(state: TrainState) -> bool:
-    """The state of rank 0, which read a checkpoint or none, on every rank; False: it could not begin.
+def from_first(state: TrainState, loaded: Path | None = None) -> bool:
+    """The state of rank 0, which `loaded` a checkpoint or none, on every rank; False: it could not begin.
 
-    Tensors go over one by one: the folder is needed where rank 0 is.
+    Tensors go over one by one: the folder is needed where rank 0 is. Where masters are sharded, each rank
+    reads its rows.
+
+    Raises:
+        ValueError: one cannot read its rows, on every rank; or does not shard as rank 0 does.
     """
     ranks = state.ranks
     if ranks.world == 1:
         return True
+    begun = ranks.from_first((state.is_sharded, loaded and loaded.absolute()))
+    if begun is None:
+        return False
+    sharded, path = begun
+    if sharded != state.is_sharded:
+        raise ValueError(
+            f"learn.shard = 'auto' gave {sharded} on rank 0, {state.is_sharded} on rank {ranks.rank}, which "
+            "see other amounts of memory: set it to 'none' or 'optimizer'"
+        )
+    if sharded:
+        _own_rows(state, path)
+        return True
     own = Content.of(state)
     counters = ranks.from_first(own.counters)
-    if counters is None:
-        return False
     shapes = ranks.from_first({key: (x.shape, x.dtype) for key, x in own.optimizer.items()})
 
     def sent(x: torch.Tensor) -> torch.Tensor:
@@ -92,6 +126,22 @@ def from_first(state: TrainState) -> bool:
         optimizer[key] = sent(there)
     Content(counters, masters, optimizer).put(state)
     return True
+
+
+def _own_rows(state: TrainState, loaded: Path | None) -> None:
+    ranks, wrong = state.ranks, ""
+    if loaded is None:
+        return
+    if not ranks.is_first:
+        try:
+            read(loaded, state).put(state)
+        except ValueError as error:
+            wrong = str(error)
+    for rank, problem in enumerate(ranks.gather(wrong)):
+        if problem:
+            raise ValueError(f"rank {rank}: {problem}")
+    for trained in state.algorithm.trainables.values():
+        trained.module.masters.publish()
 
 
 def _way_out(state: TrainState, folder: Path, others: list[int]) -> str:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lamer_fast.learn.optimizer_state import check_finite, check_tensor
+from lamer_fast.run import shards
 from lamer_fast.run.state import TrainState
 
 FORMAT = 1
@@ -79,10 +80,19 @@ class Content:
             trained.optimizer.check_state_tensors(_of(name, self.optimizer), self.counters["num_updates"])
 
     def write(self, folder: Path) -> None:
-        """Three files; the counters hold a checksum of the others and of themselves."""
+        """Two files beside the counters."""
         save_file(self.masters, folder / MASTERS)
         save_file(self.optimizer, folder / OPTIMIZER)
-        counters = self.counters | {"sha256": {name: _digest(folder / name) for name in (MASTERS, OPTIMIZER)}}
+        self.write_counters(folder)
+
+    def write_rows(self, folder: Path) -> None:
+        """This rank's, in one file; every rank calls it. The counters are left to rank 0."""
+        shards.write(folder, self.masters | self.optimizer)
+
+    def write_counters(self, folder: Path) -> None:
+        """Last: they hold a checksum of what is there and of themselves."""
+        files = sorted(path.name for path in folder.glob("*.safetensors"))
+        counters = self.counters | {"sha256": {name: _digest(folder / name) for name in files}}
         counters["sha256"][COUNTERS] = _own_digest(counters)
         (folder / COUNTERS).write_text(json.dumps(counters, indent=1))
 
@@ -102,7 +112,7 @@ def _owner(full: str) -> str:
 
 
 def read(folder: Path, state: TrainState) -> Content:
-    """The content of `folder`, which `state` can take.
+    """The content of `folder`, which `state` can take: where its masters are sharded, this rank's rows.
 
     Raises:
         ValueError: it is damaged, a copy under another name, or of another model; names what is wrong.
@@ -113,11 +123,23 @@ def read(folder: Path, state: TrainState) -> Content:
             found = _own_digest(counters) if name == COUNTERS else _digest(folder / name)
             if found != digest:
                 raise ValueError(f"{name} is damaged: its SHA-256 is {found[:12]}..., was {digest[:12]}...")
-        content = Content(counters, load_file(folder / MASTERS), load_file(folder / OPTIMIZER))
+        content = Content(counters, *_tensors(folder, state))
         content.check(state)
     except Exception as error:
         raise ValueError(f"checkpoint {folder} cannot be used: {error}") from error
     return content
+
+
+def _tensors(folder: Path, state: TrainState) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Masters and optimizer."""
+    trainables = state.algorithm.trainables
+    sharded = any(trained.module.masters.is_sharded for trained in trainables.values())
+    if not sharded and (folder / MASTERS).is_file():
+        return load_file(folder / MASTERS), load_file(folder / OPTIMIZER)
+    masters = {_full(n, key): x for n, t in trainables.items() for key, x in t.module.masters.items()}
+    found = shards.read(folder, masters)
+    of_optimizer = {key: x for key, x in found.items() if "/" in key}  # no parameter's name has one
+    return {key: x for key, x in found.items() if key not in of_optimizer}, of_optimizer
 
 
 def _read_counters(folder: Path) -> dict[str, Any]:

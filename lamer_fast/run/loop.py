@@ -232,8 +232,7 @@ def run_eval(state: TrainState, display: Display) -> Evaluated:
 
 def save(state: TrainState, folder: RunFolder | NoFolder, record: Record) -> None:
     folder.sync()
-    if state.ranks.is_first:
-        checkpoint.save(state, folder.checkpoints, record.score)
+    checkpoint.save(state, folder.checkpoints, record.score)
 
 
 def run(
@@ -268,12 +267,11 @@ def run(
                 state.limits = Limits.of(state.policy.model)
                 say_notes(config, state.agent, state.env)
                 stack.enter_context(folder)
-                if not overwrite:
-                    checkpoint.load(state, folder.checkpoints, from_checkpoint)
+                loaded = None if overwrite else checkpoint.load(state, folder.checkpoints, from_checkpoint)
                 records.counted_metrics(folder.metrics, state.iteration)
                 saved = [] if overwrite else checkpoint.finished(folder.checkpoints)
                 folder.check_space(*disk_needs(state, saved))
-            checkpoint.from_first(state)
+            checkpoint.from_first(state, loaded)
             if state.iteration >= config.train.iterations:
                 records.cut(folder.path, state.iteration)
                 checkpoint.discard_after(folder.checkpoints, state.iteration)

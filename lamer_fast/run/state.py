@@ -15,7 +15,7 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.algo.algorithm import Algorithm, check_own_functions
 from lamer_fast.config import Config
 from lamer_fast.cost.limits import Limits
-from lamer_fast.cost.memory import groups_of_rank, memory_of
+from lamer_fast.cost.memory import Memory, groups_of_rank, memory_of, shards
 from lamer_fast.cost.tokens import NUM_PROBES, say_notes, token_bounds
 from lamer_fast.device import pick_device
 from lamer_fast.envs.protocol import TextBatchEnv
@@ -51,6 +51,11 @@ class TrainState:
     @property
     def policy(self) -> Policy:
         return self.algorithm.trainables["policy"].module
+
+    @property
+    def is_sharded(self) -> bool:
+        """Each rank has some rows of the masters alone."""
+        return any(trained.module.masters.is_sharded for trained in self.algorithm.trainables.values())
 
     @property
     def optimizer(self) -> Optimizer:
@@ -95,10 +100,11 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
     if policy is None:
         device, files = pick_device(config.train.device), read_model(config)
         renderer = files.renderer()
-        check_memory(config, files, renderer, device, training=True, processes=ranks.world)
+        _, memory = check_memory(config, files, renderer, device, training=True, processes=ranks.world)
+        sharded = memory.sharded
         policy = load_policy(config.model, device, files, seed=config.train.seed)
     else:
-        renderer = ChatRenderer(policy.tokenizer)
+        renderer, sharded = ChatRenderer(policy.tokenizer), shards(config.learn, fits=True)
     reference: Scorer | None = None
     if config.algo.kl_coef > 0 and policy.has_adapters:
         reference = BaseOf(policy)
@@ -106,6 +112,8 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
         reference = Policy(
             copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
         )
+    if sharded and ranks.world > 1:
+        policy.masters.shard(ranks)
     num_groups = groups_of_rank(config, ranks.world)
     env = make_env(config.env, num_groups * config.rollout.trials_per_group, split="train")
     agent = Agent(renderer, env, config)
@@ -141,7 +149,7 @@ def build_player(config: Config) -> Player:
     check_at_start(config.env)
     device, files = pick_device(config.train.device), read_model(config, training=False)
     renderer = files.renderer()
-    env = check_memory(config, files, renderer, device, training=False)
+    env, _ = check_memory(config, files, renderer, device, training=False)
     say_notes(config, Agent(renderer, env, config), env)
     policy = load_policy(config.model, device, files, frozen=True)
     return Player(make_sampler(config, policy), renderer)
@@ -155,14 +163,14 @@ def check_memory(
     *,
     training: bool,
     processes: int = 1,
-) -> TextBatchEnv:
+) -> tuple[TextBatchEnv, Memory]:
     """ValueError before anything is built that cannot fit; returns the few boards that it looked at."""
     env = make_env(config.env, NUM_PROBES, split="train")
     bounds = token_bounds(config, Agent(renderer, env, config), env)
     dtype = compute_dtype(config.model, device)
     found = memory_of(config, files, bounds, dtype, device, training=training, processes=processes)
     found.check(config)
-    return env
+    return env, found
 
 
 def make_sampler(config: Config, policy: Policy) -> Sampler:

@@ -15,7 +15,7 @@ FREE_KEYS = frozenset(
     {
         "train.iterations", "train.save_every", "train.keep_checkpoints", "train.watchdog_s",
         "train.trials_logged", "train.wandb", "train.profile", "train.max_skipped_updates",
-        "train.processes", "train.max_restarts",
+        "train.processes", "train.max_restarts", "learn.shard",
         "env.workers", "env.timeout_s", "eval.panels",
     }
 )  # fmt: skip

@@ -44,10 +44,11 @@ def on_two(tmp_path_factory, tiny_folder) -> Path:
     return folder / "run"
 
 
-def test_replayed_trials_train_two_ranks_as_one(tmp_path):
+@pytest.mark.parametrize("shard", ["none", "optimizer"])
+def test_replayed_trials_train_two_ranks_as_one(tmp_path, shard):
     """Three iterations, one of them all on rank 0: losses, gradient norms and every parameter."""
     options = ["--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
-    program = [str(HERE / "replay_on_ranks.py"), str(tmp_path)]
+    program = [str(HERE / "replay_on_ranks.py"), str(tmp_path), shard]
     command = [sys.executable, "-m", "torch.distributed.run", *options, "--local-addr=127.0.0.1", *program]
     subprocess.run(command, env=ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "lo"}, check=True, timeout=240)
     expected, policy = replay(ALONE)
@@ -136,3 +137,18 @@ def test_a_run_moves_from_two_ranks_to_one_and_back(tmp_path, tiny_folder, on_tw
     assert train_main(recipe, tmp_path, "--name", "run", "--train.iterations", str(done + 1)) == 0
     assert launch(recipe, tmp_path, 2).wait(timeout=240) == 0
     close(tmp_path / "run", on_two)
+
+
+def test_sharded_masters_move_from_two_ranks_to_four_and_to_one(tmp_path, tiny_folder, alone):
+    """Each rank writes its rows; four read them, then one, which goes on with whole tensors."""
+    recipe = recipe_file(
+        tmp_path, tiny_folder, **EXACT, learn__shard="optimizer", eval__every=3, eval__tasks=5
+    )
+    assert launch(recipe, tmp_path, 2, "--train.iterations", "2").wait(timeout=240) == 0
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    files = [load_file(path) for path in saved.glob("*.safetensors")]
+    first, second = (file["model.embed_tokens.weight"] for file in files)
+    assert len(first) == len(second) == 64  # rows of 128
+    assert launch(recipe, tmp_path, 4, "--train.iterations", "4").wait(timeout=240) == 0
+    assert train_main(recipe, tmp_path, "--name", "run") == 0
+    close(tmp_path / "run", alone)

@@ -105,3 +105,23 @@ def test_adapters_are_counted_as_they_are_made():
         config = recipe.resolve("minesweeper-tiny", changes)
         state = build_state(config)
         assert memory.num_trained(config, plan.read_model(config)) == state.policy.masters.num_elements
+
+
+def test_processes_divide_masters_and_optimizer_state_where_they_must(model, monkeypatch):
+    def plan_of(*overrides):
+        flags = ["--model.path", model, "--model.dtype", "bfloat16", "--train.device", "cpu", *overrides]
+        return plan.estimate(recipe.resolve("minesweeper-tiny", flags)).memory
+
+    def bytes_of(found):
+        return {p.name: p.bytes for p in found.parts if p.name in ("float32 masters", "optimizer state")}
+
+    four = ("--train.processes", "4")
+    alone, divided = plan_of(), plan_of(*four, "--learn.shard", "optimizer")
+    assert bytes_of(divided) == {name: size / 4 for name, size in bytes_of(alone).items()}
+    whole = plan_of(*four)
+    assert not alone.sharded and not whole.sharded and bytes_of(whole) == bytes_of(alone)
+
+    between = (whole.total() + divided.total()) / 2
+    monkeypatch.setattr(memory, "host_memory", lambda: int(4 * between))
+    assert plan_of(*four).sharded and plan_of(*four).fits
+    assert not plan_of(*four, "--learn.shard", "none").fits
