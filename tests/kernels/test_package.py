@@ -226,7 +226,7 @@ def test_wheel_holds_its_licence_and_the_one_version(tmp_path):
         text = {Path(name).name: name for name in opened.namelist()}
         metadata = opened.read(text["METADATA"]).decode()
         assert opened.read(text["LICENSE"]) == (ROOT / "LICENSE").read_bytes()
-    for name in ("CHANGELOG.md", "STABILITY.md"):
+    for name in ("CHANGELOG.md", "OPS.md", "STABILITY.md"):
         assert name in text
     assert f"Version: {lamer_kernels.__version__}\n" in metadata and "py.typed" in text
     assert "Requires-Python: <3.15,>=3.11" in metadata
