@@ -21,6 +21,8 @@ def test_every_op_is_called():
         "LamerHead",
         "tree_attention",
         "PrefixTree",
+        "Covariance",
+        "importance_weights",
         "Divergence",
         "linear_divergence",
     }  # files of their own

@@ -196,7 +196,7 @@ def test_stop_ids_and_notes_are_the_same_for_a_plan_and_a_run(name, tmp_path):
         assert part in note
 
     save_model(state, tmp_path / "trained")  # what a run leaves has the prompts that it was trained with
-    trained = replace(config, model=replace(config.model, path=str(tmp_path / "trained")))
+    trained = replace(config, model=replace(config.model, path=str(tmp_path / "trained" / "model")))
     assert read_model(trained).renderer().prompts() == renderer.prompts()
 
 
@@ -208,7 +208,7 @@ def test_what_could_be_read_can_be_saved(whole, tmp_path):
     )
     config = config_of(tmp_path / "model")
     save_model(build_state(config), tmp_path / "trained")
-    trained = replace(config, model=replace(config.model, path=str(tmp_path / "trained")))
+    trained = replace(config, model=replace(config.model, path=str(tmp_path / "trained" / "model")))
     assert read_model(trained).eos_ids == read_model(config).eos_ids == (100, 7)
 
 

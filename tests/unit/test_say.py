@@ -14,7 +14,14 @@ from lamer_fast.say import log, printed
 
 ROOT = Path(lamer_fast.__file__).parent
 # what is made to be seen: the commands, the live table, and modules that are programs of their own
-PRINT = {"doctor/command.py", "run/display.py", "run/loop.py", "warmstart/supervised.py", "study/cell.py"}
+PRINT = {
+    "doctor/command.py",
+    "run/display.py",
+    "run/loop.py",
+    "warmstart/supervised.py",
+    "study/cell.py",
+    "launch.py",
+}
 PRINT |= {"envs/adapters/alfworld/generate.py", "say.py"}
 
 
