@@ -2,6 +2,11 @@
 
 import pytest
 import torch
+from torch.utils._device import _device_constructors
+
+# torch keeps here which functions a `with torch.device(...)` acts on: filled while one of them is poisoned it
+# would not know the true one for the rest of the process, and shapes on meta would take real memory
+_device_constructors()
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,6 @@ from lamer_fast.learn.batch import Packed
 from lamer_fast.learn.policy import load_policy, read_model
 from tests.tiny import tiny_tokenizer
 
-# in a process that ran other tests before, shapes of these sizes have been made with real memory (22 GB)
-pytestmark = pytest.mark.slow
-
 SIZES = {  # of Qwen3: hidden, inner, layers, heads
     "0.6b": (1024, 3072, 28, 16),
     "1.7b": (2048, 6144, 28, 16),
