@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lamer_kernels import linear_policy_loss, policy_loss, token_weights
-from lamer_kernels.head.policy import linear
+from lamer_kernels.head.policy import fused
 from lamer_kernels.head.policy.terms import LossConfig
 from tests.kernels.head import make_inputs, relative_error
 
@@ -369,10 +369,10 @@ def test_opcheck():
         args = (inputs.hidden.detach(), inputs.weight.detach(), None, None, dweight_out)
         args += ([inputs.targets, inputs.options["token_idx"], None], [1.0, math.inf, 1 << 20], tokens)
         args += (switches, [True, need_weight, False], "host", "cpu")
-        torch.library.opcheck(linear._linear_policy_loss, args)
+        torch.library.opcheck(fused._linear_policy_loss, args)
     loss = torch.tensor(1.0)
     torch.library.opcheck(
-        linear.attach_gradients,
+        fused.attach_gradients,
         (loss, [inputs.hidden, inputs.weight], [torch.ones_like(inputs.hidden), dweight]),
     )
 

@@ -94,13 +94,16 @@ def policy_loss(
             loss, loss_options, logprobs, old_logprobs, advantages, token_weights, importance_weights
         )
         return common._replace(loss=common.loss + own)
+    config = LossConfig(
+        loss, clip_low, clip_high, dual_clip, log_ratio_clip, kl, kl_coef, kl_clip, entropy_coef, tau_pos,
+        tau_neg,
+    )  # fmt: skip
     if loss in COVARIANCE or covariance is not None:
         check_goes_with(loss, covariance)
-        options = dict(
-            cu_segments=cu_segments, loss=loss, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip,
-            log_ratio_clip=log_ratio_clip, ref_logprobs=ref_logprobs, kl=kl, kl_coef=kl_coef, kl_clip=kl_clip,
-            importance_weights=importance_weights, tau_pos=tau_pos, tau_neg=tau_neg,
-        )  # fmt: skip
+        given_as = dict(
+            cu_segments=cu_segments, ref_logprobs=ref_logprobs, importance_weights=importance_weights
+        )
+        options = config.options() | given_as
         data = (old_logprobs, advantages, token_weights)
         for name, x in zip(("old_logprobs", "advantages", "token_weights"), data, strict=True):
             if x is not None:
@@ -117,22 +120,7 @@ def policy_loss(
         return out._replace(loss=total, clipped=out.clipped | chosen.tokens)
     logprobs = logprobs.reshape(-1)
     tokens = TokenData(old_logprobs, advantages, token_weights, ref_logprobs, importance_weights, cu_segments)
-    config = checked_config(
-        LossConfig(
-            loss,
-            clip_low,
-            clip_high,
-            dual_clip,
-            log_ratio_clip,
-            kl,
-            kl_coef,
-            kl_clip,
-            entropy_coef,
-            tau_pos,
-            tau_neg,
-        ),
-        tokens,
-    )
+    config = checked_config(config, tokens)
     tokens = checked_tokens(tokens, logprobs, shape, validate).to(logprobs)
 
     values = logprobs.detach()

@@ -31,6 +31,10 @@ class LossConfig:
     tau_pos: float = 1.0
     tau_neg: float = 1.05
 
+    def options(self) -> dict[str, Any]:
+        """As keywords of a call, but for entropy_coef."""
+        return {name: value for name, value in vars(self).items() if name != "entropy_coef"}
+
     def flat(self) -> list[float]:
         """As a custom op takes it: a word is its place in LOSSES or KLS, an infinite bound is none."""
         bounds = (self.dual_clip, self.log_ratio_clip, *(self.kl_clip or (None, None)))
