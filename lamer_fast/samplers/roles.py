@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.envs.expert import with_noise
 from lamer_fast.samplers.protocol import Completion, Request, Sampler
+from lamer_fast.samplers.scripted import ScriptedSampler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,22 +80,17 @@ class RolesSampler:
         raise NotImplementedError("the policies of an evaluation are not trained")
 
 
-class RandomPlayer:
+class RandomPlayer(ScriptedSampler):
     """Each legal action with the same probability, by the request's seed; a `Sampler` for moves alone."""
-
-    shares_weights = True
 
     def __init__(self, env: Any, agent: Any, max_sequence_tokens: int) -> None:
         if not any(callable(getattr(env, name, None)) for name in ("expert_replies", "legal_actions")):
             raise ValueError(f"random plays legal actions, {type(env).__name__} lists none")
-        self.env, self.agent, self.max_sequence_tokens = env, agent, max_sequence_tokens
-        self._waiting: list[Request] = []
-
-    def submit(self, request: Request) -> None:
-        self._waiting.append(request)
+        super().__init__(max_sequence_tokens)
+        self.env, self.agent = env, agent
 
     def poll(self) -> list[Completion]:
-        requests, self._waiting = self._waiting, []
+        requests = self.waiting()
         if not requests:
             return []
         boards = np.array([request.trial for request in requests], np.int64)
@@ -107,18 +103,3 @@ class RandomPlayer:
             Completion(request.id, ids, np.zeros(len(ids), np.float32), True, 0)
             for request, ids in zip(requests, self.agent.renderer.replies(texts), strict=True)
         ]
-
-    def release(self, trial: int) -> None:
-        pass
-
-    def cancel(self, request_id: int) -> None:
-        self._waiting = [request for request in self._waiting if request.id != request_id]
-
-    def score(self, token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        raise NotImplementedError("a random player has no log-probabilities")
-
-    def sleep(self) -> None:
-        pass
-
-    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        pass

@@ -4,41 +4,34 @@ An expert has a level of noise and, or not, a memory. It knows what the texts do
 probabilities, optimal Sokoban moves); what it writes after a failed episode is what happened in that episode.
 """
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lamer_fast.agent.agent import Agent
 from lamer_fast.envs.expert import Expert
 from lamer_fast.samplers.protocol import Completion, Request
+from lamer_fast.samplers.scripted import ScriptedSampler
 from lamer_fast.text import one_line
 
 
-class ExpertSampler:
+class ExpertSampler(ScriptedSampler):
     """Answers requests with an expert's replies: a `Sampler` in all but a model.
 
     Attributes:
         chances: per trial and turn, what the expert drew its action from; None of reflections.
     """
 
-    shares_weights = True
-
     def __init__(self, expert: Expert, agent: Agent, tokenizer: Any, num_trials: int) -> None:
+        super().__init__(agent.rollout.max_sequence_tokens)
         self.expert = expert
         self.agent = agent
         self.tokenizer = tokenizer
-        self.max_sequence_tokens = agent.rollout.max_sequence_tokens
         self.chances: list[list[NDArray[np.float64] | None]] = [[] for _ in range(num_trials)]
-        self._waiting: list[Request] = []
-
-    def submit(self, request: Request) -> None:
-        self._waiting.append(request)
 
     def poll(self) -> list[Completion]:
-        requests, self._waiting = self._waiting, []
+        requests = self.waiting()
         if not requests:
             return []
         trials = np.array([request.trial for request in requests])
@@ -51,21 +44,6 @@ class ExpertSampler:
             self.chances[trial].append(None)
             texts[trial] = note
         return self._completions(requests, [texts[trial] for trial in trials.tolist()])
-
-    def release(self, trial: int) -> None:
-        pass
-
-    def cancel(self, request_id: int) -> None:
-        self._waiting = [request for request in self._waiting if request.id != request_id]
-
-    def score(self, token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        raise NotImplementedError("an expert has no log-probabilities")
-
-    def sleep(self) -> None:
-        pass
-
-    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        pass
 
     def _reflect(self, trials: NDArray[np.int64]) -> list[str]:
         notes = self.expert.reflect(trials)
