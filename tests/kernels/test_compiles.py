@@ -266,6 +266,7 @@ def test_policy_rows_in_every_form(compiled, vocab):
 @pytest.mark.parametrize("vocab", [61, 50_257, 151_936])
 def test_divergence_rows_in_every_form(compiled, vocab):
     from lamer_kernels.head.divergence.launch import divergence_rows
+    from lamer_kernels.head.divergence.rows import Rows
     from lamer_kernels.head.projection import new_logits
 
     targets, per_row = torch.zeros(3, dtype=torch.int64), torch.zeros(3)
@@ -273,7 +274,7 @@ def test_divergence_rows_in_every_form(compiled, vocab):
     for kind, ids, dtype in product(
         ("forward", "reverse", "jensen_shannon"), (None, targets), (None, HALF, torch.float16, SINGLE)
     ):
-        divergence_rows(s, t, ids, per_row, (per_row,) * 3, kind, 0.5, 0.7, dtype)
+        divergence_rows(s, t, Rows(ids, per_row, (per_row,) * 3, kind, 0.5, 0.7, dtype))
     check(compiled, ["divergence_rows_kernel"])
 
 

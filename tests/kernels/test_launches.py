@@ -59,6 +59,7 @@ def launch_all(start=0, num_rows=3):
     from lamer_kernels.credit.groups import gpu as groups
     from lamer_kernels.credit.returns import gpu as returns
     from lamer_kernels.head.divergence.launch import divergence_rows
+    from lamer_kernels.head.divergence.rows import Rows
     from lamer_kernels.head.logprob import launch
     from lamer_kernels.head.logprob.cpu import RowGrads, RowStats
     from lamer_kernels.head.policy.launch import policy_rows, policy_terms
@@ -79,7 +80,8 @@ def launch_all(start=0, num_rows=3):
     policy_rows(logits, targets, head, per_row, TokenData(*[per_row] * 5), config, torch.float32)
     policy_terms(config, per_row, per_row, TokenData(*[per_row] * 5))
     outputs = (per_row, per_row, per_row)
-    divergence_rows(logits, logits, targets, per_row, outputs, "jensen_shannon", 0.5, 0.7, torch.float32)
+    rows = Rows(targets, per_row, outputs, "jensen_shannon", 0.5, 0.7, torch.float32)
+    divergence_rows(logits, logits, rows)
     ids = torch.arange(num_rows)
     if num_rows:
         groups.group_advantages(per_row, ids, None, None, None, "turn", "mean", "std", "zero", 1e-6)

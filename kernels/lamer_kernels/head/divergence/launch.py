@@ -1,26 +1,17 @@
 """The row pass of the divergences by Triton: one launch for a chunk of tokens."""
 
-import torch
 from torch import Tensor
 
 from ..._core.launch import launch
 from ..logprob.launch import blocks, overlay, width
 from .gpu import divergence_rows_kernel
+from .rows import Rows
 
 
-def divergence_rows(
-    s: Tensor,
-    t: Tensor,
-    targets: Tensor | None,
-    weights: Tensor,
-    outputs: tuple[Tensor, Tensor, Tensor],
-    kind: str,
-    beta: float,
-    temperature: float,
-    dtype: torch.dtype | None,
-) -> Tensor | None:
-    """Fills ``outputs`` (values, logprobs, teacher_logprobs [C]) from logits s and t [C, V] float32; gives
-    dlogits [C, V] of ``dtype`` over the memory of s, or None."""
+def divergence_rows(s: Tensor, t: Tensor, rows: Rows) -> Tensor | None:
+    """Fills ``rows.outputs`` from logits s and t [C, V] float32; dlogits [C, V] of ``rows.dtype`` over the
+    memory of s, or None."""
+    targets, weights, outputs, kind, beta, temperature, dtype = rows
     out = None if dtype is None else overlay(s, dtype)
     used = s if out is None else out
     launch(

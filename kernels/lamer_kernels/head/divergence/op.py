@@ -24,6 +24,7 @@ from ..projection import (
     token_chunks,
     write_dx,
 )
+from .rows import Rows
 
 KINDS = ("forward", "reverse", "jensen_shannon")
 ROWS_PER_TOKEN = {"torch": 4, "triton": 2}  # of logits that a chunk holds at once
@@ -169,11 +170,12 @@ def _linear_divergence(
     dweight = new_dweight(weight, acc) if needs[1] else None
     chunk = max(1, workspace_bytes // (ROWS_PER_TOKEN[passes] * weight.shape[0] * acc.itemsize))
     rows_of = _rows_by_triton if passes == "triton" else _rows_by_torch
-    settings = (kind, beta, temperature, hidden.dtype if any(needs) else None)
+    dtype = hidden.dtype if any(needs) else None
     for rows in token_chunks(len(x), chunk):
         outputs = (values[rows], logprobs[rows], others[rows])
         ids = None if targets is None else targets[rows].long()
-        dlogits = rows_of(x[rows], own, y[rows], teacher_weight, ids, weights[rows], outputs, *settings)
+        told = Rows(ids, weights[rows], outputs, kind, beta, temperature, dtype)
+        dlogits = rows_of(x[rows], own, y[rows], teacher_weight, told)
         if dlogits is None:
             continue
         if dx is not None:
@@ -205,21 +207,9 @@ def _(hidden, weight, teacher_hidden, teacher_weight, token_idx, targets, *rest)
     return (hidden.new_empty((), dtype=acc), hidden.new_empty(length, dtype=acc), *of_targets, *gradients)
 
 
-def _rows_by_torch(
-    x: Tensor,
-    weight: Tensor,
-    y: Tensor,
-    teacher_weight: Tensor,
-    targets: Tensor | None,
-    weights: Tensor,
-    outputs: tuple[Tensor, Tensor, Tensor],
-    kind: str,
-    beta: float,
-    temperature: float,
-    dtype: torch.dtype | None,
-) -> Tensor | None:
-    """Fills ``outputs`` (values, logprobs, teacher_logprobs [C]); dlogits [C, V] of ``dtype``, or None."""
-    values, *of_targets = outputs
+def _rows_by_torch(x: Tensor, weight: Tensor, y: Tensor, teacher_weight: Tensor, rows: Rows) -> Tensor | None:
+    """Fills ``rows.outputs``; dlogits [C, V] of ``rows.dtype``, or None."""
+    targets, weights, (values, *of_targets), kind, beta, temperature, dtype = rows
     s, t = (
         _write_logits(a.new_empty(len(a), len(w), dtype=weights.dtype), a, w)
         .div_(temperature)
@@ -238,17 +228,7 @@ def _rows_by_torch(
 
 
 def _rows_by_triton(
-    x: Tensor,
-    weight: Tensor,
-    y: Tensor,
-    teacher_weight: Tensor,
-    targets: Tensor | None,
-    weights: Tensor,
-    outputs: tuple[Tensor, Tensor, Tensor],
-    kind: str,
-    beta: float,
-    temperature: float,
-    dtype: torch.dtype | None,
+    x: Tensor, weight: Tensor, y: Tensor, teacher_weight: Tensor, rows: Rows
 ) -> Tensor | None:
     """As `_rows_by_torch`, in one launch; dlogits lie over the student's logits."""
     from .launch import divergence_rows  # needs triton
@@ -257,7 +237,7 @@ def _rows_by_triton(
         _write_logits(new_logits(a, len(a), len(w), "triton"), a, w)
         for a, w in ((x, weight), (y, teacher_weight))
     )
-    return divergence_rows(s, t, targets, weights, outputs, kind, beta, temperature, dtype)
+    return divergence_rows(s, t, rows)
 
 
 def _write_logits(out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
