@@ -25,6 +25,7 @@ CONTENT = frozenset(
     {
         MARK, "config.json", "metrics.jsonl", "trials", "tensorboard", "checkpoints", "model", "skipped",
         "eval", "report.html", "wandb", "traces", "adapter", "starts.jsonl",
+        "comparison.html", "cpu_seconds",
     }
 )  # fmt: skip
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +33,18 @@ SPLITS = ("valid", "test")
 MAX_TASKS = 2048
 
 
+def end_with_parent() -> None:
+    """Asks this process to stop after its iteration when the study that started it is killed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cell", help="STUDY:CELL, as main:sokoban-lamer-0")
@@ -37,6 +52,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
+    end_with_parent()
     source, _, name = options.cell.rpartition(":")
     study = load(source)
     if options.quick:

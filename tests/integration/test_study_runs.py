@@ -9,6 +9,7 @@ import time
 import pytest
 
 from lamer_fast import cli
+from lamer_fast.run.whose import CONTENT
 from lamer_fast.study.result import CellResult
 
 OWN = """
@@ -36,6 +37,8 @@ def test_a_grid_runs_and_is_not_run_again(tmp_path, monkeypatch, capsys):
     assert mine.splits["test"].panel == base.splits["test"].panel != mine.splits["valid"].panel
     assert set(mine.splits["test"].modes) == {"notes", "history", "attempts"}
     assert all(len(digits) == 8 for digits in mine.splits["test"].modes.values())
+    run = tmp_path / "runs" / "own-quick-minesweeper-mine-0"
+    assert {path.name for path in run.iterdir()} <= CONTENT  # --overwrite may take all of it away
     page = (folder / "report.html").read_text()
     assert "no discount between episodes" in page and mine.facts["commit"] in page
     written = (folder / "cells" / "minesweeper-mine-0.json").stat().st_mtime_ns
@@ -51,7 +54,7 @@ def test_a_grid_runs_and_is_not_run_again(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_grid_leaves_no_process_and_goes_on(tmp_path, number):
     (tmp_path / "slow.toml").write_text(
         OWN + "[train]\nsave_every = 1\niterations = 40\n[parts.minesweeper]\nrollout.groups = 2\n"
@@ -65,17 +68,20 @@ def test_a_stopped_grid_leaves_no_process_and_goes_on(tmp_path, number):
         time.sleep(0.1)
     study.send_signal(number)
     out, _ = study.communicate(timeout=120)
-    assert study.returncode in (130, 143), out
+    assert study.returncode in (130, 143, -signal.SIGKILL), out
+    if number == signal.SIGKILL:  # nobody is left to stop its cells: they notice
+        while cells_of("slow.toml") and time.monotonic() < deadline:
+            time.sleep(0.2)
     lines = metrics.read_text().splitlines()
     assert 1 <= len(lines) < 40
     time.sleep(1)
     assert metrics.read_text().splitlines() == lines, "a process of the study still trains"
-    left = [
-        pid
-        for pid in os.listdir("/proc")
-        if pid.isdigit() and _command(pid).find("slow.toml:minesweeper") >= 0
-    ]
-    assert not left
+    assert not cells_of("slow.toml")
+
+
+def cells_of(study: str) -> list[str]:
+    """Processes that run its cells."""
+    return [pid for pid in os.listdir("/proc") if pid.isdigit() and f"{study}:" in _command(pid)]
 
 
 def _command(pid: str) -> str:
