@@ -10,24 +10,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lamer_kernels
+from tests.kernels.ahead_of_time import Driver
 from tests.kernels.credit import make_trials, tensors
+from tests.kernels.forms import launch_all
 
 triton = pytest.importorskip("triton")
 interpreting = os.environ.get("TRITON_INTERPRET") == "1"
 pytestmark = pytest.mark.skipif(interpreting, reason="the interpreter compiles nothing")
-V = 61
-
-
-class Driver:
-    """What the JIT asks of a driver before it compiles."""
-
-    def get_current_target(self):
-        from triton.backends.compiler import GPUTarget
-
-        return GPUTarget("cuda", 90, 32)
-
-    def get_current_device(self):
-        return 0
 
 
 @pytest.fixture
@@ -52,41 +41,6 @@ def launches(monkeypatch):
     monkeypatch.setattr(JITFunction, "run", run)
     monkeypatch.setattr(torch.cuda, "device_of", device_of)
     return seen
-
-
-def launch_all(start=0, num_rows=3):
-    """Every kernel of the package once, on rows of longer tensors from ``start`` on."""
-    from lamer_kernels.credit.groups import gpu as groups
-    from lamer_kernels.credit.returns import gpu as returns
-    from lamer_kernels.head.divergence.launch import divergence_rows
-    from lamer_kernels.head.divergence.rows import Rows
-    from lamer_kernels.head.logprob import launch
-    from lamer_kernels.head.logprob.cpu import RowGrads, RowStats
-    from lamer_kernels.head.policy.launch import policy_rows, policy_terms
-    from lamer_kernels.head.policy.terms import LossConfig, TokenData
-    from lamer_kernels.head.projection import Head
-
-    rows = slice(start, start + num_rows)
-    logits, per_row = torch.zeros(num_rows, V), torch.zeros(40)[rows]
-    targets = torch.zeros(40, dtype=torch.int64)[rows]
-    head = Head(torch.zeros(V, 2), None, None, per_row)
-    launch.row_stats(logits, targets, head, per_row, entropy=True, sum_sq=True)
-    stats, grads = RowStats(*[per_row] * 5), RowGrads(*[per_row] * 3)
-    launch.write_dlogits(None, logits, targets, stats, grads, head, per_row, torch.float32)
-    config = LossConfig(
-        loss="clip", clip_low=0.2, clip_high=0.2, dual_clip=None, log_ratio_clip=None, kl="k3", kl_coef=0.1,
-        kl_clip=None, entropy_coef=0.1,
-    )  # fmt: skip
-    policy_rows(logits, targets, head, per_row, TokenData(*[per_row] * 5), config, torch.float32)
-    policy_terms(config, per_row, per_row, TokenData(*[per_row] * 5))
-    outputs = (per_row, per_row, per_row)
-    rows = Rows(targets, per_row, outputs, "jensen_shannon", 0.5, 0.7, torch.float32)
-    divergence_rows(logits, logits, rows)
-    ids = torch.arange(num_rows)
-    if num_rows:
-        groups.group_advantages(per_row, ids, None, None, None, "turn", "mean", "std", "zero", 1e-6)
-    returns.run([per_row, per_row, ids, ids, torch.tensor([0, num_rows])], (per_row, per_row), (1.0,) * 4,
-                paper=True, gae=False)  # fmt: skip
 
 
 def test_every_launch_is_on_the_device_of_its_tensors(launches):
