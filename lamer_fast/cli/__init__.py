@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from lamer_fast import __version__
+from lamer_fast.cli.missing import how_to_install
 from lamer_fast.config.resolve import nearest
 from lamer_fast.run.output import drop, open_standard_files
 from lamer_fast.run.stop import INTERRUPTED, Interruptible
@@ -16,6 +17,7 @@ from lamer_fast.text import printable
 
 # command -> (module with `run(argv) -> exit status` and `COMMAND`, help), imported only when it runs
 COMMANDS = {
+    "demo": ("lamer_fast.cli.demo", "train a small agent on a CPU in minutes, from nothing to a report"),
     "train": ("lamer_fast.cli.train", "train an agent by a recipe, or resume its run"),
     "eval": ("lamer_fast.cli.eval", "success@1..K of a run or model on held-out boards"),
     "study": ("lamer_fast.cli.study", "compare ways to train, over seeds, on fixed boards"),
@@ -71,6 +73,11 @@ def guarded(command: str, call: Callable[[], int]) -> int:
         except BrokenPipeError:  # whoever read the output has gone
             drop(sys.stdout)
             return 1
+        except ModuleNotFoundError as error:
+            if not (told := how_to_install(error.name)):
+                raise
+            print(f"lamer-fast {command}: {told}", file=sys.stderr)
+            return 2
         except (ValueError, OSError) as error:
             if attempt.interrupted:
                 raise

@@ -1,26 +1,56 @@
-"""`make demo`: trains a tiny recipe from its shipped base model, evaluates before and after, reports."""
+"""`lamer-fast demo`: trains a tiny recipe from its base model, evaluates before and after, reports."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from lamer_fast.cli import guarded
+from lamer_fast.cli.flags import Command, Target
+from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
+from lamer_fast.fields import Range
+from lamer_fast.model.path import model_path
 from lamer_fast.samplers.vllm.environment import prepare_for
 from lamer_fast.text import duration
 
+TINY = "-tiny"  # what a game's recipe for a CPU ends with
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser("python -m lamer_fast.cli.demo", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--recipe", default="minesweeper-tiny")
-    parser.add_argument("--tasks", type=int, default=None, help="held-out boards; default all, at most 2048")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    options, overrides = parser.parse_known_args(argv)
-    config = recipe.resolve(options.recipe, overrides)
+
+@dataclass(frozen=True)
+class DemoOptions:
+    tasks: Annotated[int, Range(2, 1_000_000)] | None = None
+    """Held-out boards; without it as many as there are, up to 2048."""
+    runs: Path = Path("runs")
+    """Folder of the runs."""
+
+
+def games() -> list[str]:
+    """Those whose base model ships with the package."""
+    shipped = [path.parent.name.removesuffix("-base") for path in recipe.RECIPES.glob("*-base/config.json")]
+    return sorted(name.removesuffix(TINY) for name in shipped)
+
+
+COMMAND = Command(
+    "demo",
+    "Train a small language agent on a CPU in minutes: evaluate its base model, train, evaluate again on the "
+    "same boards, write a report. The same command again goes on where it was stopped.",
+    DemoOptions,
+    Target("GAME|RECIPE", f"{', '.join(games())}, or any recipe", "minesweeper"),
+    Config,
+    dict.fromkeys(("train.processes", "train.max_restarts"), "it runs in one process; take lamer-fast train"),
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    target, options, overrides = COMMAND.parse(argv)
+    name = target + TINY if target in games() else target
+    config = recipe.resolve(name, overrides)
+    model_path(config.model.path)
     prepare_for(config)
 
     from lamer_fast.cli.eval import (
@@ -35,7 +65,9 @@ def main(argv: list[str]) -> int:
     from lamer_fast.eval.table import table
     from lamer_fast.report.page import write_report
     from lamer_fast.run import loop as train
+    from lamer_fast.run.folder import RunFolder
 
+    RunFolder(config, options.runs, overwrite=False)  # what it refuses is told before anything is played
     started = time.monotonic()
     print("1/3  the base model on boards that training never sees", flush=True)
     before = evaluate_policy(config, plans_of(config, "test", options.tasks, own=True))
@@ -53,7 +85,7 @@ def main(argv: list[str]) -> int:
     store(folder, "after", record_of(str(folder), trained, after, config.train.iterations))
     print("\n" + table({"before": before[OWN], "after": after[OWN]}))
     print(f"\nreport: {write_report(folder)}   ({duration(time.monotonic() - started)} in all)")
-    print("\n".join(["next:", *(f"  {line}" for line in next_commands(options.recipe, folder))]))
+    print("\n".join(["next:", *(f"  {line}" for line in next_commands(name, folder))]))
     return 0
 
 
@@ -80,4 +112,4 @@ def program() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded("demo", lambda: main(sys.argv[1:])))
+    sys.exit("python -m lamer_fast.cli.demo is now: lamer-fast demo [GAME]")

@@ -142,6 +142,8 @@ def test_flags_stand_before_and_behind_with_dashes_or_underscores():
         (["doctor", "--jsn"], "did you mean '--json'?"),
         (["warmstart", "minesweeper-tiny-base"], "--out is missing"),
         (["report"], "RUN is missing"),
+        (["demo", "minesweper"], "no recipe 'minesweper', did you mean 'minesweeper-tiny'?"),
+        (["demo", "--train.processes", "2"], "has no effect on lamer-fast demo: it runs in one process"),
         (["trian"], "no command 'trian', did you mean 'train'?"),
     ],
 )

@@ -47,7 +47,7 @@ COMMANDS = {
     "train": "from lamer_fast import cli; cli.main(['train', *sys.argv[1:]])",
     "eval": "from lamer_fast import cli; cli.main(['eval', *sys.argv[1:]])",
     "play": "from lamer_fast import cli; cli.main(['play', *sys.argv[1:]])",
-    "demo": "from lamer_fast.cli import demo; demo.main(sys.argv[1:])",
+    "demo": "from lamer_fast import cli; cli.main(['demo', *sys.argv[1:]])",
 }
 STOP_AT_TORCH = """
 import os, sys
