@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.fields import Range
-from lamer_fast.study.spec import Cell, Study, load, names
+from lamer_fast.study.read import load, names
+from lamer_fast.study.spec import Cell, Study
 
 if TYPE_CHECKING:
     from lamer_fast.study.runner import Running
@@ -74,7 +75,7 @@ def run(argv: Sequence[str]) -> int:
         with StopRequest() as stop:
             failed = run_cells(
                 study, source, waiting, folder, options.runs, jobs=jobs, quick=options.quick,
-                tell=Teller(options.runs), over=lambda: stop.asked or time.monotonic() >= end,
+                tell=Teller(), over=lambda: stop.asked or time.monotonic() >= end,
             )  # fmt: skip
         if stop.asked:
             print("stopped; the same command goes on from here", file=sys.stderr)
@@ -129,10 +130,10 @@ def write(study: Study, folder: Path) -> None:
 class Teller:
     """The progress of a study: a line on a terminal that is drawn over, elsewhere one now and then."""
 
-    def __init__(self, runs: Path, every_s: float = 60.0) -> None:
+    def __init__(self, every_s: float = 60.0) -> None:
         from lamer_fast.run.display import live_terminal
 
-        self.runs, self.every_s, self.live, self.last = runs, every_s, live_terminal(), 0.0
+        self.every_s, self.live, self.last = every_s, live_terminal(), 0.0
 
     def __call__(self, running: Sequence[Running], done: int, total: int) -> None:
         if time.monotonic() - self.last < (1.0 if self.live else self.every_s):
@@ -140,7 +141,7 @@ class Teller:
         self.last = time.monotonic()
         parts = []
         for one in running:
-            made, of = one.done(self.runs)
+            made, of = one.done()
             parts.append(f"{one.cell.name} {made}/{of}" if made < of else f"{one.cell.name} evaluating")
         line = f"{done} of {total} cells   " + "   ".join(parts)
         if self.live:

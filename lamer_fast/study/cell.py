@@ -24,13 +24,16 @@ from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.files import replace_file
 from lamer_fast.say import printed
+from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played, curve_of, digits_of
-from lamer_fast.study.spec import Cell, Study, load
+from lamer_fast.study.reuse import is_finished, run_of
+from lamer_fast.study.spec import ATTEMPTS, Cell, Mode
 from lamer_kernels.bench.record import environment
 
 STOPPED = 3
 SPLITS = ("valid", "test")
 MAX_TASKS = 2048
+ALONE = Mode(ATTEMPTS + " alone", "", {})
 
 
 def end_with_parent() -> None:
@@ -58,16 +61,15 @@ def main() -> int:
     if options.quick:
         study = study.quick()
     cell = next(cell for cell in study.cells() if cell.name == name)
-    config = cell.config
+    config, run = cell.evaluated, run_of(cell, options.runs)
     budget, curve, folder = {}, {}, ""
     if cell.arm.train:
-        if not train(config, options.runs):
+        if not is_finished(run, cell.config) and not train(cell.config, run):
             return STOPPED
-        metrics = [json.loads(line) for line in (options.runs / config.name / "metrics.jsonl").open()]
-        budget, curve = budget_of(config, metrics, options.runs), curve_of(metrics)
-        folder = str(options.runs / config.name)
+        metrics = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+        budget, curve, folder = budget_of(cell.config, metrics, run), curve_of(metrics), str(run)
         config = replace(config, model=replace(config.model, path=f"{folder}/model"))
-    splits = {split: play(config, study, cell, split) for split in SPLITS}
+    splits = {split: play(config, cell, split) for split in SPLITS}
     env = environment(device="cpu" if config.train.device == "cpu" else None)
     facts = {key: str(env[key]) for key in ("device", "commit", "dirty", "date")}
     facts |= {name: version for name, version in env["versions"].items() if name in ("python", "torch")}
@@ -79,27 +81,26 @@ def main() -> int:
     return 0
 
 
-def train(config: Config, runs: Path) -> bool:
+def train(config: Config, run: Path) -> bool:
     """Whether all iterations are done; the CPU seconds of this process are added to those of earlier ones."""
     from lamer_fast.run import loop
 
     started = time.process_time()
     try:
-        loop.run(config, runs=runs)
+        loop.run(config, runs=run.parent)
     finally:
-        spent = runs / config.name / "cpu_seconds"
-        if spent.parent.is_dir():
+        spent = run / "cpu_seconds"
+        if run.is_dir():
             before = float(spent.read_text()) if spent.exists() else 0.0
             replace_file(spent, f"{before + time.process_time() - started:.1f}\n")
-    metrics = runs / config.name / "metrics.jsonl"
-    return (runs / config.name / "model").is_dir() and len(
-        metrics.open().readlines()
-    ) == config.train.iterations
+    return is_finished(run, config)
 
 
-def budget_of(config: Config, metrics: Sequence[dict[str, Any]], runs: Path) -> dict[str, float]:
+def budget_of(config: Config, metrics: Sequence[dict[str, Any]], run: Path) -> dict[str, float]:
     of_iteration = config.rollout.groups * config.rollout.trials_per_group
-    return {
+    spent = run / "cpu_seconds"  # `lamer-fast train` leaves none
+    cpu = {"cpu_seconds": float(spent.read_text())} if spent.exists() else {}
+    return cpu | {
         "trials": of_iteration * len(metrics),
         "episodes": of_iteration * config.rollout.episodes * len(metrics),
         "tokens_sampled": sum(m["tokens"]["sampled"] for m in metrics),
@@ -108,27 +109,28 @@ def budget_of(config: Config, metrics: Sequence[dict[str, Any]], runs: Path) -> 
         "seconds": round(
             sum(m["seconds"].get("sample", 0) + m["seconds"].get("learn", 0) for m in metrics), 1
         ),
-        "cpu_seconds": float((runs / config.name / "cpu_seconds").read_text()),
     }
 
 
-def play(config: Config, study: Study, cell: Cell, split: str) -> Played:
+def play(config: Config, cell: Cell, split: str) -> Played:
     """Every mode on the boards of a split; independent attempts beside the first."""
     from lamer_fast.envs.panel import panel
     from lamer_fast.eval.success import evaluate
     from lamer_fast.run.display import Progress
     from lamer_fast.run.state import build_player
 
-    played = panel(config.env, split, study.tasks, at_most=study.tasks or MAX_TASKS)
+    played = panel(config.env, split, cell.tasks, at_most=cell.tasks or MAX_TASKS)
     player = build_player(config)
     modes: dict[str, str] = {}
-    for i, mode in enumerate(study.modes.values()):
+    for i, mode in enumerate(cell.modes or [ALONE]):
         found = evaluate(
             player.sampler, player.renderer, recipe.apply(config, mode.settings), split=split,
             tasks=len(played), seed=10_000 * (cell.seed + 1) + 10 * i, attempts=i == 0, played=played,
             progress=Progress(f"of {split}, {mode.name}"),
         )  # fmt: skip
         modes |= {key or mode.name: digits for key, digits in digits_of(found).items()}
+    if not cell.modes:
+        del modes[ALONE.name]
     return Played(played.digest, found.episodes, modes)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lamer_fast.config import Config
 from lamer_fast.study.result import CellResult, changed
+from lamer_fast.study.reuse import run_of
 from lamer_fast.study.spec import Cell, Study, digest
 
 POLL_S = 0.5
@@ -23,14 +24,13 @@ class Running:
     cell: Cell
     process: subprocess.Popen[bytes]
     log: Path
-    started: float
+    run: Path
 
-    def done(self, runs: Path) -> tuple[int, int]:
+    def done(self) -> tuple[int, int]:
         """(iterations that are done, all of them); read from the run's metrics."""
         total = self.cell.config.train.iterations if self.cell.arm.train else 0
-        metrics = runs / self.cell.config.name / "metrics.jsonl"
         try:
-            return min(total, metrics.read_bytes().count(b"\n")), total
+            return min(total, (self.run / "metrics.jsonl").read_bytes().count(b"\n")), total
         except OSError:
             return 0, total
 
@@ -100,8 +100,9 @@ def run_cells(
     waiting, running, failed, ended = list(cells), list[Running](), dict[str, str](), 0
     try:
         while (waiting or running) and not over():
-            while waiting and len(running) < jobs:
-                running.append(start(source, waiting.pop(0), folder, runs, quick=quick))
+            while len(running) < jobs and (cell := next_of(waiting, running)):
+                waiting.remove(cell)
+                running.append(start(source, cell, folder, runs, quick=quick))
             for one in [r for r in running if r.process.poll() is not None]:
                 running.remove(one)
                 ended += 1
@@ -112,6 +113,12 @@ def run_cells(
         return failed
     finally:
         stop([one.process for one in running])
+
+
+def next_of(waiting: Sequence[Cell], running: Sequence[Running]) -> Cell | None:
+    """The first whose training is not going on already, for another cell."""
+    busy = {one.cell.training for one in running}
+    return next((cell for cell in waiting if cell.training not in busy), None)
 
 
 def start(source: str, cell: Cell, folder: Path, runs: Path, *, quick: bool) -> Running:
@@ -128,7 +135,7 @@ def start(source: str, cell: Cell, folder: Path, runs: Path, *, quick: bool) -> 
             start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": threads, "NO_COLOR": "1"},
         )  # fmt: skip
-    return Running(cell, process, log, time.monotonic())
+    return Running(cell, process, log, run_of(cell, runs))
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -1,25 +1,22 @@
 """A study as data: parts (what is played), arms (how it is trained), modes (how it is evaluated), seeds.
 
 A cell is one arm on one part with one seed. Its configuration is the part's recipe, then the settings of the
-study, of the part and of the arm, in this order. No torch here.
+study, of the part and of the arm, in this order. Where a part says `evaluate`, these settings are added once
+it is trained. `read.py` reads the files. No torch here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.fields import to_flat
 
-STUDIES = Path(__file__).parent / "studies"
-SECTIONS = tuple(field.name for field in fields(Config) if field.name != "name")
 ATTEMPTS = "attempts"  # the mode without any memory: independent attempts, played beside every evaluation
 NOT_OF_THE_RESULT = frozenset(  # settings that change no number of a cell
     {
@@ -27,6 +24,15 @@ NOT_OF_THE_RESULT = frozenset(  # settings that change no number of a cell
         "train.trials_logged", "train.wandb", "train.max_skipped_updates", "env.workers", "env.timeout_s",
     }
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    recipe: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    evaluate: Mapping[str, Any] = field(default_factory=dict)  # what an evaluation has unlike the training
+    tasks: int | None = None  # instead of the study's
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Arm:
     seeds: tuple[int, ...] | None = None  # instead of the study's
     budget: str = ""  # why it does not play as many episodes as the others
     parts: tuple[str, ...] | None = None  # that it is run on; None: all
+    modes: tuple[str, ...] | None = None  # that it is evaluated by, maybe `attempts`; None: all
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,11 @@ class Cell:
     part: str
     arm: Arm
     seed: int
-    config: Config
-    played: Mapping[str, Any]  # how it is evaluated: modes and number of boards
+    config: Config  # of the training
+    evaluated: Config  # of what was trained, before the settings of a mode
+    modes: tuple[Mode, ...]
+    tasks: int | None  # boards of each split at most
+    played: Mapping[str, Any]  # the last three as settings
 
     @property
     def name(self) -> str:
@@ -65,6 +75,11 @@ class Cell:
     def settings(self) -> dict[str, Any]:
         """What decides the numbers and is not as by default: dotted key -> value, ready for JSON."""
         return decisive({**to_flat(self.config), **self.played})
+
+    @property
+    def training(self) -> str:
+        """Digest of what decides the trained policy: cells of the same one share a run."""
+        return training_of(self.config) if self.arm.train else f"untrained {self.name}"
 
     @property
     def episodes(self) -> int:
@@ -78,7 +93,7 @@ class Cell:
 class Study:
     name: str
     question: str
-    parts: Mapping[str, tuple[str, Mapping[str, Any]]]  # name -> (recipe, settings)
+    parts: Mapping[str, Part]
     arms: Mapping[str, Arm]
     modes: Mapping[str, Mode]
     seeds: tuple[int, ...]
@@ -100,31 +115,35 @@ class Study:
             "train.save_every": 1,
         }  # fmt: skip
         arms = {name: replace(arm, seeds=None) for name, arm in self.arms.items()}
+        parts = {name: replace(part, tasks=None) for name, part in self.parts.items()}
         settings = {**self.settings, **small}
         name, seeds = f"{self.name}-quick", self.seeds[:1]
-        return replace(self, name=name, arms=arms, seeds=seeds, settings=settings, tasks=8)
+        return replace(self, name=name, parts=parts, arms=arms, seeds=seeds, settings=settings, tasks=8)
 
-    def _of(self, part: str, arm: Arm) -> Iterator[Cell]:
-        if arm.parts is not None and part not in arm.parts:
+    def _of(self, name: str, arm: Arm) -> Iterator[Cell]:
+        if arm.parts is not None and name not in arm.parts:
             return
-        source, of_part = self.parts[part]
-        played: dict[str, Any] = {"study.tasks": self.tasks}
-        played |= {f"study.modes.{mode.name}": dict(mode.settings) for mode in self.modes.values()}
+        part, tasks = self.parts[name], self.parts[name].tasks or self.tasks
+        modes = tuple(mode for mode in self.modes.values() if arm.modes is None or mode.name in arm.modes)
+        played: dict[str, Any] = {"study.tasks": tasks}
+        played |= {f"study.modes.{mode.name}": dict(mode.settings) for mode in modes}
         played["study.trained"] = arm.train
+        if part.evaluate:
+            played["study.evaluate"] = dict(part.evaluate)
         for seed in self.seeds if arm.seeds is None else arm.seeds:
-            where = f"study {self.name}, cell {part}-{arm.name}-{seed}"
             try:
-                config = recipe.load(source)
-                for settings in (self.settings, of_part, arm.settings):
+                config = recipe.load(part.recipe)
+                for settings in (self.settings, part.settings, arm.settings):
                     config = recipe.apply(config, settings)
-                name = f"{self.name}-{part}-{arm.name}-{seed}"
-                config = replace(config, name=name, train=replace(config.train, seed=seed))
+                own = f"{self.name}-{name}-{arm.name}-{seed}"
+                config = replace(config, name=own, train=replace(config.train, seed=seed))
                 config.validate()
-                for mode in self.modes.values():
-                    recipe.apply(config, mode.settings).validate_evaluation()
+                evaluated = recipe.apply(config, part.evaluate)
+                for mode in modes:
+                    recipe.apply(evaluated, mode.settings).validate_evaluation()
             except ValueError as error:
-                raise ValueError(f"{where}: {error}") from None
-            yield Cell(part, arm, seed, config, played)
+                raise ValueError(f"study {self.name}, cell {name}-{arm.name}-{seed}: {error}") from None
+            yield Cell(name, arm, seed, config, evaluated, modes, tasks, played)
 
     def _check_budgets(self, cells: Sequence[Cell]) -> None:
         for part in self.parts:
@@ -138,21 +157,10 @@ class Study:
                     )
 
 
-def names() -> list[str]:
-    return sorted(path.stem for path in STUDIES.glob("*.toml"))
-
-
-def load(source: str) -> Study:
-    """A shipped study's name, or a TOML file, which may extend another one.
-
-    Raises:
-        ValueError: no such study, or a key that it does not know; names it.
-    """
-    table = _table(source, ())
-    try:
-        return _study(Path(source).stem, table)
-    except ValueError as error:
-        raise ValueError(f"study {source!r}: {error}") from None
+def training_of(config: Config) -> str:
+    """Digest of the settings that decide what is trained, and of nothing that is said of evaluations."""
+    flat = to_flat(config)
+    return digest(decisive({key: value for key, value in flat.items() if not key.startswith("eval.")}))
 
 
 def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,104 +180,3 @@ def digest(values: Mapping[str, Any]) -> str:
     """Of settings: 16 hexadecimal digits."""
     text = json.dumps(dict(sorted(values.items())), default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _table(source: str, seen: tuple[Path, ...]) -> dict[str, Any]:
-    path = recipe.toml_file(source, {name: STUDIES / f"{name}.toml" for name in names()}, "study")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"study {path}: not valid TOML: {error}") from None
-    base = table.pop("extends", None)
-    if base is None:
-        return table
-    beside = path.parent / str(base)
-    seen = (*seen, path.resolve())
-    if beside.resolve() in seen:
-        raise ValueError(f"study {path}: extends {base!r}, which extends it")
-    return _merged(_table(str(beside) if beside.is_file() else str(base), seen), table)
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = _merged(base[key], value) if both else value
-    return merged
-
-
-def _study(name: str, table: Mapping[str, Any]) -> Study:
-    keys = {"question", "seeds", "tasks", "against", "parts", "arms", "modes", "published", *SECTIONS}
-    _known("", table, keys)
-    for key in ("question", "seeds", "parts", "arms"):
-        if not table.get(key):
-            raise ValueError(f"{key} is missing")
-    parts = {n: _part(n, p) for n, p in table["parts"].items()}
-    arms = {n: _arm(n, a, parts) for n, a in table["arms"].items()}
-    against = table.get("against", next(iter(arms)))
-    if against not in arms:
-        raise ValueError(f"against = {against!r} is no arm; there are: {', '.join(arms)}")
-    given = table.get("modes", {"trials": {}})
-    modes = {n: _mode(n, m) for n, m in given.items()}
-    return Study(
-        name, table["question"], parts, arms, modes, _seeds("seeds", table["seeds"]), _settings(table),
-        against, table.get("tasks"), table.get("published"),
-    )  # fmt: skip
-
-
-def _part(name: str, table: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    _name("part", name)
-    _known(f"parts.{name}", table, {"recipe", *SECTIONS})
-    if "recipe" not in table:
-        raise ValueError(f"parts.{name}.recipe is missing")
-    return str(table["recipe"]), _settings(table)
-
-
-def _arm(name: str, table: Mapping[str, Any], parts: Mapping[str, Any]) -> Arm:
-    _name("arm", name)
-    _known(f"arms.{name}", table, {"doc", "trained", "searched", "seeds", "budget", "parts", *SECTIONS})
-    seeds, on = table.get("seeds"), table.get("parts")
-    for part in on or ():
-        if part not in parts:
-            raise ValueError(f"arms.{name}.parts has {part!r}; there are: {', '.join(parts)}")
-    return Arm(
-        name, str(table.get("doc", "")), _settings(table), bool(table.get("trained", True)),
-        str(table.get("searched", "")), None if seeds is None else _seeds(f"arms.{name}.seeds", seeds),
-        str(table.get("budget", "")), None if on is None else tuple(on),
-    )  # fmt: skip
-
-
-def _mode(name: str, table: Mapping[str, Any]) -> Mode:
-    _name("mode", name)
-    if name == ATTEMPTS:
-        raise ValueError(f"mode {ATTEMPTS!r} is there by itself: independent attempts beside each evaluation")
-    _known(f"modes.{name}", table, {"doc", "eval"})
-    return Mode(name, str(table.get("doc", "")), _settings(table))
-
-
-def _name(what: str, name: str) -> None:
-    if not name.replace("_", "").isalnum():
-        raise ValueError(f"{what} {name!r}: a name is letters, digits and _ (it is part of file names)")
-
-
-def _known(where: str, table: Mapping[str, Any], keys: set[str]) -> None:
-    for key in table:
-        if key not in keys:
-            dotted = f"{where}.{key}" if where else key
-            raise ValueError(f"unknown key {dotted!r}{recipe.nearest(key, sorted(keys))}")
-
-
-def _settings(table: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for section in SECTIONS:
-        for key, value in dict(table.get(section, {})).items():
-            flat[f"{section}.{key}"] = value
-    return flat
-
-
-def _seeds(where: str, seeds: Any) -> tuple[int, ...]:
-    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds) or not seeds:
-        raise ValueError(f"{where} = {seeds!r}, must be a list of numbers from 0 up")
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{where} = {seeds!r} names a seed twice")
-    return tuple(seeds)

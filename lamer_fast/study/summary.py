@@ -45,7 +45,7 @@ def summaries(study: Study, results: Mapping[str, CellResult]) -> list[Summary]:
     for part in study.parts:
         by_arm = {arm: of(results, part, arm) for arm in study.arms}
         check_panels(part, [result for of_arm in by_arm.values() for result in of_arm])
-        best = {arm: best_mode(of_arm) for arm, of_arm in by_arm.items() if of_arm}
+        best = {arm: best_mode(of_arm, study.arms[arm]) for arm, of_arm in by_arm.items() if of_arm}
         for arm, of_arm in by_arm.items():
             if not of_arm:
                 continue
@@ -72,9 +72,13 @@ def modes(results: Sequence[CellResult]) -> list[str]:
     return sorted(common, key=lambda mode: mode == ATTEMPTS)
 
 
-def best_mode(results: Sequence[CellResult]) -> str:
-    """The way to use the arm's policies that wins most boards of `valid` within K; of equals the first."""
-    return max(modes(results), key=lambda mode: successes(results, "valid", mode)[..., -1].mean())
+def best_mode(results: Sequence[CellResult], arm: Arm) -> str:
+    """The way to use the arm's policies that wins most boards of `valid` within K; of equals the first.
+
+    An arm that names its modes is evaluated by those alone.
+    """
+    allowed = [mode for mode in modes(results) if arm.modes is None or mode in arm.modes]
+    return max(allowed, key=lambda mode: successes(results, "valid", mode)[..., -1].mean())
 
 
 def successes(results: Sequence[CellResult], split: str, mode: str) -> NDArray[np.float64]:

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lamer_fast.config.resolve import to_json
 from lamer_fast.eval.success import pass_at, success_within, summarize
 from lamer_fast.study.estimates import over_seeds_and_tasks, paired
+from lamer_fast.study.read import load, names
 from lamer_fast.study.result import CellResult, Played, changed, digits_of
-from lamer_fast.study.runner import read_results, result_path, take_over
-from lamer_fast.study.spec import load, names
+from lamer_fast.study.reuse import run_of
+from lamer_fast.study.runner import Running, next_of, read_results, result_path, take_over
 from lamer_fast.study.summary import best_mode, summaries
 from lamer_fast.study.tables import tables_of
 
@@ -147,7 +149,7 @@ def test_the_way_to_evaluate_is_chosen_on_valid_alone(tmp_path):
     }
     ours, base = summaries(found, results)
     assert ours.mode == "notes" and ours.within[-1].mean == 0.0  # though `history` wins all of test
-    assert best_mode(base.results) == "notes" and base.within[0].mean == 0.5
+    assert best_mode(base.results, base.arm) == "notes" and base.within[0].mean == 0.5
     assert base.lead is not None and base.lead.mean == -0.5
     text = "\n".join(
         table.markdown() + table.csv() + table.latex() for table in tables_of(found, [ours, base])
@@ -182,6 +184,59 @@ def test_what_another_study_has_found_by_the_same_settings_is_taken_over(tmp_pat
     assert list(taken) == ["mines-same-0"] and taken["mines-same-0"].study == "other"
     evaluated = study(tmp_path, renamed.replace('eval.memory = "history"', "eval.top_k = 3"), "third.toml")
     assert take_over(tmp_path / "third", evaluated.cells()) == []  # other modes: other numbers
+
+
+EVALUATED = """
+[parts.mines4]
+recipe = "minesweeper-tiny"
+evaluate.env.num_mines = 4
+tasks = 30
+"""
+
+
+def test_what_is_only_evaluated_otherwise_is_not_trained_again(tmp_path):
+    by_name = {cell.name: cell for cell in study(tmp_path, SMALL + EVALUATED).cells()}
+    ours, same, other = (by_name[name] for name in ("mines-ours-0", "mines4-ours-0", "mines4-ours-1"))
+    assert same.config.env.num_mines == 5 and same.evaluated.env.num_mines == 4 and same.tasks == 30
+    assert ours.evaluated == ours.config and same.settings() != ours.settings()
+    assert ours.training == same.training != other.training
+    run = tmp_path / "runs" / "anything"
+    (run / "model").mkdir(parents=True)
+    trained = replace(ours.config, name="anything", train=replace(ours.config.train, num_threads=2))
+    (run / "config.json").write_text(to_json(trained))
+    lines = "{}\n" * trained.train.iterations
+    (run / "metrics.jsonl").write_text(lines[3:])
+    assert run_of(same, run.parent) == run.parent / same.config.name  # one iteration is missing
+    (run / "metrics.jsonl").write_text(lines)
+    assert run_of(same, run.parent) == run_of(ours, run.parent) == run
+    assert run_of(other, run.parent) == run.parent / other.config.name
+    (run.parent / same.config.name).mkdir()  # its own run, which an earlier start has begun
+    assert run_of(same, run.parent) == run.parent / same.config.name
+
+
+def test_two_cells_of_one_training_never_run_at_the_same_time(tmp_path):
+    cells = study(tmp_path, SMALL + EVALUATED).cells()
+    assert [cell.name for cell in cells[:4]] == [
+        "mines-ours-0",
+        "mines-base-0",
+        "mines4-ours-0",
+        "mines4-base-0",
+    ]
+    running = [Running(cells[0], None, Path(), Path())]
+    assert next_of(cells[2:], running) is cells[3] and next_of(cells[2:3], running) is None
+
+
+def test_an_arm_is_evaluated_by_the_modes_that_it_names(tmp_path):
+    found = study(tmp_path, SMALL + '[arms.shot]\ntrained = false\nmodes = ["attempts"]\n')
+    shot = next(cell for cell in found.cells() if cell.arm.name == "shot")
+    assert shot.modes == () and not any(key.startswith("study.modes") for key in shot.settings())
+    test = Played("panel", 3, {"notes": "1111", "history": "1111", "attempts": "0001"})
+    assert (
+        best_mode([replace(result(shot, "", "", ""), splits={"valid": test, "test": test})], shot.arm)
+        == "attempts"
+    )
+    with pytest.raises(ValueError, match=r"arms.shot.modes has 'note'; there are: notes, history, attempts"):
+        study(tmp_path, SMALL + '[arms.shot]\nmodes = ["note"]\n')
 
 
 @pytest.mark.parametrize("name", ["main", "credit"])

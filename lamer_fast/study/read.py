@@ -1,0 +1,140 @@
+"""A study's TOML file -> `Study`; every key that it does not know is named."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from lamer_fast.config import Config
+from lamer_fast.config import resolve as recipe
+from lamer_fast.study.spec import ATTEMPTS, Arm, Mode, Part, Study
+
+STUDIES = Path(__file__).parent / "studies"
+SECTIONS = tuple(field.name for field in fields(Config) if field.name != "name")
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in STUDIES.glob("*.toml"))
+
+
+def load(source: str) -> Study:
+    """A shipped study's name, or a TOML file, which may extend another one.
+
+    Raises:
+        ValueError: no such study, or a key that it does not know; names it.
+    """
+    table = _table(source, ())
+    try:
+        return _study(Path(source).stem, table)
+    except ValueError as error:
+        raise ValueError(f"study {source!r}: {error}") from None
+
+
+def _table(source: str, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = recipe.toml_file(source, {name: STUDIES / f"{name}.toml" for name in names()}, "study")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"study {path}: not valid TOML: {error}") from None
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    beside = path.parent / str(base)
+    seen = (*seen, path.resolve())
+    if beside.resolve() in seen:
+        raise ValueError(f"study {path}: extends {base!r}, which extends it")
+    return _merged(_table(str(beside) if beside.is_file() else str(base), seen), table)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if both else value
+    return merged
+
+
+def _study(name: str, table: Mapping[str, Any]) -> Study:
+    keys = {"question", "seeds", "tasks", "against", "parts", "arms", "modes", "published", *SECTIONS}
+    _known("", table, keys)
+    for key in ("question", "seeds", "parts", "arms"):
+        if not table.get(key):
+            raise ValueError(f"{key} is missing")
+    parts = {n: _part(n, p) for n, p in table["parts"].items()}
+    given = table.get("modes", {"trials": {}})
+    modes = {n: _mode(n, m) for n, m in given.items()}
+    arms = {n: _arm(n, a, {"parts": parts, "modes": [*modes, ATTEMPTS]}) for n, a in table["arms"].items()}
+    against = table.get("against", next(iter(arms)))
+    if against not in arms:
+        raise ValueError(f"against = {against!r} is no arm; there are: {', '.join(arms)}")
+    return Study(
+        name, table["question"], parts, arms, modes, _seeds("seeds", table["seeds"]), _settings(table),
+        against, table.get("tasks"), table.get("published"),
+    )  # fmt: skip
+
+
+def _part(name: str, table: Mapping[str, Any]) -> Part:
+    _name("part", name)
+    _known(f"parts.{name}", table, {"recipe", "evaluate", "tasks", *SECTIONS})
+    if "recipe" not in table:
+        raise ValueError(f"parts.{name}.recipe is missing")
+    evaluate = dict(table.get("evaluate", {}))
+    _known(f"parts.{name}.evaluate", evaluate, {"env", "rollout", "eval"})
+    return Part(name, str(table["recipe"]), _settings(table), _settings(evaluate), table.get("tasks"))
+
+
+def _arm(name: str, table: Mapping[str, Any], known: Mapping[str, Collection[str]]) -> Arm:
+    """`known`: parts and modes of the study, which an arm may be confined to."""
+    _name("arm", name)
+    _known(f"arms.{name}", table, {"doc", "trained", "searched", "seeds", "budget", *known, *SECTIONS})
+    seeds = table.get("seeds")
+    confined: dict[str, tuple[str, ...] | None] = {}
+    for key, names_there in known.items():
+        confined[key] = None if key not in table else tuple(table[key])
+        for word in confined[key] or ():
+            if word not in names_there:
+                raise ValueError(f"arms.{name}.{key} has {word!r}; there are: {', '.join(names_there)}")
+    return Arm(
+        name, str(table.get("doc", "")), _settings(table), bool(table.get("trained", True)),
+        str(table.get("searched", "")), None if seeds is None else _seeds(f"arms.{name}.seeds", seeds),
+        str(table.get("budget", "")), **confined,
+    )  # fmt: skip
+
+
+def _mode(name: str, table: Mapping[str, Any]) -> Mode:
+    _name("mode", name)
+    if name == ATTEMPTS:
+        raise ValueError(f"mode {ATTEMPTS!r} is there by itself: independent attempts beside each evaluation")
+    _known(f"modes.{name}", table, {"doc", "eval"})
+    return Mode(name, str(table.get("doc", "")), _settings(table))
+
+
+def _name(what: str, name: str) -> None:
+    if not name.replace("_", "").isalnum():
+        raise ValueError(f"{what} {name!r}: a name is letters, digits and _ (it is part of file names)")
+
+
+def _known(where: str, table: Mapping[str, Any], keys: set[str]) -> None:
+    for key in table:
+        if key not in keys:
+            dotted = f"{where}.{key}" if where else key
+            raise ValueError(f"unknown key {dotted!r}{recipe.nearest(key, sorted(keys))}")
+
+
+def _settings(table: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section in SECTIONS:
+        for key, value in dict(table.get(section, {})).items():
+            flat[f"{section}.{key}"] = value
+    return flat
+
+
+def _seeds(where: str, seeds: Any) -> tuple[int, ...]:
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds) or not seeds:
+        raise ValueError(f"{where} = {seeds!r}, must be a list of numbers from 0 up")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{where} = {seeds!r} names a seed twice")
+    return tuple(seeds)
