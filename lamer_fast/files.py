@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -209,13 +210,22 @@ def sync(path: Path) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Records of a JSON-lines file; raises ValueError naming the file and the line that is not JSON."""
+    """Records of a JSON-lines file, packed by gzip if its name ends so.
+
+    Raises:
+        ValueError: names the file, and the line that is not JSON or no object.
+    """
     opener = gzip.open if path.suffix == ".gz" else open
     records = []
-    with opener(path, "rt", encoding="utf-8") as f:
-        for number, line in enumerate(f, 1):
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as e:
-                raise ValueError(f"{path}, line {number} is not JSON: {e}") from None
+    try:
+        with opener(path, "rt", encoding="utf-8") as f:
+            for number, line in enumerate(f, 1):
+                try:
+                    records.append(json.loads(line))
+                except json.JSONDecodeError as e:
+                    raise ValueError(f"{path}, line {number} is not JSON: {e}") from None
+                if not isinstance(records[-1], dict):
+                    raise ValueError(f"{path}, line {number} is no JSON object")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+        raise ValueError(f"{path} is no whole gzip file: {e}") from None
     return records

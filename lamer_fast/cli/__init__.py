@@ -25,6 +25,7 @@ COMMANDS = {
     "runs": ("lamer_fast.cli.runs", "list runs with their state, iteration and success"),
     "play": ("lamer_fast.cli.play", "watch one trial in the terminal, or play against the policy"),
     "report": ("lamer_fast.cli.report", "write the report page of a run"),
+    "export": ("lamer_fast.cli.export", "write recorded trials for a viewer of others"),
     "envs": ("lamer_fast.cli.envs", "list the environments, or say what is wrong with one"),
     "bench": ("lamer_fast.cli.bench", "measure boards, kernels and training, each number behind a check"),
     "audit": ("lamer_fast.cli.audit", "compare sampler and trainer, distribution by distribution"),
