@@ -21,6 +21,7 @@ from lamer_fast.config import Config
 from lamer_fast.device import pick_device
 from lamer_fast.envs.registry import check_at_start, make_env
 from lamer_fast.learn.policy import Policy, load_policy, read_model
+from lamer_fast.model.path import adapter_folder
 from lamer_fast.rng import sampling_seed
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
@@ -49,7 +50,8 @@ def audit_run(config: Config, folder: Path | None, extent: Extent) -> tuple[Audi
     device, files = pick_device(config.train.device), read_model(config)
     Reference.check(files.config)
     renderer = files.renderer()
-    policy = load_policy(config.model, device, files, frozen=True)
+    adapters = config.model.lora_rank > 0 and adapter_folder(config.model.path) is None
+    policy = load_policy(config.model, device, files, frozen=not adapters)
     rollout = replace(config.rollout, groups=2, trials_per_group=TRIALS // 2)
     config = replace(config, rollout=rollout)
     env = make_env(config.env, TRIALS, split="train")

@@ -84,7 +84,8 @@ class RolloutConfig:
     """Requests decoded together at most."""
     adapter: Literal["apart", "merged"] = "apart"
     """How the sampler has adapters (model.lora_rank): as layers beside the weights, which is what is trained;
-    or merged into a copy of the weights, which samples faster and rounds to the compute type once more."""
+    or merged into a copy of the weights, which samples faster and rounds to the compute type once more. DoRA
+    vLLM takes merged alone."""
 
 
 @dataclass(frozen=True)
@@ -301,8 +302,8 @@ class Config:
                 self, "rollout.cache_tokens", "rollout.max_sequence_tokens", "one sequence must fit the cache"
             )
 
-        if self.model.lora_rank and r.sampler == "vllm" and r.adapter == "apart":
-            _contradict(self, "rollout.adapter", "rollout.sampler", "vLLM gets adapters merged")
+        if self.model.dora and r.sampler == "vllm" and r.adapter == "apart":
+            _contradict(self, "rollout.adapter", "model.dora", "vLLM computes no DoRA; it takes it merged")
         if r.kv_cache_dtype != "auto" and r.sampler != "vllm":
             _contradict(self, "rollout.kv_cache_dtype", "rollout.sampler", "only vLLM has such a cache")
         if r.sleep_during_updates and r.sampler == "vllm" and self.train.device == "cpu":

@@ -10,7 +10,7 @@ from lamer_fast.agent.agent import Agent
 from lamer_fast.config import Config
 from lamer_fast.cost.fit import Proposal, propose
 from lamer_fast.cost.limits import measure
-from lamer_fast.cost.memory import Memory, memory_of, num_trained, of_one_process
+from lamer_fast.cost.memory import Memory, memory_of, num_of_engine, num_trained, of_one_process
 from lamer_fast.cost.tokens import NUM_PROBES, TokenBounds, check_prompts, token_bounds
 from lamer_fast.device import GIB, pick_device
 from lamer_fast.envs.registry import check_at_start, make_env
@@ -82,7 +82,7 @@ def estimate(config: Config, *, gpu_bytes: int | None = None) -> Plan:
     memory, trained = memory_at(config), num_trained(config, files)
     notes, num_parameters = check_prompts(config, agent, env), files.num_parameters
     if config.rollout.sampler == "vllm" and device.type == "cuda":
-        engine = engine_memory(files.config, num_parameters, dtype, config.rollout).total
+        engine = engine_memory(files.config, num_of_engine(config, files), dtype, config.rollout).total
         notes.append(
             f"vLLM starts with gpu_memory_utilization = {engine / memory.available:.3f}: {engine / GIB:.1f} "
             f"of {memory.available / GIB:.1f} GiB"

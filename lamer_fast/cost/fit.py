@@ -19,7 +19,7 @@ WHY = {
     "learn.offload_optimizer": "the optimizer's state is on the host while sampling",
     MICROBATCH: "fewer activations at one time, more passes",
     "model.activation_checkpointing": "each layer is computed twice",
-    "rollout.adapter": "the local sampler then has no copy of the weights; vLLM takes them merged",
+    "rollout.adapter": "the local sampler then has no copy of the weights",
     CACHE: "fewer trials are sampled together",
     "rollout.prefill_tokens": "smaller steps of the sampler",
     "rollout.max_in_flight": "smaller steps of the sampler",
@@ -93,7 +93,7 @@ def _steps(config: Config, on_gpu: bool) -> Iterator[Values]:
     if on_gpu:
         yield {"learn.optimizer": "adamw_8bit"}
     if not config.model.lora_rank and adapter_folder(config.model.path) is None:
-        yield {"model.lora_rank": 32} | ({"rollout.adapter": "merged"} if vllm else {})
+        yield {"model.lora_rank": 32}
     yield {CACHE: longest}
 
 

@@ -19,6 +19,7 @@ from lamer_fast.learn.optimizer_state import STATE_BYTES
 from lamer_fast.rollout.turn_table import COLUMNS
 from lamer_fast.samplers.local.sampler import num_slots
 from lamer_fast.samplers.vllm.memory import (
+    ADAPTER_COPIES,
     engine_memory,
     head_size,
     kv_bytes_per_token,
@@ -125,7 +126,7 @@ def memory_of(
     if device.type == "cuda":
         parts.append(Part("CUDA context, workspaces, fragments", CONTEXT, ("train.device",)))
     if r.sampler == "vllm":
-        parts += _vllm(config, shape, n, dtype, device)
+        parts += _vllm(config, shape, num_of_engine(config, files), dtype, device)
     else:
         parts += _torch_sampler(config, shape, dtype)
     turns = r.episodes * r.max_turns + (r.episodes - 1) * r.reflect
@@ -153,6 +154,12 @@ def num_trained(config: Config, files: Any) -> int:
         return int(files.num_parameters)
     return sum(rank * (m.in_features + m.out_features) + dora * m.out_features
                for m in adapted_projections(config, files))  # fmt: skip
+
+
+def num_of_engine(config: Config, files: Any) -> int:
+    """Elements of what vLLM holds: the model, and adapters where it has them apart."""
+    apart = config.model.lora_rank > 0 and config.rollout.adapter == "apart"
+    return int(files.num_parameters) + apart * ADAPTER_COPIES * num_trained(config, files)
 
 
 def adapted_projections(config: Config, files: Any) -> list[Any]:

@@ -147,6 +147,14 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name.replace(".base_layer.", "."), parameter.detach()
 
 
+def base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """As `merged_weights`, of the base alone."""
+    own = adapter_names(model)
+    for name, parameter in model.named_parameters():
+        if name not in own:
+            yield name.replace(".base_layer.", "."), parameter.detach()
+
+
 def merged_copy(model: Any) -> Any:
     """A plain model of the merged weights; what has no adapter is shared with `model`."""
     layers = adapted(model)

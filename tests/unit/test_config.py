@@ -62,6 +62,10 @@ def resolve(*overrides: str) -> Config:
             ["rollout.sleep_during_updates", "train.device"],
         ),
         (
+            ["--model.lora-rank=8", "--model.dora=true", "--rollout.sampler=vllm"],
+            ["rollout.adapter = 'apart'", "model.dora = True"],
+        ),
+        (
             ["--env.name", "sokoban", "--env.min-moves", "30"],
             ["env.min_moves = 30", "env.max_moves = 21"],
         ),

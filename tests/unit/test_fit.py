@@ -24,7 +24,7 @@ SIZES = {  # of Qwen3: hidden, inner, layers, heads
     "8b": (4096, 12_288, 36, 32),
 }
 RECIPES = ("minesweeper-qwen3-4b", "minesweeper-qwen3-4b-gigpo", "sokoban-qwen3-4b-released")
-VLLM = ["--rollout.sampler=vllm", "--rollout.adapter=merged", "--rollout.cache-tokens=20480"]
+VLLM = ["--rollout.sampler=vllm", "--rollout.cache-tokens=20480"]
 # proposed beside another, or not at all
 TOGETHER = {"rollout.adapter", "rollout.max_in_flight", "rollout.prefill_tokens"}
 

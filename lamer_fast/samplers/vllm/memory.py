@@ -9,6 +9,7 @@ from lamer_fast.config import RolloutConfig
 from lamer_fast.device import GIB
 
 MARGIN = GIB  # CUDA graphs, cuBLAS workspaces, fragments
+ADAPTER_COPIES = 2  # as it came, and where the layers read it
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""VllmSampler: vLLM's engine inside the trainer's process, fed request by request. Only this file knows vLLM.
+"""VllmSampler: vLLM's engine inside the trainer's process, fed request by request.
 
 Weights go over by a weight-transfer backend registered here: no restart, no file, no socket. Tied embeddings
 need one more step on a CPU, where vLLM keeps a packed copy of the head that its own reload never refreshes.
+Adapters go over alone where they stand apart (`adapters`).
 """
 
 import random
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lamer_fast.config import Config, RolloutConfig
+from lamer_fast.model.adapters import base_weights
 from lamer_fast.samplers.protocol import Completion, Observer, Request
+from lamer_fast.samplers.vllm.adapters import adapter_options, adapter_request, load_adapter, register_base
 from lamer_fast.samplers.vllm.environment import prepared
-from lamer_fast.samplers.vllm.memory import EngineMemory, engine_memory, head_size
+from lamer_fast.samplers.vllm.memory import ADAPTER_COPIES, EngineMemory, engine_memory, head_size
 
 VERSIONS = {  # vLLM -> what is known of it
     "0.31.0": "untested",
@@ -37,7 +40,7 @@ class VllmSampler:
 
     Args:
         config: rollout.max_sequence_tokens, max_in_flight, cache_tokens (KV memory in tokens; 0 is room for
-            every trial of an iteration) and prefill_tokens are read.
+            every trial of an iteration), prefill_tokens and adapter are read, and what `model` says of these.
         policy: has `.model` (its configuration and dtype are taken; weights come by `load_weights`),
             `.device` and `.named_weights()`.
 
@@ -66,7 +69,11 @@ class VllmSampler:
                 f"the model's attention heads have {head_size(policy.model.config)} dimensions, vLLM's CPU "
                 f"attention takes {', '.join(map(str, HEAD_SIZES_CPU))}"
             )
-        num_parameters = sum(p.numel() for p in policy.model.parameters())
+        self.takes_adapter = policy.has_adapters and rollout.adapter == "apart"
+        self.adapter = config.model
+        num_parameters = sum(weight.numel() for _, weight in base_weights(policy.model))
+        if self.takes_adapter:
+            num_parameters += ADAPTER_COPIES * policy.masters.num_elements
         self.memory = engine_memory(policy.model.config, num_parameters, dtype, rollout)
         share = None
         if not self.cpu:
@@ -80,9 +87,13 @@ class VllmSampler:
         self.num_ids, self.vocabulary = policy.num_ids, vocabulary_names(policy.model)
         with preserved_process_state(), tempfile.TemporaryDirectory() as folder:
             save_model_config(policy.model, folder, policy.num_ids)
-            self.llm = start_engine(folder, engine_options(rollout, dtype, self.memory, share))
+            options = engine_options(rollout, dtype, self.memory, share)
+            if self.takes_adapter:
+                register_base(self._rows_of_ids(base_weights(policy.model)))
+                options |= adapter_options(config.model)
+            self.llm = start_engine(folder, options)
         self.engine = self.llm.llm_engine
-        self.load_weights(policy.named_weights(), version=0)
+        self.load_weights(policy.weights_for(self), version=0)
 
     def submit(self, request: Request) -> None:
         from vllm import SamplingParams
@@ -110,7 +121,9 @@ class VllmSampler:
         )
         self.in_flight[request.id] = request
         self.prompt_tokens += len(request.token_ids)
-        self.engine.add_request(str(request.id), {"prompt_token_ids": request.token_ids.tolist()}, params)
+        prompt = {"prompt_token_ids": request.token_ids.tolist()}
+        adapter = adapter_request() if self.takes_adapter else None
+        self.engine.add_request(str(request.id), prompt, params, lora_request=adapter)
 
     def poll(self) -> list[Completion]:
         if not self.in_flight:
@@ -160,7 +173,8 @@ class VllmSampler:
 
         params = SamplingParams(temperature=1.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
         prompts = [{"prompt_token_ids": ids.tolist()} for ids in token_ids]
-        outputs = self.llm.generate(prompts, params, use_tqdm=False)
+        adapter = adapter_request() if self.takes_adapter else None
+        outputs = self.llm.generate(prompts, params, use_tqdm=False, lora_request=adapter)
         return [
             np.array(
                 [0.0] + [at[int(i)].logprob for at, i in zip(o.prompt_logprobs[1:], ids[1:], strict=True)],
@@ -170,25 +184,33 @@ class VllmSampler:
         ]
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """New weights under their Hugging Face names; forgets every cached prefix."""
+        """New weights under their Hugging Face names, or what `takes_adapter` alone; forgets every prefix."""
         if self.in_flight:
             raise RuntimeError(f"{len(self.in_flight)} requests in flight while weights change")
         if self.sleeps and self.llm.llm_engine.is_sleeping():
             self.llm.wake_up(tags=["weights"])
-        self.llm.start_weight_update()
-        rows = ((n, t[: self.num_ids] if n in self.vocabulary else t) for n, t in named_tensors)
-        self.llm.update_weights({"update_info": {"weights": rows}})
-        self.llm.finish_weight_update(str(version))
+        if self.takes_adapter:
+            load_adapter(self.module, dict(named_tensors), self.adapter)
+        else:
+            self.llm.start_weight_update()
+            self.llm.update_weights({"update_info": {"weights": self._rows_of_ids(named_tensors)}})
+            self.llm.finish_weight_update(str(version))
         if self.sleeps:
             self.llm.wake_up(tags=["kv_cache"])
         if not self.llm.reset_prefix_cache():
             raise RuntimeError("vLLM kept its prefix cache over a weight update: its blocks are stale")
         self.version = version
 
+    def _rows_of_ids(self, named_tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        return ((n, t[: self.num_ids] if n in self.vocabulary else t) for n, t in named_tensors)
+
     def sleep(self) -> None:
-        """Frees weights and KV memory on a GPU during updates; `load_weights` wakes the engine."""
+        """Frees weights and KV memory on a GPU during updates; `load_weights` wakes the engine.
+
+        Weights that no transfer brings again wait on the host.
+        """
         if self.sleeps:
-            self.llm.sleep(level=2)
+            self.llm.sleep(level=1 if self.takes_adapter else 2)
 
 
 def engine_options(
