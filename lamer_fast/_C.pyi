@@ -103,6 +103,8 @@ class SokobanBatch(_Batch):
         num_boxes: int = 2,
         min_moves: int = 5,
         max_moves: int = 21,
+        controls: Literal["plain", "permuted", "broken"] = "plain",
+        held_out_rules: bool = False,
         track_dead: bool = False,
         end_on_dead: bool = False,
         rewards: str | dict[str, float] = "lamer",
@@ -110,10 +112,33 @@ class SokobanBatch(_Batch):
     ) -> None:
         """rewards: "lamer", "sparse" or some of step, on, off, win, dead, invalid; those left out are 0."""
     @property
+    def controls(self) -> Literal["plain", "permuted", "broken"]: ...
+    @property
     def num_levels(self) -> int:
         """Of `levels`; 0 when boards are generated."""
+    def rules(self, env_idx: _Idx = None) -> NDArray[np.int32]:
+        """[B]: which of the rows of `sokoban_rules` the controls of a board are."""
+    def move_anchors(self, env_idx: _Idx = None) -> NDArray[np.int64]:
+        """[B, 5]: the anchors of what each move (not word) would lead to."""
+    def explore(
+        self,
+        beliefs: NDArray[np.uint64],
+        turns: NDArray[np.int32],
+        episodes: NDArray[np.int32],
+        *,
+        max_turns: int,
+        env_idx: _Idx = None,
+    ) -> NDArray[np.float64]:
+        """[B, 5]: the chance of a success if this word comes next and all later ones are chosen best.
+
+        beliefs: [B, 2], bit r of the 128 is set where rule r is still possible, all of them alike; turns: [B]
+        left of this episode, 1 to max_turns; episodes: [B] left with this one, from 1. One word a turn.
+        """
     def distances(self, env_idx: _Idx = None) -> NDArray[np.int32]:
         """[B]: moves of a shortest solution from here; -1 unsolvable, -2 not known within the bound."""
+
+def sokoban_rules() -> NDArray[np.int32]:
+    """[120, 5]: the move that each word makes, by rule; the first 24 leave `still` alone, 0 is plain."""
 
 class MinesweeperBatch(_Batch):
     """Rules of LaMer's environment (left click only), up to 8x8. Actions: row * width + column, from 0."""

@@ -14,19 +14,57 @@
 
 namespace lamer::bindings {
 
+// Chances of a success by word, [B, 5]; beliefs: [B, 2] words of bits, one a rule.
+inline Array<double> Explore(BatchEnv<Sokoban>& self, const py::object& beliefs, const py::object& turns,
+                             const py::object& episodes, int max_turns, const py::object& env_idx) {
+  const Idx idx(env_idx, self.num_envs());
+  const auto masks = Need<std::uint64_t>(beliefs, "beliefs", 2);
+  const auto turns_left = Need<std::int32_t>(turns, "turns", 1);
+  const auto episodes_left = Need<std::int32_t>(episodes, "episodes", 1);
+  if (masks.shape(0) != idx.size() || masks.shape(1) != 2 || turns_left.size() != idx.size() ||
+      episodes_left.size() != idx.size()) {
+    throw py::value_error("beliefs has shape " + ShapeText(masks) + ", turns " + ShapeText(turns_left) +
+                          ", episodes " + ShapeText(episodes_left) + ", expected (" +
+                          std::to_string(idx.size()) + ", 2) and one number a board");
+  }
+  constexpr int kMost = 255;  // turns of an episode, and episodes
+  CheckRange("max_turns", max_turns, 1, kMost);
+  std::vector<sokoban::Belief> of_boards;
+  for (py::ssize_t i = 0; i < idx.size(); ++i) {
+    CheckRange("turns", turns_left.at(i), 1, max_turns);
+    CheckRange("episodes", episodes_left.at(i), 1, kMost);
+    of_boards.push_back({{masks.at(i, 0), masks.at(i, 1)}});
+    const sokoban::Belief known = sokoban::RulesOf(self.env().config().controls);
+    if (of_boards.back().Count() == 0 || !((of_boards.back() & known) == of_boards.back())) {
+      throw py::value_error("beliefs[" + std::to_string(i) + "] is not some of the rules of its controls");
+    }
+  }
+  constexpr std::size_t kNumActions = Sokoban::kNumActions;
+  Array<double> values({idx.size(), static_cast<py::ssize_t>(kNumActions)});
+  const auto t = In(turns_left), e = In(episodes_left);
+  const auto out = Out(values);
+  const py::gil_scoped_release release;
+  self.Map(idx.idx, of_boards.size() + 1, [&](std::size_t i, const Sokoban::Board& board) {
+    self.env().Explore(board, of_boards[i], t[i], e[i], max_turns, out.subspan(i * kNumActions, kNumActions));
+  });
+  return values;
+}
+
 inline void BindSokoban(py::module_& m) {
   using Batch = BatchEnv<Sokoban>;
   Bind<Sokoban>(m, "SokobanBatch")
       .def(py::init([](std::int64_t num_envs, int num_threads, const std::optional<std::string>& split,
                        const std::string& turn_reward, bool stop_at_done, const std::string& autoreset,
-                       int height, int width, int num_boxes, int min_moves, int max_moves, bool track_dead,
-                       bool end_on_dead, const py::object& rewards,
-                       const std::optional<std::vector<std::string>>& levels) {
+                       int height, int width, int num_boxes, int min_moves, int max_moves,
+                       const std::string& controls, bool held_out_rules, bool track_dead, bool end_on_dead,
+                       const py::object& rewards, const std::optional<std::vector<std::string>>& levels) {
              Sokoban::Config config{.height = height,
                                     .width = width,
                                     .num_boxes = num_boxes,
                                     .min_moves = min_moves,
                                     .max_moves = max_moves,
+                                    .controls = sokoban::ParseControls(controls),
+                                    .held_out_rules = held_out_rules,
                                     .track_dead = track_dead,
                                     .end_on_dead = end_on_dead,
                                     .rewards = {},
@@ -45,15 +83,47 @@ inline void BindSokoban(py::module_& m) {
            py::arg("num_envs"), py::kw_only(), py::arg("num_threads") = 1, py::arg("split") = py::none(),
            py::arg("turn_reward") = "sum", py::arg("stop_at_done") = true, py::arg("autoreset") = "none",
            py::arg("height") = 6, py::arg("width") = 6, py::arg("num_boxes") = 2, py::arg("min_moves") = 5,
-           py::arg("max_moves") = 21, py::arg("track_dead") = false, py::arg("end_on_dead") = false,
-           py::arg("rewards") = "lamer", py::arg("levels") = py::none())
+           py::arg("max_moves") = 21, py::arg("controls") = "plain", py::arg("held_out_rules") = false,
+           py::arg("track_dead") = false, py::arg("end_on_dead") = false, py::arg("rewards") = "lamer",
+           py::arg("levels") = py::none())
       .def_property_readonly("height", [](const Batch& self) { return self.env().config().height; })
       .def_property_readonly("width", [](const Batch& self) { return self.env().config().width; })
+      .def_property_readonly("controls",
+                             [](const Batch& self) {
+                               constexpr const char* kNames[] = {"plain", "permuted", "broken"};
+                               return kNames[static_cast<int>(self.env().config().controls)];
+                             })
       .def_property_readonly("num_levels",
                              [](const Batch& self) {
                                const auto& levels = self.env().config().levels;
                                return levels ? levels->levels.size() : std::size_t{0};
                              })
+      .def(
+          "rules",
+          [](Batch& self, const py::object& env_idx) {
+            const Idx idx(env_idx, self.num_envs());
+            Array<std::int32_t> rules(idx.size());
+            auto* out = rules.mutable_data();
+            self.Map(idx.idx, Batch::kMinStepChunk,
+                     [&](std::size_t i, const Sokoban::Board& board) { out[i] = board.rule; });
+            return rules;
+          },
+          py::arg("env_idx") = py::none())
+      .def(
+          "move_anchors",
+          [](Batch& self, const py::object& env_idx) {
+            const Idx idx(env_idx, self.num_envs());
+            constexpr std::size_t kNumActions = Sokoban::kNumActions;
+            Array<std::int64_t> anchors({idx.size(), static_cast<py::ssize_t>(kNumActions)});
+            const auto out = Out(anchors);
+            self.Map(idx.idx, Batch::kMinStepChunk, [&](std::size_t i, const Sokoban::Board& board) {
+              self.env().MoveAnchors(board, out.subspan(i * kNumActions, kNumActions));
+            });
+            return anchors;
+          },
+          py::arg("env_idx") = py::none())
+      .def("explore", &Explore, py::arg("beliefs"), py::arg("turns"), py::arg("episodes"), py::kw_only(),
+           py::arg("max_turns"), py::arg("env_idx") = py::none())
       .def(
           "distances",
           [](Batch& self, const py::object& env_idx) {
@@ -66,6 +136,17 @@ inline void BindSokoban(py::module_& m) {
             return distances;
           },
           py::arg("env_idx") = py::none());
+  // [120, 5]: the move that each word makes, by rule.
+  m.def("sokoban_rules", [] {
+    Array<std::int32_t> rules({sokoban::kNumRules, sokoban::kNumWords});
+    for (int rule = 0; rule < sokoban::kNumRules; ++rule) {
+      for (int word = 0; word < sokoban::kNumWords; ++word) {
+        rules.mutable_at(rule, word) =
+            sokoban::kRules[static_cast<std::size_t>(rule)][static_cast<std::size_t>(word + 1)] - 1;
+      }
+    }
+    return rules;
+  });
 }
 
 }  // namespace lamer::bindings

@@ -246,6 +246,11 @@ void FuzzSokoban(std::uint64_t num_steps) {
   levels.track_dead = true;
   levels.levels = std::make_shared<sokoban::LevelSet>(
       sokoban::ReadLevels({"########\n#   .  #\n# $@ $ #\n#.  #  #\n########\n", "#####\n#@$.#\n#####\n"}));
+  Sokoban::Config permuted, broken;
+  permuted.controls = sokoban::Controls::kPermuted;
+  permuted.held_out_rules = true;
+  broken.controls = sokoban::Controls::kBroken;
+  broken.track_dead = true;
   BatchConfig plain, threads, same, next, undo;
   threads.num_threads = 2;
   same.autoreset = Autoreset::kSame;
@@ -259,6 +264,8 @@ void FuzzSokoban(std::uint64_t num_steps) {
   Fuzzer<Sokoban>(official, next, 4).Run(num_steps / 10);
   Fuzzer<Sokoban>(levels, threads, 5).Run(num_steps * 2 / 10);
   Fuzzer<Sokoban>(large, plain, 6).Run(num_steps / 1000);
+  Fuzzer<Sokoban>(permuted, next, 7).Run(num_steps / 10);
+  Fuzzer<Sokoban>(broken, same, 8).Run(num_steps / 10);
 }
 
 void FuzzMinesweeper(std::uint64_t num_steps) {

@@ -127,14 +127,19 @@ void CompareAll() {
   BatchConfig plain, train, next;
   train.split = Split::kTrain;
   next.autoreset = Autoreset::kNext;
-  Sokoban::Config sokoban, dead, large;
+  Sokoban::Config sokoban, dead, large, permuted, broken;
   dead.track_dead = dead.end_on_dead = true;
   large.height = large.width = 10;
   large.num_boxes = 3;
+  permuted.controls = sokoban::Controls::kPermuted;
+  permuted.held_out_rules = true;
+  broken.controls = sokoban::Controls::kBroken;
   Compare<Sokoban>("sokoban", sokoban, plain, 0x22c7d9a552c1e9ad);
   Compare<Sokoban>("sokoban next board", sokoban, next, 0xf03e8fc74d885803);
   Compare<Sokoban>("sokoban dead", dead, plain, 0xa06c62d2d2322b17);
   Compare<Sokoban>("sokoban 10x10", large, plain, 0x1baf7ce00ee73cdf);
+  Compare<Sokoban>("sokoban permuted, train", permuted, train, 0xa4db3eabfbf1b4a9);
+  Compare<Sokoban>("sokoban broken", broken, plain, 0xb4276efed78236bd);
 
   MinesweeperConfig small, agent, no_guess, big;
   small.height = 4;

@@ -49,6 +49,15 @@ void TestOptimum(int height, int width, int num_boxes, int num_boards) {
   }
 }
 
+bool Refuses(const Sokoban& env, const char* record) {
+  try {
+    env.Check(record);
+  } catch (const std::invalid_argument&) {
+    return true;
+  }
+  return false;
+}
+
 // Every action's text, flags and reward; deadness against the forward search.
 void TestPlay(int height, int width, int num_boxes, int num_boards) {
   auto config = Config(height, width, num_boxes);
@@ -104,6 +113,66 @@ void TestShapedRewards() {
   CHECK(turn({3}) == 10.9f && done);
   CHECK(turn({3, 4}) == 9.9f && done);
   CHECK(turn({3, 3}) == -1.1f && !done);
+}
+
+// Under other controls a word does what the slow game does for the move that the rule gives it.
+void TestControls(sokoban::Controls controls) {
+  auto config = Config(6, 6, 2);
+  config.controls = controls;
+  config.held_out_rules = true;
+  const Sokoban env(config);
+  auto named = config;
+  named.controls = sokoban::Controls::kPlain;
+  named.held_out_rules = false;
+  const Sokoban plain(named);
+  Sokoban::Board board, same;
+  std::vector<int> drawn[3];
+  for (std::uint64_t seed = 0; seed < 600; ++seed) {
+    const Split split = static_cast<Split>(1 + seed % 3);
+    env.Generate(board, seed, split);
+    plain.Generate(same, seed, split);
+    CHECK(Text(env, board) == Text(plain, same) && env.Anchor(board) == plain.Anchor(same));
+    CHECK(board.rule < sokoban::NumRules(controls) && sokoban::RuleInSplit(board.rule, split));
+    CHECK(InSplit(env.Task(board), split) && (env.Task(board) == plain.Task(same)) == (board.rule == 0));
+    drawn[seed % 3].push_back(board.rule);
+    env.Generate(same, seed, split);
+    CHECK(same.rule == board.rule);
+    SlowSokoban slow(Text(env, board));
+    Rng rng(seed, 1, 0);
+    for (int step = 0; step < 12 && !board.done; ++step) {
+      const int word = static_cast<int>(rng.Below(6)) - 1;
+      bool legal[Sokoban::kNumActions];
+      env.LegalActions(board, legal);
+      for (const bool l : legal) CHECK(l);  // nothing that is listed tells the rule
+      std::int64_t leads_to[Sokoban::kNumActions];
+      env.MoveAnchors(board, leads_to);
+      const int move = word < 0 ? -1 : sokoban::kRules[board.rule][static_cast<std::size_t>(word + 1)] - 1;
+      env.Step(board, word);
+      slow.Step(move);
+      CHECK(Text(env, board) == slow.text());
+      CHECK(move < 0 || leads_to[move] == env.Anchor(board));
+    }
+    const std::uint8_t rule = board.rule;
+    char record[Sokoban::kRecordSize];
+    env.Save(board, record);
+    env.Check(record);
+    env.Load(same, record);
+    CHECK(same.rule == rule && Text(env, same) == Text(env, board));
+    if (rule != 0) CHECK(Refuses(plain, record));
+    env.Restart(board);
+    CHECK(board.rule == rule);
+    for (int left = env.Distance(board); left > 0; --left) {
+      CHECK(env.Distance(board) == left);
+      env.Step(board, env.ExpertAction(board));
+    }
+    CHECK(board.done);
+  }
+  for (auto& rules : drawn) {
+    std::sort(rules.begin(), rules.end());
+    rules.erase(std::unique(rules.begin(), rules.end()), rules.end());
+  }
+  CHECK(drawn[1].size() == static_cast<std::size_t>(sokoban::NumRules(controls) / 6));
+  CHECK(drawn[2].size() == drawn[1].size() && drawn[0].size() > 3 * drawn[1].size());
 }
 
 void TestSymmetries() {
@@ -267,6 +336,8 @@ int main() {
   TestPlay(10, 10, 1, 10);
   TestShapedRewards();
   TestSymmetries();
+  TestControls(sokoban::Controls::kPermuted);
+  TestControls(sokoban::Controls::kBroken);
   TestTexts();
   TestLevels();
   TestTableMemory();

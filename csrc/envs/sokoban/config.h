@@ -1,4 +1,4 @@
-// What can be chosen of Sokoban: size and difficulty of the boards, dead states, rewards.
+// What can be chosen of Sokoban: size and difficulty of the boards, controls, dead states, rewards.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 
 #include "core/batch_checks.h"
 #include "envs/sokoban/bits.h"
+#include "envs/sokoban/controls.h"
 #include "envs/sokoban/levels.h"
 
 namespace lamer {
@@ -24,6 +25,8 @@ struct SokobanConfig {
   int height = 6, width = 6;  // with the border wall
   int num_boxes = 2;
   int min_moves = 5, max_moves = 21;  // window of the optimal solution length
+  sokoban::Controls controls = sokoban::Controls::kPlain;
+  bool held_out_rules = false;  // the splits have controls of their own too
   bool track_dead = false;
   bool end_on_dead = false;
   SokobanRewards rewards;
@@ -42,6 +45,9 @@ inline void SokobanConfig::Validate() const {
   if (min_moves > max_moves) {
     throw std::invalid_argument("min_moves is " + std::to_string(min_moves) + ", above max_moves, " +
                                 std::to_string(max_moves));
+  }
+  if (held_out_rules && controls == sokoban::Controls::kPlain) {
+    throw std::invalid_argument("held_out_rules is True, but controls is 'plain'");
   }
   if (end_on_dead && !track_dead) throw std::invalid_argument("end_on_dead is True, but track_dead is False");
   if (rewards.dead != 0.0 && !track_dead) {

@@ -19,6 +19,8 @@
 #include "core/split.h"
 #include "envs/sokoban/bits.h"
 #include "envs/sokoban/config.h"
+#include "envs/sokoban/controls.h"
+#include "envs/sokoban/explorer.h"
 #include "envs/sokoban/levels.h"
 #include "envs/sokoban/room.h"
 #include "envs/sokoban/search.h"
@@ -37,7 +39,8 @@ class Sokoban {
   struct Flags {
     std::uint8_t player = 0, start_player = 0;
     bool done = true, success = false, dead = false;
-    std::uint8_t unused[3] = {};
+    std::uint8_t rule = 0;  // of the controls
+    std::uint8_t unused[2] = {};
   };
 
   struct Board : Flags {
@@ -67,6 +70,9 @@ class Sokoban {
          {c.height, c.width, c.num_boxes, c.min_moves, c.max_moves, int{c.track_dead}, int{c.end_on_dead}}) {
       hash = HashCombine(hash, static_cast<std::uint64_t>(value));
     }
+    if (c.controls != sokoban::Controls::kPlain) {
+      hash = HashCombine(hash, static_cast<std::uint64_t>(c.controls) + 256 * c.held_out_rules);
+    }
     const Rewards& r = c.rewards;
     for (double value : {r.step, r.on, r.off, r.win, r.dead, r.invalid}) {
       hash = HashCombine(hash, std::bit_cast<std::uint64_t>(value));
@@ -84,7 +90,10 @@ class Sokoban {
   void Generate(Board& board, std::uint64_t seed, Split split = Split::kNone) const {
     for (std::uint64_t draw = 0; draw < kMaxDraws; ++draw) {
       DrawCandidate(board, seed, draw);
-      if (split == Split::kNone || InSplit(Task(board), split)) return;
+      if (split != Split::kNone && !InSplit(Task(board), split)) continue;
+      const Split of_rules = config_.held_out_rules ? SplitOf(Task(board)) : Split::kNone;
+      board.rule = sokoban::DrawRule(config_.controls, of_rules, seed, draw);
+      return;
     }
     FailSplit(split, seed);
   }
@@ -98,7 +107,7 @@ class Sokoban {
 
   StepOut Step(Board& board, std::int32_t action) const {
     using sokoban::Bits;
-    const auto& move = kMoves[static_cast<std::size_t>(action + 1)];
+    const auto& move = kMoves[sokoban::kRules[board.rule][static_cast<std::size_t>(action + 1)]];
     const Bits to = move.to[board.player], beyond = move.beyond[board.player];
     const Bits free = board.floor & ~board.boxes;
     // No branches on the player's luck: random play mispredicts every one of them.
@@ -134,14 +143,19 @@ class Sokoban {
     return static_cast<std::int64_t>(hash);
   }
 
+  // With controls of its own a level is as many tasks as there are rules, all of them in the level's split.
   std::uint64_t Task(const Board& board) const {
     return board.floor == 0
                ? 0
-               : sokoban::CanonicalId({board.floor, board.targets, board.start_boxes, board.start_player});
+               : TaskOf({board.floor, board.targets, board.start_boxes, board.start_player}, board.rule);
   }
 
-  // A move that changes the board, or still.
+  // A move that changes the board, or still; under controls that must be found out every word.
   void LegalActions(const Board& board, bool* out) const {
+    if (config_.controls != sokoban::Controls::kPlain) {
+      for (int action = 0; action < kNumActions; ++action) out[action] = !board.done;
+      return;
+    }
     for (int action = 0; action < 4; ++action) {
       sokoban::Bits boxes = board.boxes, player = sokoban::Bit(board.player);
       out[action] = !board.done && sokoban::Apply(board.floor, action, boxes, player);
@@ -149,20 +163,35 @@ class Sokoban {
     out[4] = !board.done;
   }
 
-  // The least first move of a shortest solution; -1 when the board is done or cannot be solved, or when its
-  // level is too large for a table and kMaxSearchFronts did not suffice.
+  // The word of the least first move of a shortest solution: an expert knows the controls. -1 when the board is
+  // done or cannot be solved, or when its level is too large for a table and kMaxSearchFronts did not suffice.
   std::int32_t ExpertAction(Board& board) const {
-    if (board.done) return -1;
-    if (const auto* table = Table(board)) {
-      const int distance = (*table)(board.boxes, board.player);
-      if (distance == sokoban::DistanceTable::kDead) return -1;
-      for (int action = 0; distance < sokoban::DistanceTable::kFar && action < 4; ++action) {
-        sokoban::Bits boxes = board.boxes, player = sokoban::Bit(board.player);
-        if (!sokoban::Apply(board.floor, action, boxes, player)) continue;
-        if ((*table)(boxes, sokoban::LowestCell(player)) == distance - 1) return action;
-      }
+    const std::int32_t move = ExpertMove(board);
+    return move < 0 ? move : sokoban::WordOf(board.rule, move);
+  }
+
+  // out: [kNumActions], the anchors after each move (not word) from here.
+  void MoveAnchors(const Board& board, std::span<std::int64_t> out) const {
+    for (int move = 0; move < kNumActions; ++move) {
+      const sokoban::State to = sokoban::After({board.boxes, board.player}, move, board.floor);
+      Board after = board;
+      after.boxes = to.boxes;
+      after.player = to.player;
+      out[static_cast<std::size_t>(move)] = Anchor(after);
     }
-    return sokoban::BoundedSearch(board.floor, board.targets, board.boxes, board.player).action;
+  }
+
+  // out: [kNumActions], the chance of a success within the turns that are left of this episode and the episodes
+  // after it, each of max_turns, if this word is said now and everything after it is chosen as well as can be.
+  void Explore(const Board& board, const sokoban::Belief& belief, int turns, int episodes, int max_turns,
+               std::span<double> out) const {
+    if (config_.end_on_dead) throw std::invalid_argument("explore: end_on_dead is True, expected False");
+    std::fill(out.begin(), out.end(), 0.0);
+    if (board.done) return;
+    explorers_.With({board.floor, board.targets, board.start_boxes, board.start_player}, config_.controls,
+                    max_turns, [&](sokoban::Explorer& explorer) {
+                      explorer.Values({board.boxes, board.player}, belief, turns, episodes, out);
+                    });
   }
 
   ParseOut Parse(std::string_view reply, bool strict, std::span<std::int32_t> out) const {
@@ -182,11 +211,12 @@ class Sokoban {
                         start_boxes = Word(data, 3), rest = Word(data, 4);
     // Few words for all cells at once, so that the check costs no more than the copy.
     const sokoban::Bits stray = (floor & ~inner_) | ((targets | boxes | start_boxes) & ~floor) |
-                                (rest & ~std::uint64_t{0x01'01'01'3f'3f});
+                                (rest & ~std::uint64_t{0xff'01'01'01'3f'3f});
     const sokoban::Bits free = floor ^ boxes, start_free = floor ^ start_boxes;
     const bool stands = (free >> (rest & 63) & start_free >> (rest >> 8 & 63) & 1) != 0;
     const int count = config_.levels ? std::popcount(targets) : config_.num_boxes;
-    const bool sound = stray == 0 && stands && count >= 1 && count <= sokoban::kMaxBoxes &&
+    const bool ruled = (rest >> 40) < static_cast<std::uint64_t>(sokoban::NumRules(config_.controls));
+    const bool sound = stray == 0 && stands && ruled && count >= 1 && count <= sokoban::kMaxBoxes &&
                        HaveCells(count, targets, boxes, start_boxes);
     const bool never_reset = (floor | targets | boxes | start_boxes) == 0 && rest == 1 << 16;
     if (!sound && !never_reset) FailCheck();
@@ -208,8 +238,11 @@ class Sokoban {
     if (!config_.levels) return std::nullopt;
     std::unordered_set<std::uint64_t> tasks;
     for (const auto& level : config_.levels->levels) {
-      const std::uint64_t task = sokoban::CanonicalId(level);
-      if (InSplit(task, split)) tasks.insert(task);
+      for (int rule = 0; rule < sokoban::NumRules(config_.controls); ++rule) {
+        const std::uint64_t task = TaskOf(level, static_cast<std::uint8_t>(rule));
+        const Split of_rules = config_.held_out_rules ? SplitOf(task) : Split::kNone;
+        if (InSplit(task, split) && sokoban::RuleInSplit(rule, of_rules)) tasks.insert(task);
+      }
     }
     return tasks.size();
   }
@@ -245,7 +278,7 @@ class Sokoban {
                                 "x" + std::to_string(config_.width) + " cells");
   }
 
-  // Of one action: the cell the player steps to and the one behind it, empty sets where the 8x8 square ends.
+  // Of one move: the cell the player steps to and the one behind it, empty sets where the 8x8 square ends.
   struct Moves {
     std::array<sokoban::Bits, sokoban::kCells> to, beyond;
     int offset;
@@ -272,6 +305,27 @@ class Sokoban {
   static constexpr bool HaveCells(int count, sokoban::Bits a, sokoban::Bits b, sokoban::Bits c) {
     for (int i = 1; i < count; ++i) a &= a - 1, b &= b - 1, c &= c - 1;
     return (a != 0) & (b != 0) & (c != 0) & (((a & (a - 1)) | (b & (b - 1)) | (c & (c - 1))) == 0);
+  }
+
+  static std::uint64_t TaskOf(const sokoban::Level& level, std::uint8_t rule) {
+    const std::uint64_t id = sokoban::CanonicalId(level);
+    if (rule == 0) return id;
+    constexpr std::uint64_t kHigh = ~std::uint64_t{0} << 32;  // decides the split
+    return (id & kHigh) | (HashCombine(id, rule) & ~kHigh);
+  }
+
+  std::int32_t ExpertMove(Board& board) const {
+    if (board.done) return -1;
+    if (const auto* table = Table(board)) {
+      const int distance = (*table)(board.boxes, board.player);
+      if (distance == sokoban::DistanceTable::kDead) return -1;
+      for (int action = 0; distance < sokoban::DistanceTable::kFar && action < 4; ++action) {
+        sokoban::Bits boxes = board.boxes, player = sokoban::Bit(board.player);
+        if (!sokoban::Apply(board.floor, action, boxes, player)) continue;
+        if ((*table)(boxes, sokoban::LowestCell(player)) == distance - 1) return action;
+      }
+    }
+    return sokoban::BoundedSearch(board.floor, board.targets, board.boxes, board.player).action;
   }
 
   static Config Checked(Config config) {
@@ -308,6 +362,7 @@ class Sokoban {
     board.boxes = board.start_boxes = level.boxes;
     board.player = board.start_player = static_cast<std::uint8_t>(level.player);
     board.done = board.success = board.dead = false;
+    board.rule = 0;
     board.table.reset();
   }
 
@@ -334,6 +389,7 @@ class Sokoban {
   sokoban::TextLayout layout_;
   std::array<float, 32> rewards_;
   mutable sokoban::TableCache tables_;
+  mutable sokoban::ExplorerCache explorers_;
 };
 
 }  // namespace lamer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,14 +13,16 @@ from numpy.typing import NDArray
 
 from lamer_fast.envs.batch import _C, Batch
 from lamer_fast.envs.expert import Expert
+from lamer_fast.envs.native.controls import MOVES, NOTHING, ControlsExpert, fact
 from lamer_fast.envs.native.game import COMMON, REWARD, NativeGame, RewardSets
 from lamer_fast.envs.native.text_env import NativeTextEnv
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.fields import Range
 
-MOVES = ("up", "down", "left", "right", "still")
 # what decides how boards are generated; given levels have their own
 GENERATED = ("height", "width", "num_boxes", "min_moves", "max_moves")
+
+MAX_ROW = 6  # cells of a row, walls included, that is one word
 
 # style -> wall, floor, target, box, box on target, player, player on target
 SYMBOLS = {
@@ -38,6 +41,21 @@ _CELLS = (
 )
 
 
+_MOVES = {
+    "plain": "- The moves are up (towards the top row), down, left and right. Each goes one cell.",
+    "permuted": (
+        "- The moves are up, down, left and right. Each goes one cell, but the words are mixed up: `up` may "
+        "lead down, left or right. Each word has a direction of its own, which stays the same in every "
+        "attempt at this task. What the words do you have to find out by trying them."
+    ),
+    "broken": (
+        "- The moves are up, down, left, right and still. Four of them go one cell, one does nothing, but "
+        "the words are mixed up: any of the five may lead in any direction, or nowhere. What a word does "
+        "stays the same in every attempt at this task. You have to find it out by trying them."
+    ),
+}
+
+
 @dataclass(frozen=True)
 class SokobanOptions(EnvOptions):
     name: str = "sokoban"
@@ -52,6 +70,10 @@ class SokobanOptions(EnvOptions):
     """Shortest allowed optimal solution, in moves."""
     max_moves: Annotated[int, Range(1, 1000)] = 21
     """Longest allowed optimal solution, in moves."""
+    controls: Literal["plain", "permuted", "broken"] = "plain"
+    """What the words do: what they say; the four of direction exchanged; or all five, with `still`."""
+    held_out_rules: bool = False
+    """Train, valid and test have exchanges of words of their own, not only boards."""
     levels: str | None = None
     """File of levels in XSB or Boxoban format to play instead: size, boxes and moves are then theirs."""
     moves_per_turn: Annotated[int, Range(1, 64)] = 3
@@ -87,6 +109,8 @@ class SokobanOptions(EnvOptions):
                 f"env.min_moves = {self.min_moves} contradicts env.max_moves = {self.max_moves}: "
                 "no board lies between them"
             )
+        if self.held_out_rules and self.controls == "plain":
+            raise ValueError("env.held_out_rules = True contradicts env.controls = 'plain'")
         if self.end_on_dead and not self.track_dead:
             raise ValueError("env.end_on_dead = True contradicts env.track_dead = False")
         if self.reward_dead and not self.track_dead:
@@ -104,19 +128,21 @@ class SokobanBatch(Batch, _C.SokobanBatch):
 
 class SokobanText(NativeTextEnv):
     def task_prompt(self) -> str:
-        return task_prompt(self.prompt, self.batch.style, self.moves_per_turn)
+        batch: Any = self.batch
+        return task_prompt(self.prompt, batch.style, self.moves_per_turn, batch.controls)
 
     def reply(self, actions: Sequence[int]) -> str:
         return f"<action>{', '.join(MOVES[action] for action in actions)}</action>"
 
 
-def task_prompt(prompt: str, style: str, moves_per_turn: int) -> str:
+def task_prompt(prompt: str, style: str, moves_per_turn: int, controls: str = "plain") -> str:
     """Args: `prompt` "full" or "compact"; `style` of the observations; most moves of one reply, from 1."""
     symbols = SYMBOLS[style]
     wall, target, box, player = symbols[0], symbols[2], symbols[3], symbols[5]
     if prompt == "compact":
         rules = f"Sokoban. {player} pushes {box} to {target}, {wall} is wall."
-        return f"{rules}\n<action>up</action> down left right"
+        words = {"plain": "", "permuted": " mixed up", "broken": " still mixed up"}[controls]
+        return f"{rules}\n<action>up</action> down left right{words}"
     legend = "\n".join(f"{symbol} {cell}" for symbol, cell in zip(symbols, _CELLS, strict=True))
     if style != "compact":
         legend += "\nEvery row starts with its number, counted from 0 at the top."
@@ -127,6 +153,7 @@ def task_prompt(prompt: str, style: str, moves_per_turn: int) -> str:
             f"Reply with your next moves, at most {moves_per_turn}, in the order in which you make them, "
             "separated by commas inside action tags, like this: <action>left, up</action>"
         )
+    moves = _MOVES[controls]
     return f"""You are a warehouse keeper in a game of Sokoban.
 You see the room from above, one symbol for each cell:
 {legend}
@@ -134,7 +161,7 @@ You see the room from above, one symbol for each cell:
 Goal: every box stands on a target. It does not matter which box ends on which target.
 
 Rules:
-- The moves are up (towards the top row), down, left and right. Each goes one cell.
+{moves}
 - Moving into a box pushes it one cell ahead, if the cell behind it has neither a wall nor another box.
 - Boxes cannot be pulled, and two boxes in line cannot be pushed together.
 - A move that is not possible changes nothing and still counts.
@@ -162,6 +189,7 @@ class Sokoban(NativeGame):
     batch_options = (
         COMMON
         | dict.fromkeys(("num_boxes", "min_moves", "max_moves"), int)
+        | {"controls": str, "held_out_rules": bool}
         | {"track_dead": bool, "end_on_dead": bool, "levels": (list, type(None))}
     )
     text_env = SokobanText
@@ -179,29 +207,51 @@ class Sokoban(NativeGame):
         return SokobanBatch
 
     def board_settings(self, options: SokobanOptions) -> dict[str, Any]:
+        rules = {name: getattr(options, name) for name in ("controls", "held_out_rules")}
         if options.levels:
-            return {"levels": [_read_levels(options.levels)]}
-        return {name: getattr(options, name) for name in GENERATED}
+            return rules | {"levels": [_read_levels(options.levels)]}
+        return rules | {name: getattr(options, name) for name in GENERATED}
 
     def play_settings(self, options: SokobanOptions) -> dict[str, Any]:
         same = ("turn_reward", "stop_at_done", "track_dead", "end_on_dead")
         return super().play_settings(options) | {name: getattr(options, name) for name in same}
 
     def summary(self, options: SokobanOptions) -> str:
+        controls = "" if options.controls == "plain" else f", {options.controls} controls"
         if options.levels:
-            return f"sokoban, levels of {Path(options.levels).name}"
+            return f"sokoban, levels of {Path(options.levels).name}{controls}"
         boxes = "1 box" if options.num_boxes == 1 else f"{options.num_boxes} boxes"
-        return f"sokoban {options.height}x{options.width}, {boxes}"
+        return f"sokoban {options.height}x{options.width}, {boxes}{controls}"
 
     def words(self, options: SokobanOptions) -> list[str]:
         words = ["up", "down", "left", "right", ", ", "stuck: ", "too slow: ", "Sokoban. "]
         words += [" pushes ", " to ", " is wall.\n"]
-        return words + [cell + "\n" for cell in "#_OX*PS"]
+        if options.controls == "plain":
+            return words + [cell + "\n" for cell in "#_OX*PS"]
+        told = range(5 if options.controls == "broken" else 4)
+        words += [f"<action>{MOVES[word]}</action>" for word in told] + [" mixed up", NOTHING]
+        words += [fact(word, move) for word in told for move in told]
+        return words + _rows(options)
 
     def expert(
         self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
     ) -> Expert:
+        if env.batch.controls != "plain":
+            return ControlsExpert(env, noise, memory, num_trials, rng)
         return SokobanExpert(env, noise, memory, num_trials, rng)
+
+
+def _rows(options: SokobanOptions) -> list[str]:
+    """A token per row and content of it: a board of one box costs its height in tokens. Larger ones, or of
+    another style, get one per cell at the end of a row."""
+    if options.style != "compact" or options.levels or options.num_boxes > 1 or options.width > MAX_ROW:
+        return [cell + "\n" for cell in "#_OX*PS"]
+    rows = []
+    for cells in product("#_OX*PS", repeat=options.width - 2):
+        row = "".join(cells)
+        if all(sum(map(row.count, alike)) <= 1 for alike in ("PS", "X*", "O*S")):
+            rows.append(f"#{row}#\n")
+    return [*rows, "#" * options.width, "#" * options.width + "\n"]
 
 
 def _read_levels(path: str) -> str:

@@ -29,6 +29,11 @@ CONFIGS = {
     "sokoban levels": ("sokoban", {"levels": LEVELS}),
     "sokoban official turns": ("sokoban", {"stop_at_done": False, "turn_reward": "last"}),
     "sokoban same": ("sokoban", {"autoreset": "same", "num_boxes": 1}),
+    "sokoban permuted": ("sokoban", {"controls": "permuted", "num_boxes": 1, "split": "valid"}),
+    "sokoban held-out rules": (
+        "sokoban",
+        {"controls": "broken", "held_out_rules": True, "split": "test", "num_boxes": 1},
+    ),
     "minesweeper": ("minesweeper", {}),
     "minesweeper 4x4 train": ("minesweeper", {"height": 4, "width": 4, "num_mines": 2, "split": "train"}),
     "minesweeper 8x8": ("minesweeper", {"height": 8, "width": 8, "num_mines": 10, "rewards": "sparse"}),
