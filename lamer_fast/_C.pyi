@@ -105,6 +105,7 @@ class SokobanBatch(_Batch):
         max_moves: int = 21,
         controls: Literal["plain", "permuted", "broken"] = "plain",
         held_out_rules: bool = False,
+        show_moves: bool = False,
         track_dead: bool = False,
         end_on_dead: bool = False,
         rewards: str | dict[str, float] = "lamer",
@@ -118,8 +119,8 @@ class SokobanBatch(_Batch):
         """Of `levels`; 0 when boards are generated."""
     def rules(self, env_idx: _Idx = None) -> NDArray[np.int32]:
         """[B]: which of the rows of `sokoban_rules` the controls of a board are."""
-    def move_anchors(self, env_idx: _Idx = None) -> NDArray[np.int64]:
-        """[B, 5]: the anchors of what each move (not word) would lead to."""
+    def state_hashes(self, env_idx: _Idx = None) -> NDArray[np.int64]:
+        """[B, 6]: hashes of the board as it stands, and of what each move (not word) would lead to."""
     def explore(
         self,
         beliefs: NDArray[np.uint64],

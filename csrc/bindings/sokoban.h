@@ -56,8 +56,9 @@ inline void BindSokoban(py::module_& m) {
       .def(py::init([](std::int64_t num_envs, int num_threads, const std::optional<std::string>& split,
                        const std::string& turn_reward, bool stop_at_done, const std::string& autoreset,
                        int height, int width, int num_boxes, int min_moves, int max_moves,
-                       const std::string& controls, bool held_out_rules, bool track_dead, bool end_on_dead,
-                       const py::object& rewards, const std::optional<std::vector<std::string>>& levels) {
+                       const std::string& controls, bool held_out_rules, bool show_moves, bool track_dead,
+                       bool end_on_dead, const py::object& rewards,
+                       const std::optional<std::vector<std::string>>& levels) {
              Sokoban::Config config{.height = height,
                                     .width = width,
                                     .num_boxes = num_boxes,
@@ -65,6 +66,7 @@ inline void BindSokoban(py::module_& m) {
                                     .max_moves = max_moves,
                                     .controls = sokoban::ParseControls(controls),
                                     .held_out_rules = held_out_rules,
+                                    .show_moves = show_moves,
                                     .track_dead = track_dead,
                                     .end_on_dead = end_on_dead,
                                     .rewards = {},
@@ -84,8 +86,8 @@ inline void BindSokoban(py::module_& m) {
            py::arg("turn_reward") = "sum", py::arg("stop_at_done") = true, py::arg("autoreset") = "none",
            py::arg("height") = 6, py::arg("width") = 6, py::arg("num_boxes") = 2, py::arg("min_moves") = 5,
            py::arg("max_moves") = 21, py::arg("controls") = "plain", py::arg("held_out_rules") = false,
-           py::arg("track_dead") = false, py::arg("end_on_dead") = false, py::arg("rewards") = "lamer",
-           py::arg("levels") = py::none())
+           py::arg("show_moves") = false, py::arg("track_dead") = false, py::arg("end_on_dead") = false,
+           py::arg("rewards") = "lamer", py::arg("levels") = py::none())
       .def_property_readonly("height", [](const Batch& self) { return self.env().config().height; })
       .def_property_readonly("width", [](const Batch& self) { return self.env().config().width; })
       .def_property_readonly("controls",
@@ -110,16 +112,16 @@ inline void BindSokoban(py::module_& m) {
           },
           py::arg("env_idx") = py::none())
       .def(
-          "move_anchors",
+          "state_hashes",
           [](Batch& self, const py::object& env_idx) {
             const Idx idx(env_idx, self.num_envs());
-            constexpr std::size_t kNumActions = Sokoban::kNumActions;
-            Array<std::int64_t> anchors({idx.size(), static_cast<py::ssize_t>(kNumActions)});
-            const auto out = Out(anchors);
+            constexpr std::size_t kNum = Sokoban::kNumActions + 1;
+            Array<std::int64_t> hashes({idx.size(), static_cast<py::ssize_t>(kNum)});
+            const auto out = Out(hashes);
             self.Map(idx.idx, Batch::kMinStepChunk, [&](std::size_t i, const Sokoban::Board& board) {
-              self.env().MoveAnchors(board, out.subspan(i * kNumActions, kNumActions));
+              self.env().StateHashes(board, out.subspan(i * kNum, kNum));
             });
-            return anchors;
+            return hashes;
           },
           py::arg("env_idx") = py::none())
       .def("explore", &Explore, py::arg("beliefs"), py::arg("turns"), py::arg("episodes"), py::kw_only(),

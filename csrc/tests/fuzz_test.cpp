@@ -250,7 +250,7 @@ void FuzzSokoban(std::uint64_t num_steps) {
   permuted.controls = sokoban::Controls::kPermuted;
   permuted.held_out_rules = true;
   broken.controls = sokoban::Controls::kBroken;
-  broken.track_dead = true;
+  broken.track_dead = broken.show_moves = true;
   BatchConfig plain, threads, same, next, undo;
   threads.num_threads = 2;
   same.autoreset = Autoreset::kSame;

@@ -116,14 +116,15 @@ void TestShapedRewards() {
 }
 
 // Under other controls a word does what the slow game does for the move that the rule gives it.
-void TestControls(sokoban::Controls controls) {
+void TestControls(sokoban::Controls controls, bool show_moves) {
   auto config = Config(6, 6, 2);
   config.controls = controls;
   config.held_out_rules = true;
+  config.show_moves = show_moves;
   const Sokoban env(config);
   auto named = config;
   named.controls = sokoban::Controls::kPlain;
-  named.held_out_rules = false;
+  named.held_out_rules = named.show_moves = false;
   const Sokoban plain(named);
   Sokoban::Board board, same;
   std::vector<int> drawn[3];
@@ -144,13 +145,19 @@ void TestControls(sokoban::Controls controls) {
       bool legal[Sokoban::kNumActions];
       env.LegalActions(board, legal);
       for (const bool l : legal) CHECK(l);  // nothing that is listed tells the rule
-      std::int64_t leads_to[Sokoban::kNumActions];
-      env.MoveAnchors(board, leads_to);
+      std::int64_t leads_to[Sokoban::kNumActions + 1];
+      env.StateHashes(board, leads_to);
+      CHECK(leads_to[0] == env.StateHash(board));
+      const std::string before = slow.text();
       const int move = word < 0 ? -1 : sokoban::kRules[board.rule][static_cast<std::size_t>(word + 1)] - 1;
       env.Step(board, word);
       slow.Step(move);
-      CHECK(Text(env, board) == slow.text());
-      CHECK(move < 0 || leads_to[move] == env.Anchor(board));
+      CHECK(Text(plain, board).substr(0, slow.text().size()) == slow.text());
+      const char* names[] = {"up", "down", "left", "right", "still"};
+      const std::string led = slow.text() == before ? "nothing" : names[move];
+      const std::string line = word < 0 ? "" : std::string("\n") + names[word] + ": " + led;
+      CHECK(Text(env, board) == slow.text() + (config.show_moves ? line : ""));
+      CHECK(move < 0 || leads_to[move + 1] == env.StateHash(board));
     }
     const std::uint8_t rule = board.rule;
     char record[Sokoban::kRecordSize];
@@ -160,7 +167,7 @@ void TestControls(sokoban::Controls controls) {
     CHECK(same.rule == rule && Text(env, same) == Text(env, board));
     if (rule != 0) CHECK(Refuses(plain, record));
     env.Restart(board);
-    CHECK(board.rule == rule);
+    CHECK(board.rule == rule && Text(env, board) == Text(plain, board));
     for (int left = env.Distance(board); left > 0; --left) {
       CHECK(env.Distance(board) == left);
       env.Step(board, env.ExpertAction(board));
@@ -336,8 +343,8 @@ int main() {
   TestPlay(10, 10, 1, 10);
   TestShapedRewards();
   TestSymmetries();
-  TestControls(sokoban::Controls::kPermuted);
-  TestControls(sokoban::Controls::kBroken);
+  TestControls(sokoban::Controls::kPermuted, false);
+  TestControls(sokoban::Controls::kBroken, true);
   TestTexts();
   TestLevels();
   TestTableMemory();

@@ -31,6 +31,25 @@ def test_check_env_finds_nothing(controls):
     assert check_env(env) == []
 
 
+def test_a_line_says_what_the_last_word_did():
+    level = "######\n#@  $.#\n######"
+    batch = make("sokoban", 600, levels=[level], controls="broken", show_moves=True)
+    plain = make("sokoban", 600, levels=[level])
+    batch.reset(seeds(600))
+    plain.reset(seeds(600))
+    first = batch.texts()
+    assert first == plain.texts()
+    words = np.arange(600, dtype=np.int32) % 6 - 1
+    batch.step(words[:, None])
+    for board, text, word, rule in zip(first, batch.texts(), words.tolist(), batch.rules(), strict=True):
+        right = word >= 0 and RULES[rule, word] == 3
+        grid = board.replace("P_", "_P") if right else board
+        said = f"\n{('up', 'down', 'left', 'right', 'still')[word]}: {'right' if right else 'nothing'}"
+        assert text == (grid if word < 0 else grid + said)
+    batch.restart()
+    assert batch.texts() == first
+
+
 def test_nothing_that_is_seen_first_tells_the_rule():
     batch = make("sokoban", 500, controls="permuted", **SMALL)
     plain = make("sokoban", 500, **SMALL)

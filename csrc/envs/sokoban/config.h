@@ -27,6 +27,7 @@ struct SokobanConfig {
   int min_moves = 5, max_moves = 21;  // window of the optimal solution length
   sokoban::Controls controls = sokoban::Controls::kPlain;
   bool held_out_rules = false;  // the splits have controls of their own too
+  bool show_moves = false;      // a last line says what the last word did: "up: left", "up: nothing"
   bool track_dead = false;
   bool end_on_dead = false;
   SokobanRewards rewards;

@@ -58,6 +58,22 @@ inline constexpr std::array<Rule, kNumRules> kRules = [] {
   return rules;
 }();
 
+// "\nup: left", or "\nup: nothing" for went = 0: what a word did. Words and moves count from 1.
+inline constexpr std::string_view kWords[] = {"nothing", "up", "down", "left", "right", "still"};
+
+constexpr std::size_t LineSize(std::uint8_t said, std::uint8_t went) {
+  return 3 + kWords[said].size() + kWords[went].size();
+}
+
+constexpr char* RenderLine(std::uint8_t said, std::uint8_t went, char* out) {
+  *out++ = '\n';
+  for (char c : kWords[said]) *out++ = c;
+  *out++ = ':';
+  *out++ = ' ';
+  for (char c : kWords[went]) *out++ = c;
+  return out;
+}
+
 // The word that a rule gives a move.
 constexpr int WordOf(std::uint8_t rule, int move) {
   for (int word = 0; word < kNumWords; ++word) {

@@ -40,7 +40,8 @@ class Sokoban {
     std::uint8_t player = 0, start_player = 0;
     bool done = true, success = false, dead = false;
     std::uint8_t rule = 0;  // of the controls
-    std::uint8_t unused[2] = {};
+    // With show_moves: the last word of this episode, and the way it led, both from 1; 0: none.
+    std::uint8_t said = 0, went = 0;
   };
 
   struct Board : Flags {
@@ -73,6 +74,7 @@ class Sokoban {
     if (c.controls != sokoban::Controls::kPlain) {
       hash = HashCombine(hash, static_cast<std::uint64_t>(c.controls) + 256 * c.held_out_rules);
     }
+    if (c.show_moves) hash = HashCombine(hash, 1);
     const Rewards& r = c.rewards;
     for (double value : {r.step, r.on, r.off, r.win, r.dead, r.invalid}) {
       hash = HashCombine(hash, std::bit_cast<std::uint64_t>(value));
@@ -103,11 +105,13 @@ class Sokoban {
     board.player = board.start_player;
     board.done = board.floor == 0;
     board.success = board.dead = false;
+    board.said = board.went = 0;
   }
 
   StepOut Step(Board& board, std::int32_t action) const {
     using sokoban::Bits;
-    const auto& move = kMoves[sokoban::kRules[board.rule][static_cast<std::size_t>(action + 1)]];
+    const std::uint8_t made = sokoban::kRules[board.rule][static_cast<std::size_t>(action + 1)];
+    const auto& move = kMoves[made];
     const Bits to = move.to[board.player], beyond = move.beyond[board.player];
     const Bits free = board.floor & ~board.boxes;
     // No branches on the player's luck: random play mispredicts every one of them.
@@ -116,6 +120,10 @@ class Sokoban {
     const Bits on = beyond & board.targets & pushed, off = to & board.targets & pushed;
     board.boxes ^= (to | beyond) & pushed;
     board.player = static_cast<std::uint8_t>(board.player + (move.offset & static_cast<int>(moved)));
+    if (config_.show_moves) {
+      board.said = static_cast<std::uint8_t>(action + 1);
+      board.went = moved != 0 ? made : std::uint8_t{0};
+    }
     const bool success = board.boxes == board.targets;
     unsigned kind = (unsigned{on != 0} * kOn) | (unsigned{off != 0} * kOff) | (unsigned{success} * kWin) |
                     (unsigned{action < 0} * kInvalid);
@@ -127,15 +135,25 @@ class Sokoban {
     return {rewards_[kind], board.done, success, board.dead};
   }
 
-  std::size_t TextSize(Style style) const { return layout_.TextSize(style); }
+  std::size_t TextSize(Style style) const { return config_.show_moves ? 0 : layout_.TextSize(style); }
   std::size_t TextSize(const Board& board, Style style) const {
-    return layout_.TextSize(board.targets, board.boxes, style);
+    const std::size_t line = board.said == 0 ? 0 : sokoban::LineSize(board.said, board.went);
+    return layout_.TextSize(board.targets, board.boxes, style) + line;
   }
   char* Render(const Board& board, Style style, char* out) const {
-    return layout_.Render(board.floor, board.targets, board.boxes, board.player, style, out);
+    out = layout_.Render(board.floor, board.targets, board.boxes, board.player, style, out);
+    return board.said == 0 ? out : sokoban::RenderLine(board.said, board.went, out);
   }
 
   std::int64_t Anchor(const Board& board) const {
+    const std::int64_t hash = StateHash(board);
+    if (board.said == 0) return hash;
+    return static_cast<std::int64_t>(
+        HashCombine(static_cast<std::uint64_t>(hash), board.said * 8ULL + board.went));
+  }
+
+  // Of the board alone, without the line of show_moves.
+  std::int64_t StateHash(const Board& board) const {
     std::uint64_t hash = 0x616e63686f72ULL;
     for (sokoban::Bits b : {board.floor, board.targets, board.boxes, sokoban::Bits{board.player}}) {
       hash = HashCombine(hash, b);
@@ -170,14 +188,15 @@ class Sokoban {
     return move < 0 ? move : sokoban::WordOf(board.rule, move);
   }
 
-  // out: [kNumActions], the anchors after each move (not word) from here.
-  void MoveAnchors(const Board& board, std::span<std::int64_t> out) const {
+  // out: [kNumActions + 1], hashes of the board as it stands, and after each move (not word) from here.
+  void StateHashes(const Board& board, std::span<std::int64_t> out) const {
+    out[0] = StateHash(board);
     for (int move = 0; move < kNumActions; ++move) {
       const sokoban::State to = sokoban::After({board.boxes, board.player}, move, board.floor);
       Board after = board;
       after.boxes = to.boxes;
       after.player = to.player;
-      out[static_cast<std::size_t>(move)] = Anchor(after);
+      out[static_cast<std::size_t>(move + 1)] = StateHash(after);
     }
   }
 
@@ -211,11 +230,12 @@ class Sokoban {
                         start_boxes = Word(data, 3), rest = Word(data, 4);
     // Few words for all cells at once, so that the check costs no more than the copy.
     const sokoban::Bits stray = (floor & ~inner_) | ((targets | boxes | start_boxes) & ~floor) |
-                                (rest & ~std::uint64_t{0xff'01'01'01'3f'3f});
+                                (rest & ~std::uint64_t{0x07'07'ff'01'01'01'3f'3f});
     const sokoban::Bits free = floor ^ boxes, start_free = floor ^ start_boxes;
     const bool stands = (free >> (rest & 63) & start_free >> (rest >> 8 & 63) & 1) != 0;
     const int count = config_.levels ? std::popcount(targets) : config_.num_boxes;
-    const bool ruled = (rest >> 40) < static_cast<std::uint64_t>(sokoban::NumRules(config_.controls));
+    const int rule = rest >> 40 & 0xff, said = rest >> 48 & 0xff, went = rest >> 56 & 0xff;
+    const bool ruled = rule < sokoban::NumRules(config_.controls) && IsLine(rule, said, went);
     const bool sound = stray == 0 && stands && ruled && count >= 1 && count <= sokoban::kMaxBoxes &&
                        HaveCells(count, targets, boxes, start_boxes);
     const bool never_reset = (floor | targets | boxes | start_boxes) == 0 && rest == 1 << 16;
@@ -271,6 +291,15 @@ class Sokoban {
     std::uint64_t word;
     std::memcpy(&word, record + i * sizeof word, sizeof word);
     return word;
+  }
+
+  // Whether a word can have led so under the rule; nothing is said without show_moves.
+  bool IsLine(int rule, int said, int went) const {
+    if (said == 0 || !config_.show_moves) return said == 0 && went == 0;
+    const int move = said > kNumActions
+                         ? 0
+                         : sokoban::kRules[static_cast<std::size_t>(rule)][static_cast<std::size_t>(said)];
+    return move != 0 && (went == 0 || (went == move && move < kNumActions));
   }
 
   [[noreturn]] void FailCheck() const {
@@ -362,7 +391,7 @@ class Sokoban {
     board.boxes = board.start_boxes = level.boxes;
     board.player = board.start_player = static_cast<std::uint8_t>(level.player);
     board.done = board.success = board.dead = false;
-    board.rule = 0;
+    board.rule = board.said = board.went = 0;
     board.table.reset();
   }
 

@@ -25,14 +25,14 @@ Possible = NDArray[np.bool_]
 
 
 def facts(possible: Possible, num_words: int) -> list[str]:
-    """What a player with this belief [120] is sure of: `up is left`, in the order of the words."""
+    """What a player with this belief [120] is sure of: `up: left`, in the order of the words."""
     rules = RULES[possible, :num_words]
     sure = np.flatnonzero((rules == rules[0]).all(axis=0))
     return [fact(word, int(rules[0, word])) for word in sure.tolist()]
 
 
 def fact(word: int, move: int) -> str:
-    return f"{MOVES[word]} is {MOVES[move]}"
+    return f"{MOVES[word]}: {MOVES[move]}"
 
 
 def packed(possible: Possible) -> NDArray[np.uint64]:
@@ -58,11 +58,11 @@ class Beliefs:
         self.possible[boards] = self.prior
 
     def look(self, boards: Boards) -> None:
-        self._leads_to[boards] = self.batch.move_anchors(boards)
+        self._leads_to[boards] = self.batch.state_hashes(boards)[:, 1:]
 
     def learn(self, boards: Boards, words: NDArray[np.int32]) -> None:
         """What happened after these words; -1 is none."""
-        happened = self._leads_to[boards] == self.batch.anchors(boards)[:, None]  # [B, 5] the moves it may be
+        happened = self._leads_to[boards] == self.batch.state_hashes(boards)[:, :1]  # [B, 5]
         said = words >= 0
         boards, words, happened = boards[said], words[said], happened[said]
         moves = RULES[:, words].T  # [B, 120]

@@ -74,6 +74,8 @@ class SokobanOptions(EnvOptions):
     """What the words do: what they say; the four of direction exchanged; or all five, with `still`."""
     held_out_rules: bool = False
     """Train, valid and test have exchanges of words of their own, not only boards."""
+    show_moves: bool = False
+    """A last line of the text says what the last word did: `up: left`, or `up: nothing`."""
     levels: str | None = None
     """File of levels in XSB or Boxoban format to play instead: size, boxes and moves are then theirs."""
     moves_per_turn: Annotated[int, Range(1, 64)] = 3
@@ -189,7 +191,7 @@ class Sokoban(NativeGame):
     batch_options = (
         COMMON
         | dict.fromkeys(("num_boxes", "min_moves", "max_moves"), int)
-        | {"controls": str, "held_out_rules": bool}
+        | {"controls": str, "held_out_rules": bool, "show_moves": bool}
         | {"track_dead": bool, "end_on_dead": bool, "levels": (list, type(None))}
     )
     text_env = SokobanText
@@ -213,7 +215,7 @@ class Sokoban(NativeGame):
         return rules | {name: getattr(options, name) for name in GENERATED}
 
     def play_settings(self, options: SokobanOptions) -> dict[str, Any]:
-        same = ("turn_reward", "stop_at_done", "track_dead", "end_on_dead")
+        same = ("turn_reward", "stop_at_done", "show_moves", "track_dead", "end_on_dead")
         return super().play_settings(options) | {name: getattr(options, name) for name in same}
 
     def summary(self, options: SokobanOptions) -> str:
@@ -231,6 +233,7 @@ class Sokoban(NativeGame):
         told = range(5 if options.controls == "broken" else 4)
         words += [f"<action>{MOVES[word]}</action>" for word in told] + [" mixed up", NOTHING]
         words += [fact(word, move) for word in told for move in told]
+        words += [f"\n{MOVES[word]}: {way}" for word in told for way in (*MOVES[:4], NOTHING)]
         return words + _rows(options)
 
     def expert(
