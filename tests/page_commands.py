@@ -19,8 +19,8 @@ from lamer_fast.cli import COMMANDS, bench, completion, envs
 from lamer_fast.cli import study as study_command
 from lamer_fast.cli.flags import Command
 from lamer_fast.config import resolve
-from lamer_fast.study.spec import load as load_study
-from lamer_fast.study.spec import names as study_names
+from lamer_fast.study.read import load as load_study
+from lamer_fast.study.read import names as study_names
 
 ROOT = Path(__file__).parents[1]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
@@ -32,7 +32,7 @@ INLINE = re.compile(r"`([^`]+)`")
 LINE_NEEDS = re.compile(r"#.*\bneeds (?!no )(.+)$")
 PLACEHOLDERS = {"RECIPE": "minesweeper-tiny", "RUN": "runs/minesweeper-tiny"}
 FETCHES = ("make", "pip")  # their first call downloads; `make test` itself runs what they lead to
-OF_OTHERS = ("alfworld-download", "tw-make", "cd", "for", "do", "done", "eval", "source")
+OF_OTHERS = ("alfworld-download", "tw-make", "cd", "for", "do", "done", "eval", "source", "inspect")
 STARTS = re.compile(r"(?:\$ )?(?:\w+=\S+ )*(lamer-fast|make|pip|python3?|torchrun)( |$)")
 RUN_BY_MAKE_TEST = {"--dry-run", "--help", "--list"}  # seconds at most
 
