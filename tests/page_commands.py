@@ -32,7 +32,20 @@ INLINE = re.compile(r"`([^`]+)`")
 LINE_NEEDS = re.compile(r"#.*\bneeds (?!no )(.+)$")
 PLACEHOLDERS = {"RECIPE": "minesweeper-tiny", "RUN": "runs/minesweeper-tiny"}
 FETCHES = ("make", "pip")  # their first call downloads; `make test` itself runs what they lead to
-OF_OTHERS = ("alfworld-download", "tw-make", "cd", "for", "do", "done", "eval", "source", "inspect")
+OF_OTHERS = (
+    "alfworld-download",
+    "tw-make",
+    "cd",
+    "for",
+    "do",
+    "done",
+    "eval",
+    "source",
+    "inspect",
+    "uvx",
+    "pipx",
+    "docker",
+)
 STARTS = re.compile(r"(?:\$ )?(?:\w+=\S+ )*(lamer-fast|make|pip|python3?|torchrun)( |$)")
 RUN_BY_MAKE_TEST = {"--dry-run", "--help", "--list"}  # seconds at most
 
