@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 from lamer_fast.cli.eval import UNUSED, resolve_target
@@ -39,9 +39,9 @@ COMMAND = Command(
 
 def run(argv: Sequence[str]) -> int:
     target, options, overrides = COMMAND.parse(argv)
-    config, folder = resolve_target(target, overrides)
     if options.sampler is not None:
-        config = replace(config, rollout=replace(config.rollout, sampler=options.sampler))
+        overrides = [*overrides, f"--rollout.sampler={options.sampler}"]
+    config, folder = resolve_target(target, overrides)
     prepare_for(config)
 
     from lamer_fast.audit.of_run import Extent, audit_run

@@ -35,6 +35,9 @@ class ModelConfig:
     """What an adapter adds counts alpha / rank times."""
     lora_targets: str = "all-linear"
     """The projections that get adapters: all-linear, or names such as "q_proj,v_proj"."""
+    base_format: Literal["plain", "int8", "nf4"] = "plain"
+    """What adapters are trained over: the weights as they are; or their projections in 8 bits, or 4, by
+    bitsandbytes, from which trainer and sampler compute."""
     dora: bool = False
     """Adapters that train the length of each row of a weight apart from its direction."""
 
@@ -375,6 +378,8 @@ class Config:
             _contradict(
                 self, "model.dora", "model.lora_rank", "it is a kind of adapter, whose rank is above 0"
             )
+        if self.model.base_format != "plain" and not self.model.lora_rank:
+            _contradict(self, "model.base_format", "model.lora_rank", "such weights are not trained")
         updates = self.train.iterations * le.epochs * le.minibatches
         if le.warmup_updates > updates:
             raise ValueError(

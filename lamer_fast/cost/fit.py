@@ -14,6 +14,7 @@ from lamer_fast.model.path import adapter_folder
 
 Values = dict[str, Any]
 CACHE, MICROBATCH = "rollout.cache_tokens", "learn.max_microbatch_tokens"
+BASE = "model.base_format"
 WHY = {
     "rollout.sleep_during_updates": "the sampler's memory is free during updates",
     "learn.offload_optimizer": "the optimizer's state is on the host while sampling",
@@ -24,6 +25,7 @@ WHY = {
     "rollout.prefill_tokens": "smaller steps of the sampler",
     "rollout.max_in_flight": "smaller steps of the sampler",
     "learn.optimizer": "2 bytes of state instead of 8; needs bitsandbytes",
+    BASE: "the frozen weights in fewer bits: another base; needs bitsandbytes",
     "model.lora_rank": "adapters over a frozen base: other training, needs peft and about ten times learn.lr",
 }
 
@@ -70,7 +72,8 @@ def propose(config: Config, memory_at: Callable[[Config], Memory]) -> Proposal |
         taken = rest if fits(rest) else taken
     for key in (CACHE, MICROBATCH):
         for i in [i for i, step in enumerate(taken) if key in step][-1:]:
-            sizes = ([*taken[:i], {key: size}, *taken[i + 1 :]] for size in _sizes(config, key))
+            larger = (size for size in _sizes(config, key) if size > taken[i][key])
+            sizes = ([*taken[:i], {key: size}, *taken[i + 1 :]] for size in larger)
             taken = next((steps for steps in sizes if fits(steps)), taken)
     changed = _with(config, taken)
     assert changed is not None
@@ -94,6 +97,9 @@ def _steps(config: Config, on_gpu: bool) -> Iterator[Values]:
         yield {"learn.optimizer": "adamw_8bit"}
     if not config.model.lora_rank and adapter_folder(config.model.path) is None:
         yield {"model.lora_rank": 32}
+    if adapter_folder(config.model.path) is None:
+        yield {BASE: "int8"}
+        yield {BASE: "nf4"}
     yield {CACHE: longest}
 
 

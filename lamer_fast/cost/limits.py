@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lamer_fast.model.quantised import num_weights
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_kernels.bench.roofline import Rates, measure
 
@@ -40,7 +41,7 @@ def shape_of(model: Any) -> Shape:
     """From a Hugging Face causal language model (on any device, meta included)."""
     config = model.config
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    total = sum(p.numel() for p in model.parameters())
+    total = num_weights(model)
     outside = embedding.numel() + (0 if head is embedding else head.numel())
     heads = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads

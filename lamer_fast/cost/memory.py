@@ -16,6 +16,7 @@ from lamer_fast.cost.tokens import TokenBounds
 from lamer_fast.device import GIB
 from lamer_fast.fields import to_flat
 from lamer_fast.learn.optimizer_state import STATE_BYTES
+from lamer_fast.model.quantised import base_layers, packed_bytes
 from lamer_fast.rollout.turn_table import COLUMNS
 from lamer_fast.samplers.local.sampler import num_slots
 from lamer_fast.samplers.vllm.memory import (
@@ -121,6 +122,8 @@ def memory_of(
     shape, n, item = files.config.get_text_config(), files.num_parameters, dtype.itemsize
     r, trials = config.rollout, config.rollout.groups * config.rollout.trials_per_group
     parts = [Part(f"weights, {str(dtype).removeprefix('torch.')}", n * item, ("model.path", "model.dtype"))]
+    if training and config.model.base_format != "plain":
+        parts = _quantised(config, files, dtype)
     if training:
         parts += _training(config, files, bounds, dtype, device, processes if sharded else 1)
     if device.type == "cuda":
@@ -154,6 +157,19 @@ def num_trained(config: Config, files: Any) -> int:
         return int(files.num_parameters)
     return sum(rank * (m.in_features + m.out_features) + dora * m.out_features
                for m in adapted_projections(config, files))  # fmt: skip
+
+
+def _quantised(config: Config, files: Any, dtype: torch.dtype) -> list[Part]:
+    """The weights, and the values of one that a pass makes: int8 by way of float32."""
+    kind, linear = config.model.base_format, base_layers(files.shape)
+    values = [m.in_features * m.out_features for _, m in linear]
+    rest = (files.num_parameters - sum(values)) * dtype.itemsize
+    size = rest + sum(packed_bytes(kind, m.in_features, m.out_features) for _, m in linear)
+    widest = max(values) * (dtype.itemsize + 4 * (kind == "int8"))
+    return [
+        Part(f"weights, {kind}", size, ("model.path", "model.base_format")),
+        Part("values of the widest weight", widest, ("model.path",)),
+    ]
 
 
 def num_of_engine(config: Config, files: Any) -> int:

@@ -227,7 +227,7 @@ def load_policy(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     dtype = compute_dtype(config, device)
     if config.lora_rank and not frozen:
-        add_adapters(model, config, dtype, seed)
+        add_adapters(model, config, dtype, seed, device)
     return Policy(model.to(device).train(), files.tokenizer, dtype, frozen=frozen)
 
 

@@ -14,25 +14,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lamer_fast.config import ModelConfig
 from lamer_fast.model.path import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from lamer_fast.model.quantised import all_weights, quantise_base, quantised_layers, round_base
 
 NAME = "default"  # peft's, of the one adapter
 PREFIX = "base_model.model."  # of names in a peft folder
+BASE = "lamer_fast.base"  # in the head of its file: what a quantised base was, as "nf4 bfloat16"
 
 
 @torch.no_grad()
-def add_adapters(model: Any, config: ModelConfig, dtype: torch.dtype, seed: int) -> None:
+def add_adapters(
+    model: Any,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    seed: int,
+    device: torch.device = torch.device("cpu"),  # noqa: B008
+) -> None:
     """Adapters around the projections that `config.lora_targets` names; all other parameters are frozen.
 
-    The model computes the same as before, in `dtype`. Embedding and head take none: sampler and loss read
-    their weights, and where they are tied an adapter on one of them would be an adapter on half of it.
+    The model computes the same as before, in `dtype`, and of a base that `config.base_format` quantises the
+    same as that. Embedding and head take none: sampler and loss read their weights, and where they are tied
+    an adapter on one of them would be an adapter on half of it.
+
+    Args:
+        device: where quantised layers are made, one after another; the rest stays where it is.
 
     Raises:
-        ValueError: no peft, a target that the model does not have, embedding or head as a target.
+        ValueError: no peft or bitsandbytes, a target that the model does not have, embedding or head as one.
     """
     peft = require_peft("model.lora_rank > 0")
     names = [name.strip() for name in config.lora_targets.split(",") if name.strip()]
@@ -52,6 +65,8 @@ def add_adapters(model: Any, config: ModelConfig, dtype: torch.dtype, seed: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(settings, model, adapter_name=NAME)
+    if config.base_format != "plain":
+        quantise_base(model, config.base_format, dtype, device)
     for layer in adapted(model).values():
         for parameter in adapter_parameters(layer).values():
             parameter.data = parameter.data.float()
@@ -137,22 +152,22 @@ def row_norms(weight: Tensor) -> Tensor:
 def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Full tensors under their names in the model without adapters, one at a time, tied ones once."""
     layers, own = adapted(model), adapter_names(model)
-    for name, parameter in model.named_parameters():
+    for name, weight in all_weights(model):
         if name in own:
             continue
         parent, _, last = name.rpartition(".base_layer.")
         if parent and last == "weight":
             yield f"{parent}.weight", merged_weight(layers[parent])
         else:
-            yield name.replace(".base_layer.", "."), parameter.detach()
+            yield name.replace(".base_layer.", "."), weight
 
 
 def base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """As `merged_weights`, of the base alone."""
     own = adapter_names(model)
-    for name, parameter in model.named_parameters():
+    for name, weight in all_weights(model):
         if name not in own:
-            yield name.replace(".base_layer.", "."), parameter.detach()
+            yield name.replace(".base_layer.", "."), weight
 
 
 def merged_copy(model: Any) -> Any:
@@ -160,12 +175,14 @@ def merged_copy(model: Any) -> Any:
     layers = adapted(model)
     wrapped = {id(p) for layer in layers.values() for p in layer.parameters()}
     shared = {id(p): p for p in model.parameters() if id(p) not in wrapped}
-    plain = copy.deepcopy(model, dict(shared))
+    kept = {id(layer): layer for layer in quantised_layers(model)}
+    plain = copy.deepcopy(model, {**shared, **kept})
     for name, layer in layers.items():
         parent, _, last = name.rpartition(".")
-        base = plain.get_submodule(name).base_layer
-        base.weight = nn.Parameter(merged_weight(layer), requires_grad=False)
-        setattr(plain.get_submodule(parent), last, base)
+        weight, bias = merged_weight(layer), plain.get_submodule(name).base_layer.bias
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+        linear.weight, linear.bias = nn.Parameter(weight, requires_grad=False), bias
+        setattr(plain.get_submodule(parent), last, linear)
     return plain
 
 
@@ -198,20 +215,29 @@ def adapter_settings(config: ModelConfig, model: nn.Module, base: str) -> dict[s
 
 
 def save_adapter(model: nn.Module, settings: dict[str, Any], folder: Path) -> None:
-    """A folder that peft and vLLM load."""
+    """A folder that peft and vLLM load; says what its base was quantised to, if it was."""
     (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=1, default=str))
     weights = {name: x.contiguous().cpu() for name, x in adapter_weights(model).items()}
-    save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    said = {"format": "pt"}
+    if layers := quantised_layers(model):
+        said[BASE] = f"{layers[0].kind} {str(layers[0].dtype)[6:]}"
+    save_file(weights, folder / ADAPTER_WEIGHTS, metadata=said)
 
 
 def merge_folder(model: Any, folder: Path, base: str) -> Any:
-    """`model`, the base, with the adapter of a peft folder in its weights.
+    """`model`, the base, with the adapter of a peft folder in its weights. Of an adapter that was trained on
+    a quantised base, the base is rounded to what that was.
 
     Raises:
-        ValueError: no peft, or an adapter of another model; the message names both.
+        ValueError: no peft or bitsandbytes, or an adapter of another model; the message names both.
     """
     peft = require_peft(f"{folder}, an adapter's folder,")
     found = load_file(folder / ADAPTER_WEIGHTS)
+    with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
+        rounded = (file.metadata() or {}).get(BASE)
+    if rounded is not None:
+        kind, dtype = rounded.split()
+        round_base(model, kind, getattr(torch, dtype))
     try:
         # the base's own file of an adapter is checked below, tensor by tensor: peft would only warn
         wrapped = peft.PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)

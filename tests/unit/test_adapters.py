@@ -1,5 +1,6 @@
 """Adapters: what is trained, what stays, what the sampler and the files get."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -167,6 +168,14 @@ def test_targets_that_get_no_adapter_are_refused(target, tied):
     model = tiny_model("qwen3", tie_word_embeddings=tied)
     with pytest.raises(ValueError, match=r"model\.lora_targets has .*q_proj"):
         add_adapters(model, replace(LORA, lora_targets=target), torch.float32, 0)
+
+
+def test_a_quantised_base_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(
+        ValueError, match=r"model\.base_format = 'nf4' needs bitsandbytes, which is not installed"
+    ):
+        add_adapters(tiny_model(), replace(LORA, base_format="nf4"), torch.float32, 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

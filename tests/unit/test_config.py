@@ -61,6 +61,7 @@ def resolve(*overrides: str) -> Config:
             ["--rollout.sleep-during-updates=true", "--rollout.sampler=vllm", "--train.device=cpu"],
             ["rollout.sleep_during_updates", "train.device"],
         ),
+        (["--model.base-format=nf4"], ["model.base_format = 'nf4'", "model.lora_rank = 0"]),
         (
             ["--model.lora-rank=8", "--model.dora=true", "--rollout.sampler=vllm"],
             ["rollout.adapter = 'apart'", "model.dora = True"],

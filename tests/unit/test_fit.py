@@ -100,7 +100,10 @@ def test_a_4b_model_fits_24_gib_only_by_what_is_proposed(memory_of_shape):
     config = recipe.resolve("minesweeper-qwen3-4b")
     proposal = propose(config, memory_of_shape("4b", 24))
     assert proposal.values["model.lora_rank"] == 32
-    assert propose(config, memory_of_shape("4b", 6)) is None  # the weights alone are 7.5
+    assert "model.base_format" not in proposal.values
+    assert propose(config, memory_of_shape("4b", 16)).values["model.base_format"] == "nf4"
+
+    assert propose(config, memory_of_shape("4b", 6)) is None
     assert propose(config, memory_of_shape("4b", 400)) is None and memory_of_shape("4b", 400)(config).fits
 
 

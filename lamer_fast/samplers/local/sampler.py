@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lamer_fast.model.cache import SlotCache
 from lamer_fast.model.decoder import Decoder, PackedAttention
+from lamer_fast.model.quantised import num_weights
 from lamer_fast.model.replay import MAX_TOKENS, CudaGraphs, Replayed
 from lamer_fast.rng import uniforms
 from lamer_fast.samplers.protocol import Completion, Observer, Request, Sampling
@@ -65,7 +66,7 @@ class TorchSampler:
         self.num_prefill_tokens = 0  # computed so far, for reports
         self.num_decode_tokens = 0
         self._decoder = Decoder(model, num_ids)
-        self._fuses = sum(p.numel() for p in model.parameters()) < FUSE_BELOW_PARAMETERS
+        self._fuses = num_weights(model) < FUSE_BELOW_PARAMETERS
         self._max_slots = cache_tokens // max_sequence_tokens if cache_tokens else None
         self._next_slots = FIRST_SLOTS if self._max_slots is None else min(FIRST_SLOTS, self._max_slots)
         self._cache = SlotCache(self._decoder, 0, max_sequence_tokens)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lamer_fast.config import Config, RolloutConfig
 from lamer_fast.model.adapters import base_weights
+from lamer_fast.model.quantised import num_weights
 from lamer_fast.samplers.protocol import Completion, Observer, Request
 from lamer_fast.samplers.vllm.adapters import adapter_options, adapter_request, load_adapter, register_base
 from lamer_fast.samplers.vllm.environment import prepared
@@ -71,9 +72,9 @@ class VllmSampler:
             )
         self.takes_adapter = policy.has_adapters and rollout.adapter == "apart"
         self.adapter = config.model
-        num_parameters = sum(weight.numel() for _, weight in base_weights(policy.model))
+        num_parameters = num_weights(policy.model)
         if self.takes_adapter:
-            num_parameters += ADAPTER_COPIES * policy.masters.num_elements
+            num_parameters += (ADAPTER_COPIES - 1) * policy.masters.num_elements
         self.memory = engine_memory(policy.model.config, num_parameters, dtype, rollout)
         share = None
         if not self.cpu:
