@@ -1,6 +1,6 @@
 # lamer-fast on CPUs, from the pins of constraints.txt. Not built here: no container engine runs where it was written.
 #   docker build -f docker/cpu.Dockerfile -t lamer-fast:cpu .
-#   docker run --rm -v "$PWD/runs:/home/lamer/runs" lamer-fast:cpu demo
+#   docker run --rm -v "$PWD/runs:/home/runs" lamer-fast:cpu demo
 # PyTorch's default build brings gigabytes of CUDA packages; TORCH_ARGS chooses another, as in the Makefile.
 FROM python:3.11-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
@@ -14,8 +14,6 @@ COPY constraints.txt /opt/constraints.txt
 RUN pip install --no-cache-dir -c /opt/constraints.txt ${TORCH_ARGS}
 COPY --from=build /wheels /opt/wheels
 RUN pip install --no-cache-dir -c /opt/constraints.txt "$(ls /opt/wheels/lamer_fast-*.whl)[train,lora,plot]"
-RUN useradd --create-home lamer
-USER lamer
-WORKDIR /home/lamer
+WORKDIR /home
 ENTRYPOINT ["lamer-fast"]
 CMD ["demo"]

@@ -1,7 +1,7 @@
 # lamer-fast on NVIDIA GPUs with vLLM, from the pins of constraints.txt. Not built here: no container engine runs
 # where it was written. The host needs a driver and the NVIDIA container toolkit; CUDA comes with PyTorch.
 #   docker build -f docker/cuda.Dockerfile -t lamer-fast:cuda .
-#   docker run --rm --gpus all --shm-size 8g -v "$PWD/runs:/home/lamer/runs" lamer-fast:cuda doctor
+#   docker run --rm --gpus all --shm-size 8g -v "$PWD/runs:/home/runs" lamer-fast:cuda doctor
 FROM python:3.11-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
@@ -16,8 +16,6 @@ COPY constraints.txt /opt/constraints.txt
 RUN pip install --no-cache-dir -c /opt/constraints.txt ${TORCH_ARGS}
 COPY --from=build /wheels /opt/wheels
 RUN pip install --no-cache-dir -c /opt/constraints.txt "$(ls /opt/wheels/lamer_fast-*.whl)[train,vllm,lora,plot]"
-RUN useradd --create-home lamer
-USER lamer
-WORKDIR /home/lamer
+WORKDIR /home
 ENTRYPOINT ["lamer-fast"]
 CMD ["doctor"]

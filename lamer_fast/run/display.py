@@ -1,4 +1,4 @@
-"""What people see while a run trains: a live table in a terminal, lines with the time of day elsewhere."""
+"""What people see while a run trains: a table in a terminal or a notebook, lines with the time elsewhere."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lamer_fast.run.display_table import evaluation, progress, progress_line, table, training
+from lamer_fast.run.notebook import NotebookTable, in_notebook
 from lamer_fast.run.record import Evaluated, Record
 from lamer_fast.text import duration, one_line
 
@@ -60,6 +61,8 @@ class Display:
             from rich.live import Live
 
             self.live = Live(get_renderable=lambda: self, refresh_per_second=2)
+        elif live is None and in_notebook():
+            self.live = NotebookTable(self.lines)
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -76,12 +79,16 @@ class Display:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         self.now, self.at = name, None
+        if isinstance(self.live, NotebookTable):
+            self.live.draw()
         yield
         self.at = None
 
     def advance(self, done: int, total: int, what: str, tokens: int | None = None) -> None:
         """`done` of `total` of the phase are over. Call it often."""
         self.at = done, total, what, tokens
+        if isinstance(self.live, NotebookTable):
+            self.live.refresh()
         if self.live is None and self.clock() - self.said >= EVERY_S:
             self.said = self.clock()
             print(

@@ -46,7 +46,6 @@ def test_what_a_container_file_names_exists(path):
     assert {"3.11"} == set(re.findall(r"^FROM python:(\d+\.\d+)-", text, re.MULTILINE))  # of the pins
     command = re.search(r'^CMD \["(\w+)"\]', text, re.MULTILINE)[1]
     assert 'ENTRYPOINT ["lamer-fast"]' in text and command in cli.COMMANDS
-    assert "\nUSER lamer\n" in text
 
 
 def test_both_container_files_take_the_same_steps():
