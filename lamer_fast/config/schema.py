@@ -193,6 +193,9 @@ class EvalConfig:
     """K of an evaluation; None is rollout.episodes."""
     memory: Literal["both", "reflection", "history", "none"] | None = None
     """What the model sees of earlier episodes, and so whether it reflects; None is as in training."""
+    notes: Literal["own", "other", "empty", "shuffled"] = "own"
+    """What a policy reads where it wrote a reflection: its own, one of another trial, nothing, or its own
+    with the words in another order. Says what reflections are worth."""
     temperature: Annotated[float, Range(0, 100)] = 1.0
     """Of an evaluation's sampling; 0 takes the likeliest token."""
     top_p: Annotated[float, Range(0.001, 1)] = 1.0
@@ -281,6 +284,8 @@ class Config:
             own = {key: getattr(self.eval, key) for key in ("episodes", "memory")}
             given = " and ".join(f"eval.{key} = {value!r}" for key, value in own.items() if value is not None)
             raise ValueError(f"{given}: {error}" if given else str(error)) from None
+        if self.eval.notes != "own" and not self.evaluation().rollout.reflect:
+            _contradict(self, "eval.notes", "eval.memory", "no reflections are written")
         if 0 < self.eval.temperature < 0.01:
             raise ValueError(f"eval.temperature = {self.eval.temperature}, must be 0 or at least 0.01")
         for key in ("rollout.max_reply_tokens", "rollout.max_reflection_tokens"):

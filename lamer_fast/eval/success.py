@@ -255,6 +255,7 @@ def play_share(
     from lamer_fast.envs.registry import make_env
     from lamer_fast.rollout.boards import Boards
     from lamer_fast.rollout.collect import play_trials
+    from lamer_fast.samplers.notes import ExchangedNotes
 
     sampling = eval_sampling(config.eval)
     size = config.rollout.groups * config.rollout.trials_per_group
@@ -264,6 +265,8 @@ def play_share(
     agent = Agent(renderer, env, config)
     if isinstance(sampler, Roles):
         sampler = sampler.on(env, agent)
+    if config.eval.notes != "own":
+        sampler = ExchangedNotes(sampler, config.eval.notes, agent)
     for start in range(0, len(seeds), size):
         part = seeds[start : start + size]
         boards = Boards(part, np.arange(len(part), dtype=np.int32)).share(rank, world)

@@ -24,6 +24,7 @@ from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.files import replace_file
 from lamer_fast.say import printed
+from lamer_fast.study.measures import Values
 from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played, curve_of, digits_of
 from lamer_fast.study.reuse import is_finished, run_of
@@ -70,12 +71,13 @@ def main() -> int:
         budget, curve, folder = budget_of(cell.config, metrics, run), curve_of(metrics), str(run)
         config = replace(config, model=replace(config.model, path=f"{folder}/model"))
     splits = {split: play(config, cell, split) for split in SPLITS}
+    notes = notes_of_training(run, cell.config) if cell.arm.train and "notes" in cell.measures else {}
     env = environment(device="cpu" if config.train.device == "cpu" else None)
     facts = {key: str(env[key]) for key in ("device", "commit", "dirty", "date")}
     facts |= {name: version for name, version in env["versions"].items() if name in ("python", "torch")}
     found = CellResult(
         study.name, cell.part, cell.arm.name, cell.seed, cell.settings(), splits,
-        budget, curve, facts, folder,
+        budget, curve, notes, facts, folder,
     )  # fmt: skip
     found.write(options.out)
     return 0
@@ -112,26 +114,47 @@ def budget_of(config: Config, metrics: Sequence[dict[str, Any]], run: Path) -> d
     }
 
 
+def notes_of_training(run: Path, config: Config) -> dict[str, list[Any]]:
+    """What became of the reflections, from the trials that the run recorded."""
+    from lamer_fast.study.measures import of_training
+    from lamer_fast.trials import trial_files, trials_of
+
+    if not (run / "trials").is_dir():
+        return {}
+    by_iteration = {int(file.name.split(".")[0]): list(trials_of(file)) for file in trial_files(run)}
+    return of_training(by_iteration, config.env)
+
+
 def play(config: Config, cell: Cell, split: str) -> Played:
-    """Every mode on the boards of a split; independent attempts beside the first."""
+    """Every mode on the boards of a split; independent attempts beside the first, measures on `test`."""
     from lamer_fast.envs.panel import panel
     from lamer_fast.eval.success import evaluate
     from lamer_fast.run.display import Progress
-    from lamer_fast.run.state import build_player
+    from lamer_fast.study.measures import measured
+    from lamer_fast.study.players import Players, entropy_of_plans
 
     played = panel(config.env, split, cell.tasks, at_most=cell.tasks or MAX_TASKS)
-    player = build_player(config)
+    players = Players(config, cell.evaluated)
+    measures = cell.measures if split == "test" else ()
     modes: dict[str, str] = {}
+    values: dict[str, Values] = {}
     for i, mode in enumerate(cell.modes or [ALONE]):
+        seed, asked = 10_000 * (cell.seed + 1) + 10 * i, recipe.apply(config, mode.settings)
+        trials: list[dict[str, Any]] = []
         found = evaluate(
-            player.sampler, player.renderer, recipe.apply(config, mode.settings), split=split,
-            tasks=len(played), seed=10_000 * (cell.seed + 1) + 10 * i, attempts=i == 0, played=played,
-            progress=Progress(f"of {split}, {mode.name}"),
+            players.sampler(mode), players.renderer, asked, split=split, tasks=len(played), seed=seed,
+            attempts=i == 0, played=played, progress=Progress(f"of {split}, {mode.name}"),
+            keep=trials.extend if measures else None,
         )  # fmt: skip
         modes |= {key or mode.name: digits for key, digits in digits_of(found).items()}
+        if measures:
+            values[mode.name] = measured(measures, trials, asked.env, split)
+        if "exploration" in measures:
+            entropies = entropy_of_plans(players, asked, mode, played.seeds, split, seed + 5)
+            values[mode.name]["plan_entropy"] = entropies
     if not cell.modes:
         del modes[ALONE.name]
-    return Played(played.digest, found.episodes, modes)
+    return Played(played.digest, found.episodes, modes, values)
 
 
 if __name__ == "__main__":

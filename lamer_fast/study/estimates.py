@@ -12,7 +12,7 @@ Values = NDArray[np.float64]
 
 
 def over_seeds_and_tasks(values: Values, seed: int = 0, draws: int = DRAWS) -> Estimate:
-    """The mean of values [seeds, tasks], where every seed was evaluated on the same tasks.
+    """The mean of values [seeds, tasks], where every seed was evaluated on the same tasks; NaN is no value.
 
     Seeds and tasks are drawn anew, both with replacement and independently of one another (the crossed
     bootstrap of A. B. Owen, Ann. Appl. Stat. 2007). A draw of S seeds has only (S - 1) / S of their variance:
@@ -20,7 +20,7 @@ def over_seeds_and_tasks(values: Values, seed: int = 0, draws: int = DRAWS) -> E
     interval speaks of the tasks alone.
     """
     rng = np.random.default_rng(seed)
-    return _estimate(float(values.mean()), _drawn(values, _counts(values.shape[1], draws, rng), rng))
+    return _estimate(float(np.nanmean(values)), _drawn(values, _counts(values.shape[1], draws, rng), rng))
 
 
 def paired(a: Values, b: Values, seed: int = 0) -> Estimate:
@@ -43,9 +43,11 @@ def _drawn(values: Values, counts: Values, rng: np.random.Generator) -> Values:
     num_seeds, num_tasks = values.shape
     if num_seeds > 1:
         spread = (num_seeds / (num_seeds - 1)) ** 0.5 - 1
-        values = values + (values.mean(axis=1, keepdims=True) - values.mean()) * spread
+        values = values + (np.nanmean(values, axis=1, keepdims=True) - np.nanmean(values)) * spread
     chosen = rng.integers(num_seeds, size=(num_seeds, len(counts)))
-    by_seed = values @ counts.T / num_tasks
+    there = ~np.isnan(values)
+    weights = num_tasks if there.all() else np.maximum(there @ counts.T, 1)
+    by_seed = np.nan_to_num(values) @ counts.T / weights
     return np.asarray(np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0))
 
 

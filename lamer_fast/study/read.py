@@ -10,7 +10,8 @@ from typing import Any
 
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
-from lamer_fast.study.spec import ATTEMPTS, Arm, Mode, Part, Study
+from lamer_fast.study.measures import KINDS
+from lamer_fast.study.spec import ATTEMPTS, ROLES, Arm, Mode, Part, Study
 
 STUDIES = Path(__file__).parent / "studies"
 SECTIONS = tuple(field.name for field in fields(Config) if field.name != "name")
@@ -58,7 +59,8 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _study(name: str, table: Mapping[str, Any]) -> Study:
-    keys = {"question", "seeds", "tasks", "against", "parts", "arms", "modes", "published", *SECTIONS}
+    keys = {"question", "seeds", "tasks", "against", "parts", "arms", "modes", "measures", "published"}
+    keys |= set(SECTIONS)
     _known("", table, keys)
     for key in ("question", "seeds", "parts", "arms"):
         if not table.get(key):
@@ -72,7 +74,7 @@ def _study(name: str, table: Mapping[str, Any]) -> Study:
         raise ValueError(f"against = {against!r} is no arm; there are: {', '.join(arms)}")
     return Study(
         name, table["question"], parts, arms, modes, _seeds("seeds", table["seeds"]), _settings(table),
-        against, table.get("tasks"), table.get("published"),
+        against, table.get("tasks"), _measures(table.get("measures", [])), table.get("published"),
     )  # fmt: skip
 
 
@@ -108,8 +110,21 @@ def _mode(name: str, table: Mapping[str, Any]) -> Mode:
     _name("mode", name)
     if name == ATTEMPTS:
         raise ValueError(f"mode {ATTEMPTS!r} is there by itself: independent attempts beside each evaluation")
-    _known(f"modes.{name}", table, {"doc", "eval"})
-    return Mode(name, str(table.get("doc", "")), _settings(table))
+    phases = ("explorer", "reflector", "player")
+    _known(f"modes.{name}", table, {"doc", "eval", *phases})
+    roles = {phase: str(table[phase]) for phase in phases if phase in table}
+    for phase, role in roles.items():
+        known = [r for r in ROLES if (phase, r) != ("reflector", "random")]
+        if role not in known:
+            raise ValueError(f"modes.{name}.{phase} = {role!r}, must be one of: {', '.join(known)}")
+    return Mode(name, str(table.get("doc", "")), _settings(table), roles)
+
+
+def _measures(kinds: Any) -> tuple[str, ...]:
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"measures has {kind!r}; there are: {', '.join(KINDS)}")
+    return tuple(kinds)
 
 
 def _name(what: str, name: str) -> None:

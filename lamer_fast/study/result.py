@@ -31,6 +31,11 @@ class Played:
     panel: str
     episodes: int  # K
     modes: dict[str, str]
+    measures: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)  # mode -> name -> boards
+
+    def measured(self, mode: str, name: str) -> NDArray[np.float64]:
+        """[tasks], NaN where a board has no value."""
+        return np.array(self.measures[mode][name], np.float64)
 
     def success(self, mode: str) -> NDArray[np.float64]:
         """success@1..K of each board, [tasks, K]; of `attempts` the unbiased pass@k."""
@@ -50,6 +55,9 @@ class CellResult:
     splits: dict[str, Played]  # valid, test
     budget: dict[str, float] = field(default_factory=dict)  # episodes, tokens, updates, seconds of training
     curve: dict[str, list[Any]] = field(default_factory=dict)  # iteration, success_at, entropy
+    notes: dict[str, list[Any]] = field(
+        default_factory=dict
+    )  # of training, where asked: measures.of_training
     facts: dict[str, str] = field(default_factory=dict)  # commit, version, processor, date
     run: str = ""  # folder of the run, where it was trained
 

@@ -17,6 +17,7 @@ from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.fields import to_flat
 
+ROLES = ("own", "base", "random")  # what was trained, the model that it started from, random legal actions
 ATTEMPTS = "attempts"  # the mode without any memory: independent attempts, played beside every evaluation
 NOT_OF_THE_RESULT = frozenset(  # settings that change no number of a cell
     {
@@ -55,6 +56,7 @@ class Mode:
     name: str
     doc: str
     settings: Mapping[str, Any]
+    roles: Mapping[str, str] = field(default_factory=dict)  # explorer, reflector, player -> one of ROLES
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Cell:
     evaluated: Config  # of what was trained, before the settings of a mode
     modes: tuple[Mode, ...]
     tasks: int | None  # boards of each split at most
-    played: Mapping[str, Any]  # the last three as settings
+    measures: tuple[str, ...]  # what is looked at beside success
+    played: Mapping[str, Any]  # the last four as settings
 
     @property
     def name(self) -> str:
@@ -100,6 +103,7 @@ class Study:
     settings: Mapping[str, Any]
     against: str  # the arm that the others are compared with
     tasks: int | None = None  # boards of each split at most
+    measures: tuple[str, ...] = ()
     published: Mapping[str, Sequence[float]] | None = None  # arm -> success@1..3 of the paper, in percent
 
     def cells(self) -> list[Cell]:
@@ -126,10 +130,12 @@ class Study:
         part, tasks = self.parts[name], self.parts[name].tasks or self.tasks
         modes = tuple(mode for mode in self.modes.values() if arm.modes is None or mode.name in arm.modes)
         played: dict[str, Any] = {"study.tasks": tasks}
-        played |= {f"study.modes.{mode.name}": dict(mode.settings) for mode in modes}
+        played |= {f"study.modes.{mode.name}": {**mode.settings, **mode.roles} for mode in modes}
         played["study.trained"] = arm.train
         if part.evaluate:
             played["study.evaluate"] = dict(part.evaluate)
+        if self.measures:
+            played["study.measures"] = list(self.measures)
         for seed in self.seeds if arm.seeds is None else arm.seeds:
             try:
                 config = recipe.load(part.recipe)
@@ -143,7 +149,7 @@ class Study:
                     recipe.apply(evaluated, mode.settings).validate_evaluation()
             except ValueError as error:
                 raise ValueError(f"study {self.name}, cell {name}-{arm.name}-{seed}: {error}") from None
-            yield Cell(name, arm, seed, config, evaluated, modes, tasks, played)
+            yield Cell(name, arm, seed, config, evaluated, modes, tasks, self.measures, played)
 
     def _check_budgets(self, cells: Sequence[Cell]) -> None:
         for part in self.parts:

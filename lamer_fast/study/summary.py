@@ -25,6 +25,7 @@ class Summary:
     within: list[Estimate]  # success@1..K in that mode
     last: dict[str, Estimate]  # mode -> success@K
     lead: Estimate | None  # success@K of the arm that is compared with, less this one's; None: it is the same
+    measures: dict[str, dict[str, Estimate | None]]  # mode -> measure -> mean; None: no board has a value
 
     @property
     def seeds(self) -> list[int]:
@@ -56,13 +57,26 @@ def summaries(study: Study, results: Mapping[str, CellResult]) -> list[Summary]:
                 lead = paired(other[..., -1], values[..., -1])
             within = [over_seeds_and_tasks(v) for v in each_k(values)]
             last = {m: over_seeds_and_tasks(successes(of_arm, "test", m)[..., -1]) for m in modes(of_arm)}
-            found.append(Summary(part, study.arms[arm], of_arm, best[arm], within, last, lead))
+            found.append(
+                Summary(part, study.arms[arm], of_arm, best[arm], within, last, lead, measured(of_arm))
+            )
     return found
 
 
 def of(results: Mapping[str, CellResult], part: str, arm: str) -> list[CellResult]:
     own = [result for result in results.values() if result.part == part and result.arm == arm]
     return sorted(own, key=lambda result: result.seed)
+
+
+def measured(results: Sequence[CellResult]) -> dict[str, dict[str, Estimate | None]]:
+    found: dict[str, dict[str, Estimate | None]] = {}
+    for mode, names in results[0].splits["test"].measures.items():
+        found[mode] = {}
+        for name in names:
+            values = np.stack([result.splits["test"].measured(mode, name) for result in results])
+            there = not np.isnan(values).all(axis=1).any()
+            found[mode][name] = over_seeds_and_tasks(values) if there else None
+    return found
 
 
 def modes(results: Sequence[CellResult]) -> list[str]:

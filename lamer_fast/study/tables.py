@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from lamer_fast.eval.intervals import Estimate
+from lamer_fast.study.measures import KINDS
 from lamer_fast.study.spec import ATTEMPTS, Study
 from lamer_fast.study.summary import Summary
 
 PAPER = "paper (other model and size)"
+ENDS = 5  # iterations
 LATEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
 
 
@@ -54,6 +59,8 @@ def tables_of(study: Study, found: Sequence[Summary]) -> list[Table]:
         own = [summary for summary in found if summary.part == part]
         if own:
             tables += [success(study, part, own), by_mode(part, own), budgets(part, own)]
+            tables += [measures(kind, part, own) for kind in study.measures]
+            tables += [notes(part, own)] if any(r.notes for s in own for r in s.results) else []
     return tables
 
 
@@ -89,6 +96,34 @@ def budgets(part: str, own: Sequence[Summary]) -> Table:
     )
 
 
+def measures(kind: str, part: str, own: Sequence[Summary]) -> Table:
+    """A row for each arm and mode; shares are shares, not percent."""
+    rows = [
+        [summary.arm.name, mode, *(number(values.get(name)) for name in KINDS[kind])]
+        for summary in own
+        for mode, values in summary.measures.items()
+    ]
+    return Table(f"{part}: {kind} on the test boards", ["arm", "mode", *KINDS[kind]], rows)
+
+
+def notes(part: str, own: Sequence[Summary]) -> Table:
+    """What became of reflections over training, of the first and the last iterations."""
+    names = ("note_words", "note_new", "note_true")
+    columns = ["arm", *(f"{name}, {when}" for name in names for when in ("first", "last"))]
+    rows = []
+    for summary in own:
+        curves = [result.notes for result in summary.results if result.notes]
+        if curves:
+            ends = [end_of(curves, name, end) for name in names for end in (slice(ENDS), slice(-ENDS, None))]
+            rows.append([summary.arm.name, *ends])
+    return Table(f"{part}: reflections over training, first and last {ENDS} iterations", columns, rows)
+
+
+def end_of(curves: Sequence[Mapping[str, list[Any]]], name: str, end: slice) -> str:
+    values = [value for curve in curves for value in curve[name][end] if value is not None]
+    return f"{np.mean(values):.2f}" if values else ""
+
+
 def percent(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
@@ -99,6 +134,12 @@ def points(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
     return f"{100 * estimate.mean:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+
+
+def number(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    return f"{estimate.mean:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
 def count(value: float | None) -> str:

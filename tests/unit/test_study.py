@@ -58,6 +58,11 @@ def test_every_shipped_study_has_cells_that_can_run(name):
         (("[arms.ours]", "[arms.ours]\nalgos = 1"), "unknown key 'arms.ours.algos', did you mean 'algo'"),
         (("[arms.ours]", "[arms.ours]\nrollout.episodes = 2"), "plays"),
         (("[modes.notes]", "[modes.attempts]"), "is there by itself"),
+        (("[modes.notes]", '[modes.notes]\nreflector = "random"'), "must be one of: own, base"),
+        (
+            ('question = "Which?"', 'question = "Which?"\nmeasures = ["note"]'),
+            "there are: exploration, notes",
+        ),
         (('recipe = "minesweeper-tiny"', 'recipe = "minesweeper-tyni"'), "did you mean 'minesweeper-tiny'"),
         (("[arms.base]", '[arms."../base"]'), "a name is letters, digits"),
         (
@@ -184,6 +189,15 @@ def test_what_another_study_has_found_by_the_same_settings_is_taken_over(tmp_pat
     assert list(taken) == ["mines-same-0"] and taken["mines-same-0"].study == "other"
     evaluated = study(tmp_path, renamed.replace('eval.memory = "history"', "eval.top_k = 3"), "third.toml")
     assert take_over(tmp_path / "third", evaluated.cells()) == []  # other modes: other numbers
+
+
+def test_boards_without_a_value_do_not_count():
+    values = np.random.default_rng(3).random((3, 200))
+    there = over_seeds_and_tasks(values)
+    more = np.concatenate([values, np.full((3, 50), np.nan)], axis=1)
+    found = over_seeds_and_tasks(more)
+    assert found.mean == there.mean
+    np.testing.assert_allclose((found.low, found.high), (there.low, there.high), atol=0.01)
 
 
 EVALUATED = """
