@@ -26,7 +26,7 @@ from lamer_fast.run.state import TrainState, build_state
 def learn(state: TrainState, trials: TrialBatch) -> LearnStats:
     config, stats = state.config, LearnStats()
     progress = state.iteration / max(1, config.train.iterations - 1)
-    advantages = state.algorithm.advantages(trials, progress=progress)
+    advantages = state.algorithm.credit(trials, progress).advantages
     batches = pack(trials, advantages, config, iteration=state.iteration, device=state.policy.device)
     score_before_updates(state, batches)
     for batch in epochs(batches, config.learn.epochs):

@@ -28,10 +28,15 @@ def assign_credit(trials: TrialBatch, algo: AlgoConfig, progress: float = 0.0) -
     """
     if trials.num_turns == 0:
         return np.zeros(0, np.float32)
+    trials, algo = prepared(trials, algo, progress)
+    return estimator(algo)(trials, algo)
+
+
+def prepared(trials: TrialBatch, algo: AlgoConfig, progress: float) -> tuple[TrialBatch, AlgoConfig]:
+    """With the rewards that count, and the discount of the moment."""
     if algo.rewards == "last_episode":
         trials = replace(trials, rewards=of_last_episode(trials))
-    algo = replace(algo, gamma_traj=gamma_traj(trials, algo, progress))
-    return estimator(algo)(trials, algo)
+    return trials, replace(algo, gamma_traj=gamma_traj(trials, algo, progress))
 
 
 def gamma_traj(trials: TrialBatch, algo: AlgoConfig, progress: float) -> float:
@@ -106,9 +111,10 @@ def read_only(trials: TrialBatch) -> TrialBatch:
 def trials_needed(algo: AlgoConfig) -> int:
     """Trials that a group must have left for the estimator to compare them.
 
-    reinforce++ compares with the whole batch, and a function of the user's own judges by itself.
+    reinforce++ compares with the whole batch, gae with a critic, and a function of the user's own judges by
+    itself.
     """
-    if algo.estimator == "reinforce++" or ":" in algo.estimator:
+    if algo.estimator in ("reinforce++", "gae") or ":" in algo.estimator:
         return 1
     over_trials = algo.estimator == "pass_at_k" and algo.pass_over == "trials"
     return max(2, algo.pass_k) if over_trials else 2

@@ -107,6 +107,7 @@ def _pack_minibatch(
                 turns[rows],
                 advantages[turns[rows]],
                 weights[_ranges(cu_tokens[rows], cu_tokens[rows + 1])],
+                len(turns),
                 config,
                 device,
             )
@@ -145,10 +146,12 @@ def _policy_batch(
     turns: NDArray[np.int64],
     advantages: NDArray[np.float32],
     weights: NDArray[np.float32],
+    num_turns: int,
     config: Config,
     device: torch.device | str,
 ) -> PolicyBatch:
-    """`sequences` ascending; `turns` in the order of their tokens, `advantages` [turns], `weights` [L]."""
+    """`sequences` ascending; `turns` in the order of their tokens, `advantages` [turns], `weights` [L];
+    `num_turns` of the minibatch."""
     starts, ends = trials.cu_seqlens[sequences], trials.cu_seqlens[sequences + 1]
     lengths = ends - starts
     cu_seqlens = _cumulative(lengths)
@@ -184,6 +187,7 @@ def _policy_batch(
         temperature=config.rollout.temperature,
         cu_segments=tensor(_cumulative(num_tokens), torch.int64),
         old_logprobs=logprobs if config.algo.old_logprobs == "sampler" else None,
+        num_turns=num_turns,
         turns=turns,
     )
     return batch.to(device)

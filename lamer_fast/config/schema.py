@@ -15,7 +15,9 @@ ESTIMATORS = {  # beside the switches': why they take none of them
     "pass_at_k": "it looks at successes alone",
     "opo": "it looks at the rewards of whole trials alone",
 }
-KNOWN_ESTIMATORS = (*get_args(Estimator), *ESTIMATORS)
+KNOWN_ESTIMATORS = (*get_args(Estimator), "gae", *ESTIMATORS)
+OF_CRITIC = ("algo.critic", "algo.lambda_step", "algo.lambda_traj", "algo.value_clip", "learn.critic_lr")
+NOT_OF_GAE = ("reflection_score", "stats_unit", "baseline", "anchor_key", "step_weight")  # switches
 LOSSES = ("clip", "gspo", "cispo", "reinforce", "gspo_token", "gmpo", "sapo", "dppo", "dppo_kl",
           "clip_cov", "kl_cov")  # fmt: skip
 
@@ -96,8 +98,18 @@ class AlgoConfig(Switches):
     """Credit (`Switches`, whose settings come first), and the loss."""
 
     estimator: str = "gigpo"  # type: ignore[assignment]  # more than the switches know
-    """Advantage estimator: gigpo, grpo, rloo, reinforce++, pass_at_k, opo, or `module:function`
-    of your own."""
+    """Advantage estimator: gigpo, grpo, rloo, reinforce++, gae (PPO: with a critic), pass_at_k, opo, or
+    `module:function` of your own."""
+    critic: Literal["trunk", "head"] = "trunk"
+    """Estimator gae: values by a trunk of the critic's own, which begins as the policy's, or by a linear head
+    on the policy's hidden states, which it reads and does not change."""
+    lambda_step: Annotated[float, Range(0, 1)] = 0.95
+    """Estimator gae: share of what was played, rather than valued, in the return of a turn."""
+    lambda_traj: Annotated[float, Range(0, 1)] = 0.95
+    """Estimator gae: the same where the next turn belongs to the next episode."""
+    value_clip: Annotated[float, Range(0)] = 0.0
+    """Estimator gae: how far from what it was, in units of reward, the updates of one collection pull a
+    value; 0 is off."""
     pass_k: Annotated[int, Range(0)] = 0
     """Estimator pass_at_k: k, of so many episodes or trials one is to succeed; 0 is all of them."""
     pass_over: Literal["episodes", "trials"] = "episodes"
@@ -144,7 +156,8 @@ class AlgoConfig(Switches):
     @property
     def only_advantages(self) -> bool:
         """A token whose advantage is 0 teaches nothing: no other term, no loss of a user's own."""
-        return self.entropy_coef == 0 and self.kl_coef == 0 and ":" not in self.loss
+        others = self.entropy_coef or self.kl_coef or ":" in self.loss or self.estimator == "gae"
+        return not others
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,8 @@ class LearnConfig:
     (context `turn`) and where the prompts of a group are long; the numbers are the same up to rounding."""
     lr: Annotated[float, Range(0, 1)] = 1e-6
     """Peak learning rate."""
+    critic_lr: Annotated[float, Range(0, 1)] | None = None
+    """That of the critic, which has no warm-up; None is `lr`."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up."""
     warmup_updates: Annotated[int, Range(0)] = 0
@@ -326,7 +341,7 @@ class Config:
             if ":" not in name and name not in ours:
                 known, own = (*ours, *registered(key)), "or module:function of your own"
                 raise ValueError(f"{key} = {name!r}, must be one of: {', '.join(known)}; {own}")
-        if r.trials_per_group < 2 and a.estimator != "reinforce++" and ":" not in a.estimator:
+        if r.trials_per_group < 2 and a.estimator not in ("reinforce++", "gae") and ":" not in a.estimator:
             _contradict(
                 self, "rollout.trials_per_group", "algo.estimator", "a group needs two trials for a baseline"
             )
@@ -347,8 +362,13 @@ class Config:
             for switch in fields(Switches):
                 if switch.name != "estimator" and getattr(a, switch.name) != switch.default:
                     _contradict(self, f"algo.{switch.name}", "algo.estimator", ESTIMATORS[a.estimator])
+        elif a.estimator == "gae":
+            self._validate_gae()
         elif ":" not in a.estimator:
             resolve(a)
+        for key in OF_CRITIC if a.estimator != "gae" else ():
+            if _get(self, key) != _get(Config(), key):
+                _contradict(self, key, "algo.estimator", "only gae has a critic")
         of_covariance = [f.name for f in fields(AlgoConfig) if f.name.startswith("cov_")]
         for cov in of_covariance if a.loss not in ("clip_cov", "kl_cov") else ():
             if getattr(a, cov) != getattr(AlgoConfig, cov):
@@ -364,6 +384,18 @@ class Config:
                 "algo.old_logprobs",
                 "the weights would all be 1; take 'recompute'",
             )
+
+    def _validate_gae(self) -> None:
+        a = self.algo
+        idle = dict.fromkeys(NOT_OF_GAE, "a critic's values are the baseline of each turn")
+        if a.episode_credit == "own":
+            idle |= dict.fromkeys(("return_form", "gamma_traj"), "nothing crosses episodes")
+        if a.scale == "none":
+            idle["eps"] = "nothing is divided"
+        for name, why in idle.items():
+            if getattr(a, name) != getattr(AlgoConfig, name):
+                other = {"eps": "algo.scale"}.get(name, "algo.estimator")
+                _contradict(self, f"algo.{name}", other, why)
 
     def _validate_learn(self) -> None:
         le, r = self.learn, self.rollout

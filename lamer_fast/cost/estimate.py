@@ -10,7 +10,14 @@ from lamer_fast.agent.agent import Agent
 from lamer_fast.config import Config
 from lamer_fast.cost.fit import Proposal, propose
 from lamer_fast.cost.limits import measure
-from lamer_fast.cost.memory import Memory, memory_of, num_of_engine, num_trained, of_one_process
+from lamer_fast.cost.memory import (
+    Memory,
+    memory_of,
+    num_of_critic,
+    num_of_engine,
+    num_trained,
+    of_one_process,
+)
 from lamer_fast.cost.tokens import NUM_PROBES, TokenBounds, check_prompts, token_bounds
 from lamer_fast.device import GIB, pick_device
 from lamer_fast.envs.registry import check_at_start, make_env
@@ -79,7 +86,7 @@ def estimate(config: Config, *, gpu_bytes: int | None = None) -> Plan:
             changed, files, bounds, dtype, device, training=True, available=gpu_bytes, processes=processes
         )
 
-    memory, trained = memory_at(config), num_trained(config, files)
+    memory, trained = memory_at(config), num_trained(config, files) + num_of_critic(config, files)
     notes, num_parameters = check_prompts(config, agent, env), files.num_parameters
     if config.rollout.sampler == "vllm" and device.type == "cuda":
         engine = engine_memory(files.config, num_of_engine(config, files), dtype, config.rollout).total
@@ -104,6 +111,8 @@ def _seconds(
         bounds.sampled * n * dtype.itemsize * max(1, trials // r.max_in_flight)
     )  # weights once per decoded token
     passes = 6 * config.learn.epochs + 2 * (config.algo.old_logprobs == "recompute")
+    if config.algo.estimator == "gae":  # values before the updates, and a trunk that is trained
+        passes += 2 + 6 * config.learn.epochs * (config.algo.critic == "trunk")
     passes += 2 * (config.algo.kl_coef > 0) + 2 * config.model.activation_checkpointing * config.learn.epochs
     stored = trials * bounds.sequences * min(bounds.sequence, r.max_sequence_tokens)
     return {

@@ -178,6 +178,19 @@ def num_of_engine(config: Config, files: Any) -> int:
     return int(files.num_parameters) + apart * ADAPTER_COPIES * num_trained(config, files)
 
 
+def num_of_critic(config: Config, files: Any) -> int:
+    """Elements that the critic, where there is one, trains beside the policy's."""
+    shape = files.config.get_text_config()
+    if config.algo.estimator != "gae":
+        return 0
+    if config.algo.critic == "head" or config.model.lora_rank:
+        own = num_trained(config, files) if config.algo.critic == "trunk" else 0
+        return int(own + shape.hidden_size)
+    tied = getattr(files.config, "tie_word_embeddings", False)
+    head = 0 if tied else shape.vocab_size * shape.hidden_size
+    return int(files.num_parameters - head + shape.hidden_size)
+
+
 def adapted_projections(config: Config, files: Any) -> list[Any]:
     """The linear layers that get adapters."""
     names = {name.strip() for name in config.model.lora_targets.split(",")}
@@ -239,12 +252,20 @@ def _training(
     sizes = ("model.path", "model.lora_rank")
     by_tokens = ("learn.max_microbatch_tokens", "model.activation_checkpointing")
     merged = r.sampler == "torch" and r.adapter == "merged"
+    critic, of_critic = num_of_critic(config, files), ("algo.critic", "model.path")
+    own_weights = item * (not adapters) + 4 * max(adapters, apart / shares)
+    critic_state = critic * state / trained
     wrapped = sum(m.in_features * m.out_features for m in adapted_projections(config, files))
     return [
         Part("float32 masters", trained * 4 * (adapters + apart / shares), sizes),
         Part("float32 gradients", trained * 4, sizes, "updating"),
         Part("optimizer state", state, (*sizes, "learn.optimizer"), "updating" if offloaded else "always"),
         Part("optimizer state while sampling", state * offloaded, (*sizes, "learn.optimizer"), on_host=True),
+        Part("critic's weights and float32 masters", critic * own_weights, of_critic),
+        Part("critic's float32 gradients", critic * 4, of_critic, "updating"),
+        Part("critic's optimizer state", critic_state, (*of_critic, "learn.optimizer"),
+             "updating" if offloaded else "always"),
+        Part("critic's optimizer state while sampling", critic_state * offloaded, of_critic, on_host=True),
         Part(f"activations of {packed:,} tokens", activations, by_tokens, "updating"),
         Part("activations of the adapters", packed * beside * at_once / layers,
              (*by_tokens, "model.lora_targets"), "updating"),

@@ -45,6 +45,9 @@ class PolicyBatch:
     cu_segments: Tensor  # [U+1] int64 into L
     old_logprobs: Tensor | None = None  # [L] float32, nats; None: they are those of the next forward pass
     ref_logprobs: Tensor | None = None  # [L] float32, only when kl_coef > 0
+    old_values: Tensor | None = None  # [U] float32, of the critic before the first update, where there is one
+    returns: Tensor | None = None  # [U] float32, what it is trained towards
+    num_turns: int = 0  # of the whole minibatch, on all ranks
     turns: NDArray[np.int64] | None = None  # [U] rows of the turn table that the segments are, on the host
 
     def to(self, device: torch.device | str) -> "PolicyBatch":

@@ -47,6 +47,7 @@ class Policy(nn.Module):
     Args:
         num_ids: ids that can be sampled; None takes the tokenizer's. Rows of the head beyond it (a padded
             vocabulary) have no share in a log-probability: no sampler draws them.
+        trained_head: beside adapters, which else are all that is trained.
     """
 
     model: Any  # a Hugging Face class, made at run time
@@ -59,6 +60,7 @@ class Policy(nn.Module):
         *,
         num_ids: int | None = None,
         frozen: bool = False,
+        trained_head: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -69,6 +71,8 @@ class Policy(nn.Module):
         self.num_ids = len(head) if ids is None else min(ids, len(head))
         adapters = adapter_names(model)
         self.has_adapters = bool(adapters)
+        if adapters and trained_head:
+            adapters |= {name for name, parameter in model.named_parameters() if parameter is head}
         self.masters = Masters(model, dtype, frozen=frozen, adapters=adapters)
 
     @cached_property

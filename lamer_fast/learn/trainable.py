@@ -1,21 +1,25 @@
 """What is trained, and what an update needs to know of an algorithm."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.batch import PolicyBatch
+from lamer_fast.learn.gradients import Masters
 from lamer_fast.learn.optimizer import Optimizer
-from lamer_fast.learn.policy import Policy
-from lamer_kernels.head.policy import PolicyLoss
+
+
+class Trained(Protocol):
+    @property
+    def masters(self) -> Masters: ...
 
 
 @dataclass(frozen=True)
 class Trainable:
     """A module, and the optimizer of its masters."""
 
-    module: Policy
+    module: Trained
     optimizer: Optimizer
 
 
@@ -25,4 +29,4 @@ class Algorithm(Protocol):
     config: AlgoConfig
     trainables: Mapping[str, Trainable]
 
-    def losses(self, batch: PolicyBatch) -> Mapping[str, PolicyLoss]: ...
+    def losses(self, batch: PolicyBatch) -> Mapping[str, Callable[[], Any]]: ...

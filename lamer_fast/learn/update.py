@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ class LearnStats:
     seen: list[list[tuple[PolicyBatch, PolicyLoss]]] = field(default_factory=list)
     """Of each update, what it was given and found for each micro-batch; the losses detached."""
     sums: dict[str, float] = field(default_factory=dict)
+    of_iteration: dict[str, float] = field(default_factory=dict)
+    """What is known once, not by update."""
 
     def add(self, values: dict[str, float]) -> None:
         for key, value in values.items():
@@ -73,18 +75,14 @@ def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats, ranks:
     if not ranks.any(has_coefficients(minibatch, algorithm.config)):
         stats.empty += 1
         return "empty"
-    outputs: list[Mapping[str, PolicyLoss]] = []
+    outputs: list[Mapping[str, Any]] = []
     for i, batch in enumerate(minibatch):
         with span("micro-batch"):
-            with span("forward"):
-                losses = algorithm.losses(batch)
-            with span("backward"):
-                for output in losses.values():
-                    output.loss.backward()  # type: ignore[no-untyped-call]
+            losses = gradients(algorithm, batch)
         if batch.old_logprobs is None:
             minibatch[i] = replace(batch, old_logprobs=losses["policy"].logprobs)
         outputs.append(losses)
-    of_policy = [losses["policy"] for losses in outputs]
+    of_policy: list[PolicyLoss] = [losses["policy"] for losses in outputs]
     found = [output._replace(loss=output.loss.detach()) for output in of_policy]
     stats.seen.append(list(zip(minibatch, found, strict=True)))
     optimizers = {name: trained.optimizer for name, trained in algorithm.trainables.items()}
@@ -112,6 +110,17 @@ def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats, ranks:
     return "applied"
 
 
+def gradients(algorithm: Algorithm, batch: PolicyBatch) -> dict[str, Any]:
+    """Adds those of each trainable's loss, one after another: activations of one are there at a time."""
+    losses: dict[str, Any] = {}
+    for name, compute in algorithm.losses(batch).items():
+        with span("forward"):
+            losses[name] = compute()
+        with span("backward"):
+            losses[name].loss.backward()
+    return losses
+
+
 def _read(values: dict[str, Tensor]) -> dict[str, float]:
     """The only time in an update that the host waits for the device."""
     numbers = torch.stack([value.double() for value in values.values()]).tolist()
@@ -122,7 +131,7 @@ def _key(name: str, value: str) -> str:
     return value if name == "policy" else f"{name}_{value}"
 
 
-def _total(outputs: Iterable[PolicyLoss]) -> Tensor:
+def _total(outputs: Iterable[Any]) -> Tensor:
     losses = [output.loss.detach() for output in outputs]
     return torch.stack(losses).sum() if losses else torch.zeros(())
 

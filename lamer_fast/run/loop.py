@@ -8,6 +8,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lamer_fast.algo.gae import Credit
 from lamer_fast.algo.packing import epochs, pack
 from lamer_fast.config import Config
 from lamer_fast.cost.estimate import estimate
@@ -19,6 +23,7 @@ from lamer_fast.eval.success import evaluate
 from lamer_fast.fields import to_flat
 from lamer_fast.files import CannotWrite, free_bytes, replace_folder
 from lamer_fast.learn.batch import Minibatch
+from lamer_fast.learn.critic import add_targets, turn_values
 from lamer_fast.learn.probe import check_transfer
 from lamer_fast.learn.ranks import Ranks, join_ranks
 from lamer_fast.learn.update import LearnStats, score, score_reference, update
@@ -76,9 +81,12 @@ def train(state: TrainState, folder: RunFolder | NoFolder, display: Display, sto
             log.warning(f"iteration {iteration}: {trials.lost()}")
         progress = iteration / max(1, config.train.iterations - 1)
         with clock.phase("learn"), display.phase("learn"):
-            advantages = state.algorithm.advantages(trials, progress=progress)
+            values = score_values(state, trials)
+            credit = state.algorithm.credit(trials, progress, values)
+            advantages = credit.advantages
             minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
             score_before_updates(state, minibatches)
+            aim_critic(minibatches, credit, stats)
             updates = config.learn.epochs * len(minibatches)
             for done, minibatch in enumerate(epochs(minibatches, config.learn.epochs)):
                 display.advance(done, updates, "updates")
@@ -212,6 +220,23 @@ def score_before_updates(state: TrainState, minibatches: list[Minibatch]) -> Non
         score_reference(state.reference, minibatches)
     if state.config.algo.old_logprobs == "recompute":
         score(state.policy, minibatches, state.config.algo)
+
+
+def score_values(state: TrainState, trials: TrialBatch) -> NDArray[np.float32] | None:
+    """What the critic, where there is one, expects of each turn, [R]; on every rank."""
+    critic = state.algorithm.critic
+    if critic is None:
+        return None
+    nothing = np.zeros(trials.num_turns, np.float32)
+    batches = pack(trials, nothing, state.config, device=state.policy.device)
+    return turn_values(critic, batches, trials.num_turns, state.ranks)
+
+
+def aim_critic(minibatches: list[Minibatch], credit: Credit, stats: LearnStats) -> None:
+    if credit.values is None or credit.returns is None or credit.explained is None:
+        return
+    add_targets(minibatches, credit.values, credit.returns)
+    stats.of_iteration |= {"critic_explained": credit.explained, "critic_value": float(credit.values.mean())}
 
 
 def run_eval(state: TrainState, display: Display) -> Evaluated:

@@ -55,7 +55,7 @@ def record_of(
         clipped=stats.mean("clipped"),
         kl=stats.mean("kl"),
         grad_norm=stats.mean("grad_norm"),
-        others={key: stats.mean(key) for key in stats.sums if key not in of_policy},
+        others={key: stats.mean(key) for key in stats.sums if key not in of_policy} | stats.of_iteration,
         eval_before=evaluations.get("eval_before"),
         eval=evaluations.get("eval"),
     )

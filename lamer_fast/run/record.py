@@ -84,7 +84,9 @@ class Record:
     tokens: Tokens
     counters: Counters
     seconds: dict[str, float]  # by phase; least_*: what the device would need
-    others: dict[str, float]  # NAME_loss and NAME_grad_norm of each trainable beside the policy
+    others: dict[
+        str, float
+    ]  # NAME_loss, NAME_grad_norm of each trainable beside the policy; of its critic too
     eval_before: Evaluated | None = None  # of the policy before training, in the first record
     eval: Evaluated | None = None  # of the policy after this iteration
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.envs.registry import check_at_start, make_env
 from lamer_fast.files import writing
 from lamer_fast.learn.batch import Minibatch
+from lamer_fast.learn.critic import Critic, make_critic
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import BaseOf, Policy, Scorer, compute_dtype, load_policy, read_model
 from lamer_fast.learn.ranks import ALONE, Ranks
@@ -50,7 +51,7 @@ class TrainState:
 
     @property
     def policy(self) -> Policy:
-        return self.algorithm.trainables["policy"].module
+        return self.algorithm.policy
 
     @property
     def is_sharded(self) -> bool:
@@ -112,15 +113,17 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
         reference = Policy(
             copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
         )
-    if sharded and ranks.world > 1:
-        policy.masters.shard(ranks)
+    critic = make_critic(config.algo, policy)
+    for module in (policy, critic) if sharded and ranks.world > 1 else ():
+        if module is not None:
+            module.masters.shard(ranks)
     num_groups = groups_of_rank(config, ranks.world)
     env = make_env(config.env, num_groups * config.rollout.trials_per_group, split="train")
     agent = Agent(renderer, env, config)
     updates = config.train.iterations * config.learn.epochs * config.learn.minibatches
     return TrainState(
         config=config,
-        algorithm=make_algorithm(config, policy, updates),
+        algorithm=make_algorithm(config, policy, updates, critic),
         sampler=make_sampler(config, policy),
         env=env,
         agent=agent,
@@ -129,10 +132,15 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
     )
 
 
-def make_algorithm(config: Config, policy: Policy, updates: int) -> Algorithm:
-    """`policy` under an optimizer whose schedule ends after so many updates."""
-    optimizer = Optimizer(policy.masters, config.learn, updates)
-    return Algorithm(config.algo, {"policy": Trainable(policy, optimizer)})
+def make_algorithm(config: Config, policy: Policy, updates: int, critic: Critic | None = None) -> Algorithm:
+    """`policy`, and `critic`, under optimizers whose schedules end after so many updates."""
+    learn = config.learn
+    trainables = {"policy": Trainable(policy, Optimizer(policy.masters, learn, updates))}
+    if critic is not None:
+        lr = learn.lr if learn.critic_lr is None else learn.critic_lr
+        own = replace(learn, lr=lr, warmup_updates=0)
+        trainables["critic"] = Trainable(critic, Optimizer(critic.masters, own, updates))
+    return Algorithm(config.algo, trainables)
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,16 @@ def on_two(tmp_path_factory, tiny_folder) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("shard", ["none", "optimizer"])
-def test_replayed_trials_train_two_ranks_as_one(tmp_path, shard):
+@pytest.mark.parametrize(
+    ("shard", "estimator"), [("none", "gigpo"), ("optimizer", "gigpo"), ("optimizer", "gae")]
+)
+def test_replayed_trials_train_two_ranks_as_one(tmp_path, shard, estimator):
     """Three iterations, one of them all on rank 0: losses, gradient norms and every parameter."""
     options = ["--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
-    program = [str(HERE / "replay_on_ranks.py"), str(tmp_path), shard]
+    program = [str(HERE / "replay_on_ranks.py"), str(tmp_path), shard, estimator]
     command = [sys.executable, "-m", "torch.distributed.run", *options, "--local-addr=127.0.0.1", *program]
     subprocess.run(command, env=ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "lo"}, check=True, timeout=240)
-    expected, policy = replay(ALONE)
+    expected, policy = replay(ALONE, estimator=estimator)
     found = json.loads((tmp_path / "losses.json").read_text())
     assert torch.tensor(found).allclose(torch.tensor(expected), rtol=1e-6, atol=1e-6)
     masters = load_file(tmp_path / "masters.safetensors")

@@ -59,6 +59,21 @@ def test_evaluations_leave_the_training_alone(tmp_path, tiny_folder, whole_run):
     assert (records, trials, tensors) == outcome(whole_run)
 
 
+@pytest.mark.parametrize("critic", ["trunk", "head"])
+def test_a_critic_goes_on_too(tmp_path, tiny_folder, critic):
+    recipe = recipe_file(
+        tmp_path, tiny_folder, algo__estimator="gae", algo__critic=critic, learn__critic_lr=3e-3,
+        learn__epochs=2, learn__minibatches=2, train__iterations=4,
+    )  # fmt: skip
+    assert train_main(recipe, tmp_path, "--name", "whole") == 0
+    assert train_main(recipe, tmp_path, "--name", "run", "--train.iterations", "2") == 0
+    assert train_main(recipe, tmp_path, "--name", "run") == 0
+    records, trials, tensors = outcome(tmp_path / "run")
+    assert (records, trials, tensors) == outcome(tmp_path / "whole")
+    assert records[-1]["critic_loss"] > 0 and records[-1]["critic_explained"] != 0
+    assert any(key.startswith("critic:") for key in tensors)
+
+
 @pytest.mark.parametrize("killed_after", [1, 3])  # before the first checkpoint, and between two
 def test_killed_run_resumes_equal(tmp_path, tiny_folder, whole_run, killed_after):
     recipe = recipe_file(tmp_path, tiny_folder)

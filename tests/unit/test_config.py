@@ -52,6 +52,17 @@ def resolve(*overrides: str) -> Config:
         (["--algo.dual-clip", "0.5"], ["algo.dual_clip = 0.5"]),
         (["--algo.estimator", "grpo", "--algo.step-weight", "0.5"], ["grpo", "0.5"]),
         (["--algo.estimator", "rloo", "--algo.baseline", "mean"], ["rloo", "mean"]),
+        (["--algo.critic", "head"], ["algo.critic = 'head'", "algo.estimator = 'gigpo'"]),
+        (["--learn.critic-lr", "0.1"], ["learn.critic_lr = 0.1", "algo.estimator = 'gigpo'"]),
+        (["--algo.estimator=gae", "--algo.stats-unit=turn"], ["algo.stats_unit = 'turn'", "'gae'"]),
+        (
+            ["--algo.estimator=gae", "--algo.episode-credit=own", "--algo.gamma-traj=0.3"],
+            ["algo.gamma_traj = 0.3", "algo.estimator = 'gae': nothing crosses"],
+        ),
+        (
+            ["--algo.estimator=gae", "--algo.scale=none", "--algo.eps=0.1"],
+            ["algo.eps", "algo.scale = 'none'"],
+        ),
         (["--rollout.kv-cache-dtype=fp8"], ["rollout.kv_cache_dtype = 'fp8'", "rollout.sampler = 'torch'"]),
         (
             ["--learn.offload-optimizer=rollout", "--train.device=cpu"],

@@ -107,6 +107,23 @@ def test_adapters_are_counted_as_they_are_made():
         assert memory.num_trained(config, plan.read_model(config)) == state.policy.masters.num_elements
 
 
+@pytest.mark.parametrize("changes", [["--algo.critic=trunk"], ["--algo.critic=head"],
+                                     ["--algo.critic=trunk", "--model.lora-rank=4"]])  # fmt: skip
+def test_a_critic_is_counted_as_it_is_made(changes):
+    if "--model.lora-rank=4" in changes:
+        pytest.importorskip("peft", reason="peft is not installed")
+    config = recipe.resolve("minesweeper-tiny", ["--algo.estimator=gae", *changes])
+    critic, found = build_state(config).algorithm.critic, plan.estimate(config)
+    counted = memory.num_of_critic(config, plan.read_model(config))
+    assert counted == critic.masters.num_elements
+    without = plan.estimate(recipe.resolve("minesweeper-tiny", changes[1:]))
+    assert found.num_trained - without.num_trained == counted
+    of_critic = [part.bytes for part in found.memory.parts if part.name.startswith("critic's")]
+    assert found.memory.total() - without.memory.total() == pytest.approx(sum(of_critic))
+    weights = 4 * counted  # float32 parameters are their own masters
+    assert of_critic == [weights, 4 * counted, 8 * counted]
+
+
 def test_processes_divide_masters_and_optimizer_state_where_they_must(model, monkeypatch):
     def plan_of(*overrides):
         flags = ["--model.path", model, "--model.dtype", "bfloat16", "--train.device", "cpu", *overrides]
