@@ -96,12 +96,35 @@ def test_by_compute_capability(capability, installed, expected, install, monkeyp
 
 @pytest.mark.parametrize(
     ("head_dim", "capability", "expected"),
-    [(256, (9, 0), "flash_attn_3"), (264, (9, 0), "sdpa"), (36, (8, 0), "sdpa"), (192, (10, 0), "torch")],
+    [
+        (256, (9, 0), "flash_attn_3"),
+        (264, (9, 0), "sdpa"),
+        (36, (8, 0), "flex"),
+        (36, (12, 0), "flex"),
+        (36, (7, 5), "sdpa"),
+        (12, (8, 0), "sdpa"),
+        (132, (9, 0), "sdpa"),
+        (192, (10, 0), "torch"),
+    ],
 )
 def test_by_head_size(head_dim, capability, expected, install, monkeypatch):
     install(*ALL)
     on_gpu(monkeypatch, capability)
     assert choose(CUDA, HALF, head_dim, deterministic=False) == expected
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0), (10, 0), (12, 0)])
+def test_without_varlen_attention_of_torch(capability, install, monkeypatch):
+    """As before torch 2.10."""
+    install()
+    monkeypatch.setitem(vendors.FUNCTIONS, "torch", ("torch.nn.attention.absent", "varlen_attn"))
+    on_gpu(monkeypatch, capability)
+    assert choose(CUDA, HALF, 64, deterministic=False) == "flex"
+    assert choose(CUDA, HALF, 64, deterministic=True) == "sdpa"
+    assert choose(CUDA, HALF, 64, deterministic=False, compiling=True) == "sdpa"
+    assert choose(CUDA, torch.float32, 64, deterministic=False) == "sdpa"
+    with pytest.raises(ValueError, match="'flex' has no deterministic backward pass"):
+        check_can("flex", CUDA, HALF, deterministic=True)
 
 
 def test_rocm_reports_capabilities_of_its_own(install, monkeypatch):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lamer_kernels import plan_prefixes, prefix_tree, register_attention, tree_attention, varlen_attention
-from lamer_kernels.layers.tree import flex, nodes, tree_attention_ref
+from lamer_kernels.layers import _flex as flex
+from lamer_kernels.layers.tree import nodes, tree_attention_ref
 from lamer_kernels.packing.prefixes import prefix_tree_ref
 
 OPS = torch.ops.lamer_kernels

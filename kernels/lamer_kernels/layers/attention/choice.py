@@ -1,23 +1,28 @@
 """Which implementation computes varlen_attention: by device, dtype, head size and what the GPU can do.
 
-| CUDA compute capability | 16 bit, first that imports           | else |
-|-------------------------|--------------------------------------|------|
-| 7.x and below           | xformers (float16), see below        | sdpa |
-| 8.x                     | flash_attn, torch                    | sdpa |
-| 9.0                     | flash_attn_3, flash_attn, torch      | sdpa |
-| 10.x, 11.x              | flash_attn_4, xformers, torch        | sdpa |
-| 12.x and above          | torch                                | sdpa |
-| ROCm                    | flash_attn, torch                    | sdpa |
+| CUDA compute capability | 16 bit, first that imports            | else |
+|-------------------------|---------------------------------------|------|
+| 7.x and below           | xformers (float16), see below         | sdpa |
+| 8.x                     | flash_attn, torch, flex               | sdpa |
+| 9.0                     | flash_attn_3, flash_attn, torch, flex | sdpa |
+| 10.x, 11.x              | flash_attn_4, xformers, torch, flex   | sdpa |
+| 12.x and above          | torch, flex                           | sdpa |
+| ROCm                    | flash_attn, torch                     | sdpa |
 
 The flash kernels take head sizes that are multiples of 8, up to 256 (flash_attn_4: 128). xformers counts
 where it says that it has operators of both passes (0.0.35 has none below 8.0); on 8.x and 9.0 it brings
 the kernels that torch has too, and its masks wait for the GPU. Under torch.compile torch's own comes
 first, the one that is a graph node on every card.
+
+flex is torch's FlexAttention: for head sizes of 16 to 128 that the flash kernels do not take, and for a torch
+without varlen attention. It is one launch for all sequences and reads no offset on the host, where sdpa waits
+for the offsets and launches one by one; it is compiled once, for seconds, needs Triton, and has no
+deterministic backward pass.
 """
 
 import torch
 
-from ..._core.dispatch import HAS_NUMBA
+from ..._core.dispatch import HAS_NUMBA, HAS_TRITON
 from .vendors import VENDORS, constant, load, xformers_runs
 
 BLOCKED_DTYPES = (torch.float32, torch.bfloat16)
@@ -53,13 +58,14 @@ def _candidates(device: torch.device, dtype: torch.dtype, head_dim: int) -> list
     major, _ = torch.cuda.get_device_capability(device)
     if major < 8:
         return ["xformers"] if dtype == torch.float16 and flash else []
+    flex = ["flex"] if HAS_TRITON and 16 <= head_dim <= 128 else []
     if not flash:
-        return []
+        return flex
     if major == 8:
-        return ["flash_attn", "torch"]
+        return ["flash_attn", "torch", *flex]
     if major == 9:
-        return ["flash_attn_3", "flash_attn", "torch"]
-    return ["flash_attn_4", "xformers", "torch"] if major < 12 and head_dim <= 128 else ["torch"]
+        return ["flash_attn_3", "flash_attn", "torch", *flex]
+    return [*(["flash_attn_4", "xformers"] if major < 12 and head_dim <= 128 else []), "torch", *flex]
 
 
 @constant

@@ -36,7 +36,7 @@ def varlen_attention(
         scale: of the scores; None is D ** -0.5.
         implementation: "auto", or by name: "blocked" (CPU, float32 and bfloat16; numba), "sdpa" (sequence by
             sequence; any device and dtype), "torch" (``torch.nn.attention.varlen``), "flash_attn" (2),
-            "flash_attn_3", "flash_attn_4", "xformers" (all CUDA, 16 bit), "reference". auto: what the
+            "flash_attn_3", "flash_attn_4", "xformers", "flex" (all CUDA, 16 bit), "reference". auto: what the
             tensors and the GPU allow, the table in ``choice.py``. On CUDA under
             ``torch.use_deterministic_algorithms(True)`` only what has a deterministic backward pass.
         validate: also check the values of cu_seqlens and max_seqlen on a GPU, which synchronises.

@@ -24,6 +24,7 @@ FUNCTIONS = {
     "flash_attn_3": ("flash_attn_interface", "flash_attn_varlen_func"),
     "flash_attn_4": ("flash_attn.cute", "flash_attn_varlen_func"),
     "xformers": ("xformers.ops", "memory_efficient_attention"),
+    "flex": ("torch.nn.attention.flex_attention", "flex_attention"),
 }
 VENDORS = {name: ".".join(path) for name, path in FUNCTIONS.items()}
 
@@ -84,6 +85,10 @@ def attention(
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     if name == "xformers":
         return _xformers(q, k, v, cu_seqlens, causal, scale)
+    if name == "flex":
+        from . import flex
+
+        return flex.attention(q, k, v, cu_seqlens, causal, scale)
     offsets = cu_seqlens.to(torch.int32).contiguous()
     if name == "torch":
         return _torch(q, k, v, offsets, max_seqlen, causal, scale)
