@@ -1,8 +1,9 @@
 """What does every form of every Triton kernel need of the GPUs it is compiled for? Needs no GPU.
 
-    python benchmarks/compile_table.py [--json] [--targets sm_90 ...] [--only policy]
+    python benchmarks/compile_table.py [--read | --json] [--targets sm_90 ...] [--only policy]
 
-Compiles ahead of time, through the package's launchers; half an hour for all. `--json` writes the record.
+Compiles ahead of time, through the package's launchers; half an hour for all. `--json` writes the record,
+`--read` prints the table of the one that stands.
 """
 
 from __future__ import annotations
@@ -107,9 +108,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help=f"write {RECORD.name}")
+    parser.add_argument("--read", action="store_true", help="compile nothing: the table of the record")
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--only", default="", help="groups of forms whose name contains this")
     args = parser.parse_args()
+    if args.read:
+        print(table(read(RECORD)))
+        return 0
     if args.json and (args.only or len(args.targets) < len(TARGETS)):
         parser.error("--json writes every form for every target")
     env = environment(device="cpu")
