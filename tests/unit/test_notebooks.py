@@ -35,7 +35,7 @@ def test_the_cells_run_as_a_script(path, tmp_path, monkeypatch, capsys):
             exec(compile("".join(cell["source"]), path.name, "exec"), names)
     out = capsys.readouterr().out
     if path.stem == "train":
-        assert "iteration 2: success@k = " in out and "--- note: " in out and "note: return" in out
+        assert "iteration 1: success@k = " in out and "--- note: " in out and "note: return" in out
     else:
         assert "largest difference of a gradient" in out
 
@@ -57,7 +57,7 @@ def test_jupyter_runs_them(path, tmp_path, monkeypatch):
     if path.stem == "train":
         tables = [o for o in outputs if o.output_type == "display_data" and "notebook" in str(o.data)]
         (table,) = [o.data["text/plain"] for o in tables if "iterations" in o.data["text/plain"]]
-        assert "3 of 3 iterations" in table and "success" in table, "one table, drawn over"
+        assert "2 of 2 iterations" in table and "success" in table, "one table, drawn over"
         assert any("image/png" in output.get("data", {}) for output in outputs), "the plot"
 
 
