@@ -13,7 +13,7 @@ def in_a_folder(tmp_path, monkeypatch):
 
 
 def test_a_shipped_name_is_the_shipped_folder():
-    assert list(SHIPPED) == ["minesweeper-tiny-base", "sokoban-tiny-base"]
+    assert list(SHIPPED) == ["hidden-controls-tiny-base", "minesweeper-tiny-base", "sokoban-tiny-base"]
     assert model_path("minesweeper-tiny-base") == (str(SHIPPED["minesweeper-tiny-base"]), {})
     assert path_notes("minesweeper-tiny-base") == []
 
