@@ -6,7 +6,7 @@ the format of an action come from `env.task_prompt()`.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lamer_fast.envs.replies import action, answer
@@ -74,7 +74,28 @@ COMPACT = Prompts(
     tagged_reflection=False,
 )
 
+KEPT = "between <remark> and </remark>. Only this note is kept."
+# by length, what may stand for `reflect`; "plan" is the text above
+REFLECTIONS: dict[Literal["full", "compact"], dict[str, str]] = {
+    "full": {
+        "plan": FULL.reflect,
+        "facts": (
+            "This attempt is over and the task was not solved. You will get the same task again, from the "
+            "same start state. Write down what you now know for certain about it: only what you have seen, "
+            "no plan and no guess. Put it " + KEPT
+        ),
+        "short": "This attempt failed, and the same task comes again. Note what helps, in one sentence, "
+        + KEPT,
+    },
+    "compact": {"plan": COMPACT.reflect, "facts": "what is known?", "short": "note"},
+}
+
 PROMPTS: dict[Literal["full", "compact"], Prompts] = {"full": FULL, "compact": COMPACT}
+
+
+def with_reflection(length: Literal["full", "compact"], asked: str) -> Prompts:
+    """The prompts of a length; `asked` is the name of a reflection prompt, or one's own text."""
+    return replace(PROMPTS[length], reflect=REFLECTIONS[length].get(asked, asked))
 
 
 def action_text(reply: str) -> str:

@@ -128,7 +128,7 @@ def apply(config: Settings, values: Mapping[str, Any]) -> Settings:
     `env.name` comes first: it decides which options `env.*` are.
     """
     env = getattr(config, "env", None)
-    values = {key: _registered(key, value) for key, value in values.items()}
+    values = {key: _read(key, _registered(key, value)) for key, value in values.items()}
     if NAME in values and isinstance(env, EnvOptions):
         config = _put(config, ["env"], renamed(env, settings_of(config)[NAME].convert(values[NAME])))
     settings = settings_of(config)
@@ -143,6 +143,16 @@ def _registered(key: str, value: Any) -> Any:
     """`module:function` for a name that an installed package has registered; ours come first."""
     ours = {NAME: tuple(GAMES), "algo.loss": LOSSES, "algo.estimator": KNOWN_ESTIMATORS}.get(key)
     return value if ours is None or value in ours else full_name(key, str(value))
+
+
+def _read(key: str, value: Any) -> Any:
+    """The text of a prompt's file, which the run then has as its own; any other value as it is."""
+    if key != "rollout.reflect_prompt" or not str(value).endswith(".txt"):
+        return value
+    try:
+        return Path(value).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{key} = {value!r} cannot be read: {error}") from None
 
 
 def _unknown(key: str, settings: Mapping[str, Any], config: Any) -> ValueError:

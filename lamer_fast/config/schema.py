@@ -18,6 +18,7 @@ ESTIMATORS = {  # beside the switches': why they take none of them
 KNOWN_ESTIMATORS = (*get_args(Estimator), "gae", *ESTIMATORS)
 OF_CRITIC = ("algo.critic", "algo.lambda_step", "algo.lambda_traj", "algo.value_clip", "learn.critic_lr")
 NOT_OF_GAE = ("reflection_score", "stats_unit", "baseline", "anchor_key", "step_weight")  # switches
+REFLECT_PROMPTS = ("plan", "facts", "short")
 LOSSES = ("clip", "gspo", "cispo", "reinforce", "gspo_token", "gmpo", "sapo", "dppo", "dppo_kl",
           "clip_cov", "kl_cov")  # fmt: skip
 
@@ -63,6 +64,9 @@ class RolloutConfig:
     memory: Literal["both", "reflection", "history", "none"] = "both"
     """What the model sees of earlier episodes; context `trial` shows both, or the history where there
     are no reflections."""
+    reflect_prompt: str = "plan"
+    """What asks for a reflection: plan, facts, short; a text of your own; or a .txt file of it, which the run
+    keeps the text of."""
     history_turns: Annotated[int, Range(0)] = 7
     """Context `turn`: earlier turns listed in a prompt."""
     history_boards: Annotated[int, Range(0)] = 2
@@ -309,6 +313,16 @@ class Config:
 
     def _validate_rollout(self) -> None:
         r = self.rollout
+        if r.reflect_prompt not in REFLECT_PROMPTS:
+            if len(r.reflect_prompt.split()) < 2:
+                known = ", ".join(REFLECT_PROMPTS)
+                raise ValueError(
+                    f"rollout.reflect_prompt = {r.reflect_prompt!r}, must be one of: {known}; "
+                    "a .txt file, or a text of several words"
+                )
+            if self.env.prompt == "full" and "<remark>" not in r.reflect_prompt:
+                why = "such a prompt has to ask for a note between <remark> and </remark>"
+                _contradict(self, "rollout.reflect_prompt", "env.prompt", why)
         if r.episodes > 1:
             if r.context == "trial" and r.memory not in (("both", "history") if not r.reflect else ("both",)):
                 shown = "a whole trial in one sequence shows 'both', or without reflections 'history'"

@@ -138,3 +138,27 @@ def test_showing_choices_needs_an_environment_that_knows_them():
     config = replace(config, env=replace(config.env, show_actions=True))
     with pytest.raises(ValueError, match=r"env\.show_actions = True, but NumberHunt has no legal_actions"):
         Agent(RENDERER, NumberHunt(2), config)
+
+
+def test_a_reflection_is_asked_for_by_name_or_by_a_text_of_ones_own(tmp_path):
+    from lamer_fast.agent.prompts import PROMPTS, REFLECTIONS, with_reflection
+    from lamer_fast.config.resolve import read_config, resolve, to_json
+    from lamer_fast.config.schema import REFLECT_PROMPTS
+
+    for length, shipped in REFLECTIONS.items():
+        assert tuple(shipped) == REFLECT_PROMPTS and len(set(shipped.values())) == len(shipped)
+        assert with_reflection(length, "plan") == PROMPTS[length]
+    assert all("<remark>" in text for text in REFLECTIONS["full"].values())
+    (tmp_path / "mine.txt").write_text("What {now}? Put it in <remark></remark>.\n")
+    given = ["--rollout.reflect-prompt", str(tmp_path / "mine.txt")]
+    config = resolve("minesweeper-qwen3-4b", given)
+    (tmp_path / "mine.txt").unlink()
+    (tmp_path / "config.json").write_text(to_json(config))
+    kept = read_config(tmp_path / "config.json").rollout.reflect_prompt
+    assert with_reflection("full", kept).reflect == "What {now}? Put it in <remark></remark>."
+    with pytest.raises(ValueError, match=r"mine\.txt' cannot be read"):
+        resolve("minesweeper-qwen3-4b", given)
+    with pytest.raises(ValueError, match="must be one of: plan, facts, short"):
+        resolve("minesweeper-qwen3-4b", ["--rollout.reflect-prompt", "fact"])
+    with pytest.raises(ValueError, match="ask for a note between <remark>"):
+        resolve("minesweeper-qwen3-4b", ["--rollout.reflect-prompt", "what was wrong?"])
