@@ -90,7 +90,7 @@ def iterate(name: str, runs: Path) -> tuple[dict[str, Any], float]:
     state = build_state(
         config, Policy(model.train(), tokenizer, torch.bfloat16, num_ids=model.config.vocab_size)
     )
-    state.limits = Limits.of(model)
+    state.limits = Limits.of(model, state.policy.dtype)
     transfer(state, version=0)
     ended = []
 

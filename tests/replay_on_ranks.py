@@ -1,7 +1,6 @@
-"""A rank that trains on trials made by hand: `torchrun ... replay_on_ranks.py OUT SHARD ESTIMATOR`.
+"""A rank that trains on trials made by hand, each way of `WAYS` after another: `torchrun ... OUT`.
 
-Rank 0 leaves the losses, gradient norms and masters in OUT/losses.json and OUT/masters.safetensors. Estimator
-gae has a critic that values the turns of all ranks; else advantages are drawn.
+Rank 0 leaves the losses, gradient norms and masters of each in OUT/WAY.json and OUT/WAY.safetensors.
 """
 
 import json
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lamer_fast.algo.gae import Credit
 from lamer_fast.algo.packing import pack
@@ -20,7 +20,7 @@ from lamer_fast.learn.critic import make_critic, turn_values
 from lamer_fast.learn.policy import Policy
 from lamer_fast.learn.ranks import Ranks, join_ranks
 from lamer_fast.learn.rows import whole
-from lamer_fast.learn.update import LearnStats, score, update
+from lamer_fast.learn.update import LearnStats, score, score_reference, update
 from lamer_fast.leave import leave
 from lamer_fast.run.loop import aim_critic
 from lamer_fast.run.state import make_algorithm
@@ -31,26 +31,47 @@ from tests.tiny import tiny_model
 CONFIG = Config(
     rollout=RolloutConfig(max_sequence_tokens=200, max_reply_tokens=10, max_reflection_tokens=10),
     algo=AlgoConfig(entropy_coef=0.0),
-    learn=LearnConfig(minibatches=2, max_microbatch_tokens=300, lr=1e-5),
+    learn=LearnConfig(minibatches=2, max_microbatch_tokens=120, lr=1e-5),
     train=TrainConfig(device="cpu"),
 )
 ITERATIONS = 3
+WAYS = (
+    "none",
+    "optimizer",
+    "optimizer, gae",
+    "full",
+    "full, each micro-batch",
+    "full, recomputed, untied, reference",
+)
 
 
-def replay(ranks: Ranks, shard: str = "none", estimator: str = "gigpo"):
-    """Losses and gradient norms, [ITERATIONS] each, and the policy; minibatch 1 is rank 0's alone."""
-    config = replace(CONFIG, algo=replace(CONFIG.algo, estimator=estimator))
-    model = tiny_model()
+def make_policy(ranks: Ranks, way: str, *, frozen: bool = False) -> Policy:
+    model = tiny_model("llama" if "untied" in way else "qwen3")
     model.set_attn_implementation(register_attention())
-    policy = Policy(model, None, torch.float32)
+    if "recomputed" in way:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    policy = Policy(model, None, torch.float32, frozen=frozen).train()
+    if ranks.world > 1 and way.startswith("full"):
+        policy.shard_fully(ranks, reduce_every="microbatch" if "each" in way else "update")
+    return policy
+
+
+def replay(ranks: Ranks, way: str = "none"):
+    """Losses and gradient norms, [ITERATIONS] each, and the policy; the first iteration is rank 0's alone."""
+    policy, config, reference = make_policy(ranks, way), CONFIG, None
+    if "gae" in way:
+        config = replace(CONFIG, algo=replace(CONFIG.algo, estimator="gae"))
     critic = make_critic(config.algo, policy)
-    for module in (policy, critic) if shard == "optimizer" else ():
+    if "reference" in way:
+        config = replace(CONFIG, algo=replace(CONFIG.algo, kl_coef=0.1))
+        reference = make_policy(ranks, way, frozen=True)
+    for module in (policy, critic) if ranks.world > 1 and way.startswith("optimizer") else ():
         if module is not None:
             module.masters.shard(ranks)
     algorithm = make_algorithm(config, policy, 2 * ITERATIONS, critic)
-    found = []
+    found, num_batches = [], 0
     for iteration in range(ITERATIONS):
-        trials = make_trials(iteration, groups=3)
+        trials = make_trials(iteration, groups=4)
         advantages = np.random.default_rng(iteration).normal(size=trials.num_turns).astype(np.float32)
         advantages[trials.group == 1] = 0.0
         group = np.zeros(trials.num_sequences, np.int64)
@@ -63,19 +84,54 @@ def replay(ranks: Ranks, shard: str = "none", estimator: str = "gigpo"):
             credit = algorithm.credit(trials, values=values)
         minibatches = pack(trials, credit.advantages, config, iteration=iteration)
         score(policy, minibatches, config.algo)
+        if reference is not None:
+            score_reference(reference, minibatches)
         aim_critic(minibatches, credit, stats)
+        num_batches += sum(map(len, minibatches))
         for minibatch in minibatches:
             assert update(algorithm, minibatch, stats, ranks) == "applied"
         found.append([stats.mean(key) for key in sorted(stats.sums) if "loss" in key or "norm" in key])
+    of_ranks, updates = ranks.gather(num_batches), ITERATIONS * CONFIG.learn.minibatches
+    assert min(of_ranks) > 0 and max(of_ranks) > updates, "one has nothing to add, or there is nothing to sum"
     return found, policy
 
 
+class Traffic(TorchDispatchMode):
+    """Elements of each tensor that a collective gathered, and the number of gradients' reductions."""
+
+    def __init__(self, world: int) -> None:
+        super().__init__()
+        self.world, self.gathered, self.reductions = world, [0], 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        if name.startswith("_c10d_functional.all_gather"):
+            self.gathered.append(args[0].numel() * self.world)
+        if name.startswith("c10d._allgather_base"):
+            self.gathered.append(args[0].numel())
+        self.reductions += name.startswith("c10d._reduce_scatter_base")
+        return function(*args, **kwargs or {})
+
+
 if __name__ == "__main__":
-    ranks = join_ranks(CONFIG)
-    losses, policy = replay(ranks, *sys.argv[2:])
-    masters = {name: whole(master) for name, master in policy.masters.items()}
-    assert all(torch.equal(weight, masters[name]) for name, weight in policy.named_weights())
-    if ranks.is_first:
-        (Path(sys.argv[1]) / "losses.json").write_text(json.dumps(losses))
-        save_file(masters, Path(sys.argv[1]) / "masters.safetensors")
+    ranks, out = join_ranks(CONFIG), Path(sys.argv[1])
+    for way in WAYS:
+        with Traffic(ranks.world) as training:
+            losses, policy = replay(ranks, way)
+        with Traffic(ranks.world) as publishing:
+            weights = dict(policy.named_weights())
+        masters = {name: whole(master.detach()) for name, master in policy.masters.items()}
+        assert all(torch.equal(weight, masters[name]) for name, weight in weights.items())
+        sizes = [weight.numel() for weight in weights.values()]
+        layer = sum(x.numel() for name, x in weights.items() if ".layers.0." in name)
+        assert max(publishing.gathered) <= max(sizes), "more than one parameter at a time"
+        assert max(training.gathered) <= max(layer, sum(sizes) - 2 * layer), "more than a layer or the rest"
+        updates = ITERATIONS * CONFIG.learn.minibatches
+        if "each" in way:
+            assert training.reductions > 3 * updates
+        else:
+            assert training.reductions == 3 * updates * way.startswith("full"), "two layers, and the rest"
+        if ranks.is_first:
+            (out / f"{way}.json").write_text(json.dumps(losses))
+            save_file(masters, out / f"{way}.safetensors")
     leave(0)

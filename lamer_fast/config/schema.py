@@ -195,9 +195,12 @@ class LearnConfig:
     """adamw_8bit keeps 2 bytes of state instead of 8; needs bitsandbytes."""
     offload_optimizer: Literal["none", "rollout"] = "none"
     """Keep optimizer state on the host during the rollout."""
-    shard: Literal["auto", "none", "optimizer"] = "auto"
-    """Several processes divide nothing, or float32 masters and optimizer state among them; `auto` does that
-    where a run does not fit otherwise."""
+    shard: Literal["auto", "none", "optimizer", "full"] = "auto"
+    """Several processes divide nothing, float32 masters and optimizer state among them, or all of the weights
+    (a layer is whole while it runs); `auto` takes the first of these with which a run fits."""
+    reduce_every: Literal["update", "microbatch"] = "update"
+    """Sharded in full, gradients are summed over the processes once an update, or after each micro-batch,
+    which sends more and leaves each process its share of them alone."""
 
 
 @dataclass(frozen=True)
@@ -438,10 +441,19 @@ class Config:
             )
         if self.train.device == "cpu" and le.offload_optimizer == "rollout":
             _contradict(self, "learn.offload_optimizer", "train.device", "it saves memory of a GPU")
-        if le.shard == "optimizer":
+        if le.shard in ("optimizer", "full"):
             for key in ("learn.optimizer", "learn.offload_optimizer"):
                 if _get(self, key) in ("adamw_8bit", "rollout"):
                     _contradict(self, "learn.shard", key, "it works on whole tensors")
+        if le.shard == "full" and self.model.lora_rank:
+            why = "adapters are small, and their base has another type; take 'optimizer'"
+            _contradict(self, "learn.shard", "model.lora_rank", why)
+        if le.shard == "full" and self.algo.estimator == "gae":
+            _contradict(
+                self, "learn.shard", "algo.estimator", "a critic's weights are whole; take 'optimizer'"
+            )
+        if le.reduce_every == "microbatch" and le.shard not in ("auto", "full"):
+            _contradict(self, "learn.reduce_every", "learn.shard", "only 'full' has shares of gradients")
 
 
 def _get(config: Config, key: str) -> object:

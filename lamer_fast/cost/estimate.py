@@ -24,6 +24,12 @@ from lamer_fast.envs.registry import check_at_start, make_env
 from lamer_fast.learn.policy import compute_dtype, read_model
 from lamer_fast.samplers.vllm.memory import engine_memory
 
+DIVIDE = {
+    "none": "",
+    "optimizer": ", which divide masters and optimizer state",
+    "full": ", which divide weights, masters and optimizer state",
+}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -42,7 +48,7 @@ class Plan:
 
     def __str__(self) -> str:
         b = self.bounds
-        divide = ", which divide masters and optimizer state" if self.memory.sharded else ""
+        divide = DIVIDE[self.memory.shard]
         each = f", {self.processes} processes{divide}; what follows is of each" if self.processes > 1 else ""
         lines = [
             f"model        {self.num_parameters:,} parameters on {self.memory.device}{each}",

@@ -21,6 +21,7 @@ WHY = {
     MICROBATCH: "fewer activations at one time, more passes",
     "model.activation_checkpointing": "each layer is computed twice",
     "rollout.adapter": "the local sampler then has no copy of the weights",
+    "learn.reduce_every": "gradients are divided too; more is sent",
     CACHE: "fewer trials are sampled together",
     "rollout.prefill_tokens": "smaller steps of the sampler",
     "rollout.max_in_flight": "smaller steps of the sampler",
@@ -87,6 +88,8 @@ def _steps(config: Config, on_gpu: bool) -> Iterator[Values]:
     if on_gpu:
         yield {"learn.offload_optimizer": "rollout"}
     yield {MICROBATCH: longest}
+    if config.train.processes > 1 and config.learn.shard in ("auto", "full"):
+        yield {"learn.reduce_every": "microbatch"}
     yield {"model.activation_checkpointing": True}
     if config.model.lora_rank and not vllm:
         yield {"rollout.adapter": "apart"}

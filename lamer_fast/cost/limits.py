@@ -4,10 +4,11 @@ Sampling reads the weights once per decoding step and the keys and values of eve
 training multiplies. Both bounds leave recomputation, scheduling and everything else at zero.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lamer_fast.model.quantised import num_weights
@@ -98,10 +99,10 @@ class Limits:
     rates: Rates
 
     @classmethod
-    def of(cls, model: Any) -> "Limits":
-        """Measures the device of `model` for a fraction of a second."""
-        weight = model.get_output_embeddings().weight
-        return cls(shape_of(model), measure(weight.dtype, weight.device))
+    def of(cls, model: Any, dtype: torch.dtype) -> "Limits":
+        """Measures the device of `model` for a fraction of a second; it computes in `dtype`."""
+        shape = replace(shape_of(model), bytes_per_value=dtype.itemsize)
+        return cls(shape, measure(dtype, model.get_output_embeddings().weight.device))
 
     def least_seconds(self, trials: TrialBatch, epochs: int) -> dict[str, float]:
         """What sampling `trials` and training on them would take at these limits."""

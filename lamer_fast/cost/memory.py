@@ -11,10 +11,11 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from lamer_fast.config import Config, LearnConfig
+from lamer_fast.config import Config
 from lamer_fast.cost.tokens import TokenBounds
 from lamer_fast.device import GIB
 from lamer_fast.fields import to_flat
+from lamer_fast.learn.gradients import Shard
 from lamer_fast.learn.optimizer_state import STATE_BYTES
 from lamer_fast.model.quantised import base_layers, packed_bytes
 from lamer_fast.rollout.turn_table import COLUMNS
@@ -55,7 +56,7 @@ class Memory:
     device: str
     available: int  # of the device
     host: float  # infinite: not looked at, for a GPU of another machine
-    sharded: bool = False  # what processes can divide among them, they do
+    shard: Shard = "none"  # what processes divide among them
 
     def total(self, *, on_host: bool = False) -> float:
         """The most at one time on the device, which has all of it on a CPU; or on the host beside a GPU."""
@@ -102,30 +103,43 @@ def memory_of(
     training: bool,
     available: int | None = None,
     processes: int = 1,
-    sharded: bool | None = None,
+    shard: Shard | None = None,
 ) -> Memory:
     """Of training, or of an evaluation (the weights and a sampler alone); `files` are `ModelFiles`.
 
     Args:
         available: bytes of a GPU that need not be here, nor its host; None asks `device`.
         processes: it is that of one of so many: a GPU is its own, the host's memory is shared.
-        sharded: whether they divide masters and optimizer state; None: as `learn.shard` says, `auto` if they
-            must.
+        shard: what they divide; None: as `learn.shard` says, `auto` as little as fits.
     """
-    if sharded is None and training and processes > 1:
-        whole = memory_of(
-            config, files, bounds, dtype, device,
-            training=True, available=available, processes=processes, sharded=False,
-        )  # fmt: skip
-        sharded = shards(config.learn, whole.fits)
+    if shard is None and training and processes > 1:
+        possible = [
+            memory_of(
+                config, files, bounds, dtype, device,
+                training=True, available=available, processes=processes, shard=choice,
+            )
+            for choice in choices(config)
+        ]  # fmt: skip
+        return next((memory for memory in possible if memory.fits), min(possible, key=Memory.total))
+    shard = shard or "none"
     config = of_one_process(config, processes)
     shape, n, item = files.config.get_text_config(), files.num_parameters, dtype.itemsize
     r, trials = config.rollout, config.rollout.groups * config.rollout.trials_per_group
-    parts = [Part(f"weights, {str(dtype).removeprefix('torch.')}", n * item, ("model.path", "model.dtype"))]
+    kind, sizes = str(dtype).removeprefix("torch."), ("model.path", "model.dtype")
     if training and config.model.base_format != "plain":
         parts = _quantised(config, files, dtype)
+    elif shard == "full":
+        parts = [
+            Part(f"weights of two layers and the rest, {kind}", gathered(files) * item, sizes, "updating")
+        ]
+        if r.sampler == "torch":
+            parts.append(Part(f"sampler's own weights, {kind}", n * item, sizes))
+        if device.type == "cuda":
+            parts.append(Part("model as it is read", n * item, ("model.path",), on_host=True))
+    else:
+        parts = [Part(f"weights, {kind}", n * item, sizes)]
     if training:
-        parts += _training(config, files, bounds, dtype, device, processes if sharded else 1)
+        parts += _training(config, files, bounds, dtype, device, processes, shard)
     if device.type == "cuda":
         parts.append(Part("CUDA context, workspaces, fragments", CONTEXT, ("train.device",)))
     if r.sampler == "vllm":
@@ -144,10 +158,10 @@ def memory_of(
     )
     found = tuple(part for part in parts if part.bytes)
     if available is not None:
-        return Memory(found, device.type, available, math.inf, bool(sharded))
+        return Memory(found, device.type, available, math.inf, shard)
     host = host_memory() // processes
     most = device_memory(device) if device.type == "cuda" else host
-    return Memory(found, device.type, most, host, bool(sharded))
+    return Memory(found, device.type, most, host, shard)
 
 
 def num_trained(config: Config, files: Any) -> int:
@@ -222,16 +236,34 @@ def of_one_process(config: Config, processes: int) -> Config:
     return replace(config, rollout=replace(config.rollout, groups=groups_of_rank(config, processes)))
 
 
-def shards(learn: LearnConfig, fits: bool) -> bool:
-    """Whether several processes divide masters and optimizer state; `fits`: the run does without."""
-    if learn.shard == "auto":
-        return not fits and learn.optimizer == "adamw" and learn.offload_optimizer == "none"
-    return learn.shard == "optimizer"
+def choices(config: Config) -> list[Shard]:
+    """What several processes may divide, the least first."""
+    learn = config.learn
+    if learn.shard != "auto":
+        return [learn.shard]
+    if learn.optimizer != "adamw" or learn.offload_optimizer != "none":
+        return ["none"]
+    whole = config.model.lora_rank or config.algo.estimator == "gae"
+    return ["none", "optimizer"] if whole else ["none", "optimizer", "full"]
+
+
+def gathered(files: Any) -> int:
+    """Elements that are whole at one time where all weights are divided: two layers, and what is in none."""
+    layers = files.shape.get_decoder().layers
+    layer = sum(p.numel() for p in layers[0].parameters())
+    return int(files.num_parameters - (len(layers) - 2) * layer)
 
 
 def _training(
-    config: Config, files: Any, bounds: TokenBounds, dtype: torch.dtype, device: torch.device, shares: int
+    config: Config,
+    files: Any,
+    bounds: TokenBounds,
+    dtype: torch.dtype,
+    device: torch.device,
+    processes: int,
+    shard: Shard,
 ) -> list[Part]:
+    shares, full = 1 if shard == "none" else processes, shard == "full"
     shape, n, trained = files.config.get_text_config(), files.num_parameters, num_trained(config, files)
     r, item = config.rollout, dtype.itemsize
     heads, hidden, layers = shape.num_attention_heads, shape.hidden_size, shape.num_hidden_layers
@@ -249,7 +281,9 @@ def _training(
     offloaded = config.learn.offload_optimizer == "rollout" and device.type == "cuda"
     state = trained * STATE_BYTES[config.learn.optimizer] / shares
     apart = shares > 1 or (item < 4 and not adapters)  # adapters are their own masters, unless these are rows
-    sizes = ("model.path", "model.lora_rank")
+    sizes: tuple[str, ...] = ("model.path", "model.lora_rank")
+    in_shares = full and config.learn.reduce_every == "microbatch"
+    summed = trained / shares + gathered(files) if in_shares else trained
     by_tokens = ("learn.max_microbatch_tokens", "model.activation_checkpointing")
     merged = r.sampler == "torch" and r.adapter == "merged"
     critic, of_critic = num_of_critic(config, files), ("algo.critic", "model.path")
@@ -258,7 +292,7 @@ def _training(
     wrapped = sum(m.in_features * m.out_features for m in adapted_projections(config, files))
     return [
         Part("float32 masters", trained * 4 * (adapters + apart / shares), sizes),
-        Part("float32 gradients", trained * 4, sizes, "updating"),
+        Part("float32 gradients", summed * 4, (*sizes, "learn.reduce_every") if full else sizes, "updating"),
         Part("optimizer state", state, (*sizes, "learn.optimizer"), "updating" if offloaded else "always"),
         Part("optimizer state while sampling", state * offloaded, (*sizes, "learn.optimizer"), on_host=True),
         Part("critic's weights and float32 masters", critic * own_weights, of_critic),
@@ -271,8 +305,8 @@ def _training(
              (*by_tokens, "model.lora_targets"), "updating"),
         Part("head: float32 gradient and workspace",
              (0 if adapters else shape.vocab_size * hidden * 4) + workspace, ("model.path",), "updating"),
-        Part("frozen reference", n * item if config.algo.kl_coef > 0 and not adapters else 0,
-             ("model.path", "algo.kl_coef")),
+        Part("frozen reference", n * item / (shares if full else 1)
+             if config.algo.kl_coef > 0 and not adapters else 0, ("model.path", "algo.kl_coef")),
         Part("merged copy of the adapted weights", merged * wrapped * item,
              ("rollout.adapter", "model.lora_targets")),
     ]  # fmt: skip

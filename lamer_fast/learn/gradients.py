@@ -1,12 +1,16 @@
 """Masters: the float32 parameters that are trained, and the one place where their gradients are summed."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from lamer_fast.learn.fsdp import shard_fully
 from lamer_fast.learn.ranks import Ranks
 from lamer_fast.learn.rows import rows_of, summed_rows, whole
+
+Shard = Literal["none", "optimizer", "full"]
 
 
 class Masters(Mapping[str, Tensor]):
@@ -20,17 +24,29 @@ class Masters(Mapping[str, Tensor]):
 
     A sum is the master's `grad`, added to in place by every micro-batch; `reduce` adds those of the other
     ranks, once per update. After `shard` a master is a DTensor of which each rank has some rows; its sum
-    stands beside it, whole, until `reduce`. Whoever reads gradients, weights or masters does it through the
-    methods here.
+    stands beside it, whole, until `reduce`. After `shard_fully` the masters are the model's only parameters,
+    and FSDP2 sums their gradients. Whoever reads gradients, weights or masters does it through the methods
+    here.
+
+    Args:
+        whole: False: `shard_fully` follows, until which the parameters stay as they were read.
     """
 
     def __init__(
-        self, model: nn.Module, dtype: torch.dtype, *, frozen: bool, adapters: Set[str] = frozenset()
+        self,
+        model: nn.Module,
+        dtype: torch.dtype,
+        *,
+        frozen: bool,
+        adapters: Set[str] = frozenset(),
+        whole: bool = True,
     ) -> None:
+        self._model, self._dtype = model, dtype
         self._parameters = dict(model.named_parameters())
-        self._apart = dtype is not torch.float32  # the masters, from the model's parameters
+        self._apart = dtype is not torch.float32 and whole  # the masters, from the model's parameters
         self._masters: dict[str, Tensor] = {}
-        self._whole_sums: dict[str, Tensor] | None = None  # of sharded masters
+        self._whole_sums: dict[str, Tensor] | None = None  # of masters sharded apart
+        self._fully = False
         for name, parameter in self._parameters.items():
             if name in adapters and not frozen:
                 self._masters[name] = parameter
@@ -42,7 +58,8 @@ class Masters(Mapping[str, Tensor]):
                 self._move_gradients(name)
             else:
                 self._masters[name] = parameter
-            parameter.data = parameter.data.to(dtype)  # parameters only: rotary tables stay float32
+            if whole:
+                parameter.data = parameter.data.to(dtype)  # parameters only: rotary tables stay float32
 
     def __getitem__(self, name: str) -> Tensor:
         return self._masters[name]
@@ -61,8 +78,10 @@ class Masters(Mapping[str, Tensor]):
         """Where this parameter's gradient is summed, for who computes it and adds it without autograd.
 
         Float32, in the parameter's shape; zeros when nothing has been added since `clear`. None: it is not
-        trained.
+        trained, or FSDP2 sums what autograd gives.
         """
+        if self._fully:
+            return None
         name = next(name for name, p in self._parameters.items() if p is parameter)
         if name not in self:
             return None
@@ -72,8 +91,13 @@ class Masters(Mapping[str, Tensor]):
         return total
 
     @property
+    def division(self) -> Shard:
+        """What each rank has rows of, alone."""
+        return "full" if self._fully else "none" if self._whole_sums is None else "optimizer"
+
+    @property
     def is_sharded(self) -> bool:
-        return self._whole_sums is not None
+        return self.division != "none"
 
     @torch.no_grad()
     def shard(self, ranks: Ranks) -> None:
@@ -89,12 +113,27 @@ class Masters(Mapping[str, Tensor]):
         self._apart = True
 
     @torch.no_grad()
+    def shard_fully(self, layers: Iterable[nn.Module], ranks: Ranks) -> Any:
+        """Leaves this rank its rows of each parameter, see `fsdp.shard_fully`, on the ranks' device.
+
+        Called once, before there are gradients and an optimizer.
+        """
+        trained = list(self._masters)
+        for name in trained:  # nothing else holds a master: one after another is cut
+            self._parameters[name].data = self._masters.pop(name).detach()
+        found = shard_fully(self._model, layers, ranks.mesh, self._dtype, bool(trained))
+        self._parameters = dict(self._model.named_parameters())
+        self._masters = {name: self._parameters[name] for name in trained}
+        self._apart, self._fully = False, True
+        return found
+
+    @torch.no_grad()
     def reduce(self, ranks: Ranks) -> None:
         """Adds the sums of all ranks, of which each keeps its rows where masters are sharded, else all.
 
         A rank that added nothing has zeros.
         """
-        if ranks.world == 1:
+        if ranks.world == 1 or self._fully:
             return
         added = ranks.gather([self._sum(name) is not None for name in self])
         for name, *flags in zip(self, *added, strict=True):
@@ -136,9 +175,9 @@ class Masters(Mapping[str, Tensor]):
                     parameter.copy_(whole(master.to(parameter.dtype)) if self.is_sharded else master)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Full tensors in the compute dtype, one at a time; of a frozen model too."""
+        """Full tensors in the compute dtype, of a frozen model too; gathered one at a time."""
         for name, parameter in self._parameters.items():
-            yield name, parameter.detach()
+            yield name, whole(parameter.detach().to(self._dtype)) if self._fully else parameter.detach()
 
     def saved(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: each master, whole or this rank's rows."""

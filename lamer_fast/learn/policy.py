@@ -1,8 +1,8 @@
 """Policy: a Hugging Face causal language model trained over packed sequences, with float32 master weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lamer_fast.config import Config, ModelConfig
 from lamer_fast.learn.batch import Packed, PolicyBatch
 from lamer_fast.learn.gradients import Masters
+from lamer_fast.learn.ranks import ALONE, Ranks
 from lamer_fast.model.adapters import (
     adapter_names,
     adapter_weights,
@@ -24,6 +25,8 @@ from lamer_fast.model.files import ModelFiles, num_tokenizer_ids, read_model_fil
 from lamer_fast.model.path import adapter_folder, model_path
 from lamer_kernels import linear_logprob, register_attention
 from lamer_kernels.head.policy import PolicyLoss
+
+T = TypeVar("T")
 
 
 class Objective(Protocol):
@@ -48,6 +51,7 @@ class Policy(nn.Module):
         num_ids: ids that can be sampled; None takes the tokenizer's. Rows of the head beyond it (a padded
             vocabulary) have no share in a log-probability: no sampler draws them.
         trained_head: beside adapters, which else are all that is trained.
+        whole: see `Masters`.
     """
 
     model: Any  # a Hugging Face class, made at run time
@@ -61,8 +65,11 @@ class Policy(nn.Module):
         num_ids: int | None = None,
         frozen: bool = False,
         trained_head: bool = False,
+        whole: bool = True,
     ) -> None:
         super().__init__()
+        self._sharded: Any = None  # what `shard_fully` of `fsdp` gave
+        self._ranks, self._reduces_each = ALONE, False
         self.model = model
         self.tokenizer = tokenizer
         self.dtype = dtype
@@ -73,7 +80,7 @@ class Policy(nn.Module):
         self.has_adapters = bool(adapters)
         if adapters and trained_head:
             adapters |= {name for name, parameter in model.named_parameters() if parameter is head}
-        self.masters = Masters(model, dtype, frozen=frozen, adapters=adapters)
+        self.masters = Masters(model, dtype, frozen=frozen, adapters=adapters, whole=whole)
 
     @cached_property
     def decoder(self) -> Decoder | None:
@@ -89,7 +96,56 @@ class Policy(nn.Module):
             head_gradient: [num_ids, H] float32, see `head_sum`: the head's gradient of this loss is added
                 here, unrounded, in the forward pass already; `backward` gives the rest. None: it gives all.
         """
-        return objective(self.hidden(batch.packed), self.head_weight, batch, head_gradient)
+        return self._within(
+            lambda: objective(self.hidden(batch.packed), self.head_weight, batch, head_gradient)
+        )
+
+    def shard_fully(self, ranks: Ranks, *, reduce_every: str = "update") -> None:
+        """Leaves this rank its rows of every parameter, on its device; all have equal ones before.
+
+        From now on the ranks make each pass together: over batches that `in_step` gives them.
+
+        Args:
+            reduce_every: see `LearnConfig`.
+        """
+        self._reduces_each = reduce_every == "microbatch"
+        layers = self.model.get_decoder().layers if self.decoder is None else self.decoder.blocks
+        for buffer in self.model.buffers():
+            buffer.data = buffer.data.to(ranks.device)
+        self._sharded, self._ranks = self.masters.shard_fully(layers, ranks), ranks
+
+    def in_step(self, batches: Sequence[T], *, backward: bool) -> Iterator[T]:
+        """`batches`, one pass each, and then an idle pass for each that another rank makes beyond them.
+
+        Args:
+            backward: the passes have one. Gradients are summed over the ranks by the last, or by each.
+        """
+        passes = len(batches)
+        if self._sharded is not None:
+            passes = max(self._ranks.gather(passes))
+        for i in range(passes):
+            if self._sharded is not None:
+                self._sharded.set_requires_gradient_sync(self._reduces_each or i == passes - 1)
+            if i < len(batches):
+                yield batches[i]
+            else:
+                self._idle(backward)
+
+    def _idle(self, backward: bool) -> None:
+        """A pass over one token that changes nothing."""
+        zero = torch.zeros(1, dtype=torch.int64, device=self.device)
+        ends = torch.tensor([0, 1], dtype=torch.int32, device=self.device)
+        with torch.set_grad_enabled(backward):
+            one = Packed(zero, zero, ends, 1, zero, zero)
+            loss = self._within(lambda: (self.hidden(one) @ self.head_weight[:1].mT).sum() * 0.0)
+        if backward:
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            self._sharded.reshard()
+
+    def _within(self, function: Callable[[], T]) -> T:
+        """What lies outside the layers is whole meanwhile."""
+        return function() if self._sharded is None else self._sharded(function)
 
     def head_sum(self) -> Tensor | None:
         """[num_ids, H] float32: where the masters sum the head's gradient; None: the head is frozen."""
@@ -99,8 +155,15 @@ class Policy(nn.Module):
     @torch.no_grad()
     def logprobs(self, packed: Packed, temperature: float) -> Tensor:
         """Log-probability of each loss token after temperature, [L] float32, nats."""
-        hidden = self.hidden(packed)
-        return linear_logprob(hidden, self.head_weight, packed.targets, temperature=temperature).logprobs
+
+        def score() -> Tensor:
+            hidden, targets = self.hidden(packed), packed.targets
+            return linear_logprob(hidden, self.head_weight, targets, temperature=temperature).logprobs
+
+        logprobs = self._within(score)
+        if self._sharded is not None:
+            self._sharded.reshard()
+        return logprobs
 
     def hidden(self, packed: Packed) -> Tensor:
         """Last hidden states at the positions that predict a target, [L, H] in the compute dtype."""
@@ -127,7 +190,8 @@ class Policy(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.head_weight.device
+        device: torch.device = self.model.get_output_embeddings().weight.device
+        return device
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Full tensors in the compute dtype by Hugging Face name, tied ones once; adapters merged."""
@@ -145,6 +209,8 @@ class Scorer(Protocol):
 
     def logprobs(self, packed: Packed, temperature: float) -> Tensor: ...
 
+    def in_step(self, batches: Sequence[T], *, backward: bool) -> Iterator[T]: ...
+
 
 class BaseOf:
     """The model of `policy` as it was before training: the same tensors, without the adapters."""
@@ -155,6 +221,9 @@ class BaseOf:
     def logprobs(self, packed: Packed, temperature: float) -> Tensor:
         with without_adapters(self.policy.model):
             return self.policy.logprobs(packed, temperature)
+
+    def in_step(self, batches: Sequence[T], *, backward: bool) -> Iterator[T]:
+        return self.policy.in_step(batches, backward=backward)
 
 
 def packed_attention(packed: Packed) -> Attention:
@@ -183,9 +252,11 @@ def load_policy(
     *,
     frozen: bool = False,
     seed: int = 0,
+    whole: bool = True,
 ) -> Policy:
     """The model and tokenizer of `config.path`; `files` if they have been read. Adapters are added unless
-    `frozen`, drawn by `seed`; an adapter's folder gives its base with the adapter merged.
+    `frozen`, drawn by `seed`; an adapter's folder gives its base with the adapter merged. What is not
+    `whole` waits on the host for `shard_fully`.
 
     Raises:
         ValueError: no such model, or one whose head the packed loss cannot compute.
@@ -232,7 +303,8 @@ def load_policy(
     dtype = compute_dtype(config, device)
     if config.lora_rank and not frozen:
         add_adapters(model, config, dtype, seed, device)
-    return Policy(model.to(device).train(), files.tokenizer, dtype, frozen=frozen)
+    model = model.to(device) if whole else model
+    return Policy(model.train(), files.tokenizer, dtype, frozen=frozen, whole=whole)
 
 
 def make_saveable(model: Any) -> None:

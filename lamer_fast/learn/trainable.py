@@ -8,6 +8,7 @@ from lamer_fast.config import AlgoConfig
 from lamer_fast.learn.batch import PolicyBatch
 from lamer_fast.learn.gradients import Masters
 from lamer_fast.learn.optimizer import Optimizer
+from lamer_fast.learn.policy import Policy
 
 
 class Trained(Protocol):
@@ -28,5 +29,8 @@ class Algorithm(Protocol):
 
     config: AlgoConfig
     trainables: Mapping[str, Trainable]
+
+    @property
+    def policy(self) -> Policy: ...
 
     def losses(self, batch: PolicyBatch) -> Mapping[str, Callable[[], Any]]: ...

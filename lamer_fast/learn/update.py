@@ -51,7 +51,7 @@ def score(policy: Policy, minibatches: list[Minibatch], algo: AlgoConfig) -> Non
     there fills them in (with importance weights they are needed before).
     """
     for minibatch in minibatches if algo.importance_cap > 0 else minibatches[1:]:
-        for i, batch in enumerate(minibatch):
+        for i, batch in enumerate(policy.in_step(minibatch, backward=False)):
             old = policy.logprobs(batch.packed, batch.temperature)
             minibatch[i] = replace(batch, old_logprobs=old)
 
@@ -59,7 +59,7 @@ def score(policy: Policy, minibatches: list[Minibatch], algo: AlgoConfig) -> Non
 def score_reference(reference: Scorer, minibatches: list[Minibatch]) -> None:
     """Puts batches with `ref_logprobs`, those under the frozen first policy, in place of those without."""
     for minibatch in minibatches:
-        for i, batch in enumerate(minibatch):
+        for i, batch in enumerate(reference.in_step(minibatch, backward=False)):
             ref = reference.logprobs(batch.packed, batch.temperature)
             minibatch[i] = replace(batch, ref_logprobs=ref)
 
@@ -76,7 +76,7 @@ def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats, ranks:
         stats.empty += 1
         return "empty"
     outputs: list[Mapping[str, Any]] = []
-    for i, batch in enumerate(minibatch):
+    for i, batch in enumerate(algorithm.policy.in_step(minibatch, backward=True)):
         with span("micro-batch"):
             losses = gradients(algorithm, batch)
         if batch.old_logprobs is None:

@@ -98,16 +98,17 @@ def from_first(state: TrainState, loaded: Path | None = None) -> bool:
     ranks = state.ranks
     if ranks.world == 1:
         return True
-    begun = ranks.from_first((state.is_sharded, loaded and loaded.absolute()))
+    division = state.policy.masters.division
+    begun = ranks.from_first((division, loaded and loaded.absolute()))
     if begun is None:
         return False
-    sharded, path = begun
-    if sharded != state.is_sharded:
+    of_first, path = begun
+    if division != of_first:
         raise ValueError(
-            f"learn.shard = 'auto' gave {sharded} on rank 0, {state.is_sharded} on rank {ranks.rank}, which "
-            "see other amounts of memory: set it to 'none' or 'optimizer'"
+            f"learn.shard = 'auto' gave {of_first!r} on rank 0, {division!r} on rank {ranks.rank}, which see "
+            "other amounts of memory: set it to 'none', 'optimizer' or 'full'"
         )
-    if sharded:
+    if state.is_sharded:
         _own_rows(state, path)
         return True
     own = Content.of(state)

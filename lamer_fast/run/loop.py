@@ -289,7 +289,7 @@ def run(
             with telling_others(ranks):
                 folder = RunFolder(config, runs, overwrite=overwrite)
                 state = build_state(config, ranks=ranks)
-                state.limits = Limits.of(state.policy.model)
+                state.limits = Limits.of(state.policy.model, state.policy.dtype)
                 say_notes(config, state.agent, state.env)
                 stack.enter_context(folder)
                 loaded = None if overwrite else checkpoint.load(state, folder.checkpoints, from_checkpoint)
@@ -329,12 +329,14 @@ def run_beside(config: Config, ranks: Ranks) -> int:
         if not checkpoint.from_first(state):
             return 2
         if state.iteration >= config.train.iterations:
+            gather_weights(state)
             return 0
         transfer(state, version=state.iteration)
         display = Display(config.name, config.train.iterations, live=False)
         try:
             with StopRequest(speaks=False) as stop:
                 train(state, NoFolder(), display, stop)
+                gather_weights(state)
         except KeyboardInterrupt:
             return INTERRUPTED
         return 0
@@ -366,16 +368,27 @@ def disk_needs(state: TrainState, saved: Sequence[int]) -> tuple[int, str]:
 
 
 def model_bytes(state: TrainState) -> int:
-    return sum(weight.nbytes for _, weight in state.policy.named_weights())
+    policy = state.policy
+    if state.is_sharded_fully:
+        return policy.masters.num_elements * policy.dtype.itemsize
+    return sum(weight.nbytes for _, weight in policy.named_weights())
+
+
+def gather_weights(state: TrainState) -> dict[str, Any]:
+    """By name, all of them on rank 0, and there on the host where it gathers them from the others."""
+    named = state.policy.named_weights()
+    if not state.is_sharded_fully:
+        return dict(named) if state.ranks.is_first else {}
+    return {name: weight.cpu() for name, weight in named if state.ranks.is_first}
 
 
 def save_model(state: TrainState, folder: Path) -> None:
     """`folder`/model: a Hugging Face folder that transformers and vLLM load, in the compute dtype; with
     adapters merged, and these as a peft folder beside it."""
-    policy = state.policy
+    policy, weights = state.policy, gather_weights(state)
 
     def write(path: Path) -> None:
-        policy.model.save_pretrained(path, state_dict=dict(policy.named_weights()))
+        policy.model.save_pretrained(path, state_dict=weights)
         policy.tokenizer.save_pretrained(path)
 
     def write_adapter(path: Path) -> None:

@@ -15,7 +15,7 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.algo.algorithm import Algorithm, check_own_functions
 from lamer_fast.config import Config
 from lamer_fast.cost.limits import Limits
-from lamer_fast.cost.memory import Memory, groups_of_rank, memory_of, shards
+from lamer_fast.cost.memory import Memory, choices, groups_of_rank, memory_of
 from lamer_fast.cost.tokens import NUM_PROBES, say_notes, token_bounds
 from lamer_fast.device import pick_device
 from lamer_fast.envs.protocol import TextBatchEnv
@@ -23,6 +23,7 @@ from lamer_fast.envs.registry import check_at_start, make_env
 from lamer_fast.files import writing
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.critic import Critic, make_critic
+from lamer_fast.learn.fsdp import whole_copy
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import BaseOf, Policy, Scorer, compute_dtype, load_policy, read_model
 from lamer_fast.learn.ranks import ALONE, Ranks
@@ -57,6 +58,11 @@ class TrainState:
     def is_sharded(self) -> bool:
         """Each rank has some rows of the masters alone."""
         return any(trained.module.masters.is_sharded for trained in self.algorithm.trainables.values())
+
+    @property
+    def is_sharded_fully(self) -> bool:
+        """The policy's weights too: whoever wants them whole gathers them with all ranks."""
+        return self.policy.masters.division == "full"
 
     @property
     def optimizer(self) -> Optimizer:
@@ -102,10 +108,10 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
         device, files = pick_device(config.train.device), read_model(config)
         renderer = files.renderer()
         _, memory = check_memory(config, files, renderer, device, training=True, processes=ranks.world)
-        sharded = memory.sharded
-        policy = load_policy(config.model, device, files, seed=config.train.seed)
+        shard = memory.shard
+        policy = load_policy(config.model, device, files, seed=config.train.seed, whole=shard != "full")
     else:
-        renderer, sharded = ChatRenderer(policy.tokenizer), shards(config.learn, fits=True)
+        renderer, shard = ChatRenderer(policy.tokenizer), choices(config)[0]
     reference: Scorer | None = None
     if config.algo.kl_coef > 0 and policy.has_adapters:
         reference = BaseOf(policy)
@@ -114,9 +120,17 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
             copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
         )
     critic = make_critic(config.algo, policy)
-    for module in (policy, critic) if sharded and ranks.world > 1 else ():
-        if module is not None:
-            module.masters.shard(ranks)
+    played: Any = None
+    if shard == "full" and ranks.world > 1:
+        if config.rollout.sampler == "torch":
+            played = whole_copy(policy.model, policy.dtype, ranks.device)
+        for module in filter(None, (policy, reference)):
+            assert isinstance(module, Policy)  # adapters are not sharded so
+            module.shard_fully(ranks, reduce_every=config.learn.reduce_every)
+    elif shard == "optimizer" and ranks.world > 1:
+        policy.masters.shard(ranks)
+        if critic is not None:
+            critic.masters.shard(ranks)
     num_groups = groups_of_rank(config, ranks.world)
     env = make_env(config.env, num_groups * config.rollout.trials_per_group, split="train")
     agent = Agent(renderer, env, config)
@@ -124,7 +138,7 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
     return TrainState(
         config=config,
         algorithm=make_algorithm(config, policy, updates, critic),
-        sampler=make_sampler(config, policy),
+        sampler=make_sampler(config, policy, played),
         env=env,
         agent=agent,
         reference=reference,
@@ -181,17 +195,22 @@ def check_memory(
     return env, found
 
 
-def make_sampler(config: Config, policy: Policy) -> Sampler:
+def make_sampler(config: Config, policy: Policy, played: Any = None) -> Sampler:
+    """
+    Args:
+        played: the local sampler's own model, where the policy's weights are divided; it copies them.
+    """
     if config.rollout.sampler == "vllm":
         from lamer_fast.samplers.vllm.sampler import VllmSampler
 
         return VllmSampler(config, policy)
     from lamer_fast.samplers.local.sampler import TorchSampler
 
-    merges = policy.has_adapters and config.rollout.adapter == "merged"
+    if policy.has_adapters and config.rollout.adapter == "merged":
+        played = merged_copy(policy.model)
     return TorchSampler(
-        merged_copy(policy.model) if merges else policy.model,
-        shares_weights=not merges,
+        policy.model if played is None else played,
+        shares_weights=played is None,
         max_sequence_tokens=config.rollout.max_sequence_tokens,
         cache_tokens=config.rollout.cache_tokens,
         max_in_flight=config.rollout.max_in_flight,

@@ -124,21 +124,42 @@ def test_a_critic_is_counted_as_it_is_made(changes):
     assert of_critic == [weights, 4 * counted, 8 * counted]
 
 
-def test_processes_divide_masters_and_optimizer_state_where_they_must(model, monkeypatch):
+def test_processes_divide_what_they_must(tmp_path, monkeypatch):
+    model, wide = str(tmp_path), {"num_hidden_layers": 12, "hidden_size": 64, "intermediate_size": 512}
+    tiny_model(**wide).save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+
     def plan_of(*overrides):
         flags = ["--model.path", model, "--model.dtype", "bfloat16", "--train.device", "cpu", *overrides]
         return plan.estimate(recipe.resolve("minesweeper-tiny", flags)).memory
 
-    def bytes_of(found):
-        return {p.name: p.bytes for p in found.parts if p.name in ("float32 masters", "optimizer state")}
+    def bytes_of(found, *more):
+        names = ("float32 masters", "optimizer state", *more)
+        return {p.name: p.bytes for p in found.parts if p.name in names}
 
     four = ("--train.processes", "4")
     alone, divided = plan_of(), plan_of(*four, "--learn.shard", "optimizer")
     assert bytes_of(divided) == {name: size / 4 for name, size in bytes_of(alone).items()}
     whole = plan_of(*four)
-    assert not alone.sharded and not whole.sharded and bytes_of(whole) == bytes_of(alone)
+    assert alone.shard == whole.shard == "none" and bytes_of(whole) == bytes_of(alone)
+
+    full = plan_of(*four, "--learn.shard", "full")
+    each = plan_of(*four, "--learn.shard", "full", "--learn.reduce-every", "microbatch")
+    assert bytes_of(full) == bytes_of(each) == bytes_of(divided)
+    gradients = "float32 gradients"
+    assert bytes_of(full, gradients) == bytes_of(divided, gradients)
+    assert bytes_of(each, gradients)[gradients] < bytes_of(full, gradients)[gradients]
+    (passing,) = [p.bytes for p in full.parts if p.name.startswith("weights of two layers")]
+    (weights,) = [p.bytes for p in whole.parts if p.name.startswith("weights")]
+    assert 2 / 12 < passing / weights < 3 / 12
+
+    def with_memory(size, *overrides):
+        monkeypatch.setattr(memory, "host_memory", lambda: int(4 * size))
+        return plan_of(*four, *overrides)
 
     between = (whole.total() + divided.total()) / 2
-    monkeypatch.setattr(memory, "host_memory", lambda: int(4 * between))
-    assert plan_of(*four).sharded and plan_of(*four).fits
-    assert not plan_of(*four, "--learn.shard", "none").fits
+    assert with_memory(between).shard == "optimizer" and with_memory(between).fits
+    assert not with_memory(between, "--learn.shard", "none").fits
+    between, microbatch = (divided.total() + each.total()) / 2, ("--learn.reduce-every", "microbatch")
+    assert with_memory(between, *microbatch).shard == "full" and with_memory(between, *microbatch).fits
+    assert not with_memory(between, "--learn.shard", "optimizer").fits
