@@ -29,12 +29,6 @@ def links_of(page):
     return {path for path in found if path.is_file() and path.is_relative_to(ROOT)}
 
 
-def on_config(config):
-    """The offline plugin adds a script of another host, without which only a search from the disk is lost."""
-    config.extra_javascript = [x for x in config.extra_javascript if not str(x).startswith("http")]
-    return config
-
-
 def on_files(files, config):
     waiting, seen = [ROOT / "docs" / f.src_uri for f in files.documentation_pages()], set()
     named = re.findall(r": ([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
