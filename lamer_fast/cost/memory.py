@@ -270,14 +270,17 @@ def _training(
     kv_heads = getattr(shape, "num_key_value_heads", None) or heads
     stored = r.groups * r.trials_per_group * bounds.sequences * min(bounds.sequence, r.max_sequence_tokens)
     packed = min(config.learn.max_microbatch_tokens, stored)
-    # saved per token and layer: two float32 norms, q, k, v and the attention's output, the gated MLP
-    attention = 4 * (heads + kv_heads) * head_size(shape)
-    per_layer = 16 * hidden + item * (attention + 4 * mlp_size(shape))
+    # kept of a token and layer: what both norms read and gave, q, k and v before and after their rotation,
+    # what attention gave, gate, up and their product; of one layer the gradients of these three, going back
+    attention = (3 * heads + 4 * kv_heads) * head_size(shape)
+    mlp = 3 * mlp_size(shape) * item
+    per_layer = item * (4 * hidden + attention) + mlp
     adapters, beside = config.model.lora_rank > 0, saved_by_adapters(config, files, dtype)
     recomputed = config.model.activation_checkpointing
     at_once = 1 if recomputed else layers  # layers whose activations are there; of the others their input
-    activations = packed * (at_once * per_layer + recomputed * layers * item * hidden)
-    workspace = MAX_WORKSPACE_BYTES["cuda" if device.type == "cuda" else "cpu"]  # or less on a small GPU
+    activations = packed * (at_once * per_layer + mlp + recomputed * layers * item * hidden)
+    logits = packed * shape.vocab_size * (4 if device.type == "cuda" else item)
+    workspace = min(logits, MAX_WORKSPACE_BYTES["cuda" if device.type == "cuda" else "cpu"])
     offloaded = config.learn.offload_optimizer == "rollout" and device.type == "cuda"
     state = trained * STATE_BYTES[config.learn.optimizer] / shares
     apart = shares > 1 or (item < 4 and not adapters)  # adapters are their own masters, unless these are rows
