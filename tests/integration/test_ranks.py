@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -155,3 +156,32 @@ def test_a_run_moves_from_two_ranks_to_one_and_back(tmp_path, tiny_folder, alone
     assert train_main(recipe, tmp_path, "--name", "run", "--train.iterations", str(done + 2)) == 0
     assert launch(recipe, tmp_path, 2, "--learn.shard", "optimizer").wait(timeout=240) == 0
     close(run, alone)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_two_agents_train_as_one_process(tmp_path, tiny_folder, alone):
+    """As on two machines with a folder in common: torchrun once on each, with one rendezvous."""
+    recipe = recipe_file(tmp_path, tiny_folder, **EXACT, eval__every=3, eval__tasks=5)
+    options = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=two-agents"]
+    options += [f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--local-addr=127.0.0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *options,
+        "-m",
+        "lamer_fast",
+        "train",
+        str(recipe),
+    ]
+    command += ["--name", "run", "--runs", str(tmp_path)]
+    environment = ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "lo"}
+    agents = [subprocess.Popen(command, env=environment, start_new_session=True) for _ in range(2)]
+    assert [agent.wait(timeout=240) for agent in agents] == [0, 0]
+    close(tmp_path / "run", alone)
