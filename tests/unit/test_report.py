@@ -190,7 +190,7 @@ def test_a_line_that_is_no_record_is_named(run_folder, capsys):
     for wrong, message in (
         (json.loads(lines[0]) | {"tokens": {"prompt": 1}}, "line 4: tokens lacks sampled, trained"),
         ({"iteration": 3}, "line 4: record lacks mismatch"),
-        ([3], "line 4: a record is a JSON object, got list"),
+        ([3], "line 4 is no JSON object"),
     ):
         (run_folder / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(wrong)]))
         assert run([str(run_folder)]) == 2
