@@ -1,8 +1,8 @@
-"""Settings: the schema, and how a recipe and the command line become one configuration. No torch here."""
+"""Settings: the sections, and how a recipe and the command line become one configuration. No torch here."""
 
-from lamer_fast.config.schema import (
+from lamer_fast.config.schema import Config
+from lamer_fast.config.sections import (
     AlgoConfig,
-    Config,
     EvalConfig,
     LearnConfig,
     ModelConfig,

@@ -42,6 +42,16 @@ def disturb(policy: Policy, size=0.05) -> None:
         master += size * torch.randn(master.shape, generator=generator)
 
 
+def updates_arrive(policy: Policy, apart: TorchSampler) -> None:
+    """In a sampler that has the adapter apart, and in one that has it merged; twice."""
+    merged = TorchSampler(merged_copy(policy.model), max_sequence_tokens=128, shares_weights=False)
+    for version in (1, 2):
+        disturb(policy)
+        for sampler in (apart, merged):
+            sampler.load_weights(policy.weights_for(sampler), version)
+            check_transfer(sampler, policy, PROMPT, 1.0)
+
+
 def make_sampler(policy: Policy, **options) -> TorchSampler:
     return TorchSampler(policy.model, max_sequence_tokens=128, **options)
 
@@ -183,12 +193,7 @@ def test_a_quantised_base_says_what_it_needs(monkeypatch):
 def test_the_local_sampler_runs_the_adapter_apart_and_merged(config, dtype):
     policy = make_policy(config, dtype)
     apart = make_sampler(policy)
-    merged = TorchSampler(merged_copy(policy.model), max_sequence_tokens=128, shares_weights=False)
-    for version in (1, 2):
-        disturb(policy)
-        for sampler in (apart, merged):
-            sampler.load_weights(policy.weights_for(sampler), version)
-            check_transfer(sampler, policy, PROMPT, 1.0)
+    updates_arrive(policy, apart)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
