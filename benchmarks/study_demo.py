@@ -77,7 +77,7 @@ def train_arm(arm: str, seed: int, options: argparse.Namespace) -> tuple[Any, di
     """(configuration whose model is the trained one, what else to note)."""
     from lamer_fast.cli.eval import run_config
     from lamer_fast.config import resolve as recipe
-    from lamer_fast.run import loop as train
+    from lamer_fast.run import job
 
     base = recipe.resolve("minesweeper-tiny", ["--train.num-threads", str(options.num_threads)])
     if arm == "base":
@@ -109,7 +109,7 @@ def train_arm(arm: str, seed: int, options: argparse.Namespace) -> tuple[Any, di
     config = recipe.resolve(
         name, ["--train.seed", str(seed), "--name", f"{arm}-{seed}", "--train.num-threads", threads]
     )
-    train.run(config, runs=options.out / "runs")
+    job.run(config, runs=options.out / "runs")
     trained = run_config(options.out / "runs" / config.name).model.path
     return replace(base, model=replace(base.model, path=trained)), {}
 

@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
     )
     from lamer_fast.eval.table import table
     from lamer_fast.report.page import write_report
-    from lamer_fast.run import loop as train
+    from lamer_fast.run import job
     from lamer_fast.run.folder import RunFolder
 
     RunFolder(config, options.runs, overwrite=False)  # what it refuses is told before anything is played
@@ -73,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
     before = evaluate_policy(config, plans_of(config, "test", options.tasks, own=True))
 
     print(f"\n2/3  {config.train.iterations} iterations of LaMer ({options.runs / config.name})", flush=True)
-    status = train.run(config, runs=options.runs, overwrite=False)
+    status = job.run(config, runs=options.runs, overwrite=False)
     folder = options.runs / config.name
     if status != 0 or num_iterations(folder) < config.train.iterations:
         return status  # interrupted: the checkpoint stands, the same command goes on from it

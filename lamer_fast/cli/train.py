@@ -50,12 +50,10 @@ def run(argv: Sequence[str]) -> int:
 
     if config.train.processes > 1 and not options.dry_run and not started_by_torchrun():
         return launch(["train", *argv], config.train)
-    from lamer_fast.run import loop as train  # torch from here on
+    from lamer_fast.run import job  # torch from here on
 
     if options.dry_run:
-        return train.dry_run(
-            config, runs=options.runs, overwrite=options.overwrite, gpu_gib=options.gpu_memory
-        )
-    return train.run(
+        return job.dry_run(config, runs=options.runs, overwrite=options.overwrite, gpu_gib=options.gpu_memory)
+    return job.run(
         config, runs=options.runs, overwrite=options.overwrite, from_checkpoint=options.from_checkpoint
     )

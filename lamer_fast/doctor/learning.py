@@ -47,9 +47,9 @@ def resume_is_no_resume(config: Config, runs: Path) -> str:
 def train(config: Config, runs: Path) -> None:
     if config.rollout.sampler == "vllm":
         raise Skipped("only vLLM samples from this model, and a run would be a second engine in this process")
-    from lamer_fast.run import loop as trainer
+    from lamer_fast.run import job
 
     with contextlib.redirect_stdout(io.StringIO()):
-        status = trainer.run(config, runs=runs)
+        status = job.run(config, runs=runs)
     if status == INTERRUPTED:
         raise KeyboardInterrupt

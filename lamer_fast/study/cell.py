@@ -85,11 +85,11 @@ def main() -> int:
 
 def train(config: Config, run: Path) -> bool:
     """Whether all iterations are done; the CPU seconds of this process are added to those of earlier ones."""
-    from lamer_fast.run import loop
+    from lamer_fast.run import job
 
     started = time.process_time()
     try:
-        loop.run(config, runs=run.parent)
+        job.run(config, runs=run.parent)
     finally:
         spent = run / "cpu_seconds"
         if run.is_dir():

@@ -14,7 +14,7 @@ from lamer_fast.config import resolve as recipe
 from lamer_fast.cost.estimate import estimate
 from lamer_fast.doctor import command as doctor
 from lamer_fast.learn.policy import compute_dtype, load_policy, read_model
-from lamer_fast.run.loop import save_model
+from lamer_fast.run.saved_model import save_model
 from lamer_fast.run.state import build_state
 from tests.chat_families import ACCEPTED, FAMILIES
 from tests.tiny import tiny_model, tiny_tokenizer

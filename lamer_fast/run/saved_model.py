@@ -1,0 +1,45 @@
+"""The trained policy as a Hugging Face folder in the run's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lamer_fast.files import replace_folder
+from lamer_fast.model.adapters import adapter_settings, save_adapter
+from lamer_fast.model.path import base_name
+from lamer_fast.run.state import TrainState
+
+
+def model_bytes(state: TrainState) -> int:
+    policy = state.policy
+    if state.is_sharded_fully:
+        return policy.masters.num_elements * policy.dtype.itemsize
+    return sum(weight.nbytes for _, weight in policy.named_weights())
+
+
+def gather_weights(state: TrainState) -> dict[str, Any]:
+    """By name, all of them on rank 0, and there on the host where it gathers them from the others."""
+    named = state.policy.named_weights()
+    if not state.is_sharded_fully:
+        return dict(named) if state.ranks.is_first else {}
+    return {name: weight.cpu() for name, weight in named if state.ranks.is_first}
+
+
+def save_model(state: TrainState, folder: Path) -> None:
+    """`folder`/model: a Hugging Face folder that transformers and vLLM load, in the compute dtype; with
+    adapters merged, and these as a peft folder beside it."""
+    policy, weights = state.policy, gather_weights(state)
+
+    def write(path: Path) -> None:
+        policy.model.save_pretrained(path, state_dict=weights)
+        policy.tokenizer.save_pretrained(path)
+
+    def write_adapter(path: Path) -> None:
+        settings = adapter_settings(state.config.model, policy.model, base_name(state.config.model.path))
+        save_adapter(policy.model, settings, path)
+
+    replace_folder(folder / "model", write, model_bytes(state))
+    if policy.has_adapters:
+        adapter_bytes = 4 * policy.masters.num_elements
+        replace_folder(folder / "adapter", write_adapter, adapter_bytes)
