@@ -18,9 +18,9 @@ def leave(status: int) -> NoReturn:
     """
     distributed = sys.modules.get("torch.distributed")
     try:
+        atexit._run_exitfuncs()  # vLLM destroys its own groups there, which must be there still
         if status == 0 and distributed and distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()
-        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:

@@ -117,8 +117,6 @@ class Config:
             _contradict(self, "rollout.kv_cache_dtype", "rollout.sampler", "only vLLM has such a cache")
         if r.sleep_during_updates and r.sampler == "vllm" and self.train.device == "cpu":
             _contradict(self, "rollout.sleep_during_updates", "train.device", "vLLM sleeps on a GPU only")
-        if r.sampler == "vllm" and self.train.processes > 1:
-            _contradict(self, "rollout.sampler", "train.processes", "vLLM samples in one process only")
 
     def _validate_algo(self) -> None:
         a, r = self.algo, self.rollout

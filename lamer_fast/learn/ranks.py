@@ -134,10 +134,6 @@ def join_ranks(config: Config) -> Ranks:
             f"torchrun started {here} processes on this machine, train.processes = {config.train.processes}; "
             "leave that out where torchrun starts them"
         )
-    if config.rollout.sampler == "vllm" and int(os.environ["WORLD_SIZE"]) > 1:
-        raise ValueError(
-            f"torchrun started {os.environ['WORLD_SIZE']} processes, rollout.sampler = 'vllm' works in one"
-        )
     cuda = config.train.device != "cpu" and torch.cuda.is_available()
     if cuda:
         if here > torch.cuda.device_count():

@@ -15,7 +15,7 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.algo.algorithm import Algorithm, check_own_functions
 from lamer_fast.config import Config
 from lamer_fast.cost.limits import Limits
-from lamer_fast.cost.memory import Memory, choices, groups_of_rank, memory_of
+from lamer_fast.cost.memory import Memory, choices, memory_of, of_one_process
 from lamer_fast.cost.tokens import NUM_PROBES, say_notes, token_bounds
 from lamer_fast.device import pick_device
 from lamer_fast.envs.protocol import TextBatchEnv
@@ -131,14 +131,14 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
         policy.masters.shard(ranks)
         if critic is not None:
             critic.masters.shard(ranks)
-    num_groups = groups_of_rank(config, ranks.world)
-    env = make_env(config.env, num_groups * config.rollout.trials_per_group, split="train")
+    own = of_one_process(config, ranks.world)
+    env = make_env(config.env, own.rollout.groups * own.rollout.trials_per_group, split="train")
     agent = Agent(renderer, env, config)
     updates = config.train.iterations * config.learn.epochs * config.learn.minibatches
     return TrainState(
         config=config,
         algorithm=make_algorithm(config, policy, updates, critic),
-        sampler=make_sampler(config, policy, played),
+        sampler=make_sampler(own, policy, played, ranks),
         env=env,
         agent=agent,
         reference=reference,
@@ -195,7 +195,7 @@ def check_memory(
     return env, found
 
 
-def make_sampler(config: Config, policy: Policy, played: Any = None) -> Sampler:
+def make_sampler(config: Config, policy: Policy, played: Any = None, ranks: Ranks = ALONE) -> Sampler:
     """
     Args:
         played: the local sampler's own model, where the policy's weights are divided; it copies them.
@@ -203,7 +203,7 @@ def make_sampler(config: Config, policy: Policy, played: Any = None) -> Sampler:
     if config.rollout.sampler == "vllm":
         from lamer_fast.samplers.vllm.sampler import VllmSampler
 
-        return VllmSampler(config, policy)
+        return VllmSampler(config, policy, ranks.world)
     from lamer_fast.samplers.local.sampler import TorchSampler
 
     if policy.has_adapters and config.rollout.adapter == "merged":

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from lamer_fast.learn.ranks import ALONE
 from tests.integration.test_resume import num_lines, outcome, wait_for_iterations
-from tests.integration.tiny_run import TINY, recipe_file, train_main
+from tests.integration.tiny_run import recipe_file, train_main
 from tests.replay_on_ranks import WAYS, replay
 
 pytestmark = pytest.mark.long
@@ -79,7 +79,7 @@ ROUNDED = ("rollout_logprobs", "trainer_logprobs", "entropy", "advantage", "retu
 
 def played(run: Path) -> list[list[dict]]:
     """Its recorded trials by iteration, without what sums of floats decide."""
-    trials = [transcripts(run, iteration) for iteration in range(TINY["train.iterations"])]
+    trials = [transcripts(run, iteration) for iteration in range(len(records_of(run)))]
     for record in (record for of_iteration in trials for record in of_iteration):
         record["turns"] = [{k: v for k, v in t.items() if k not in ROUNDED} for t in record["turns"]]
     return trials
@@ -87,7 +87,7 @@ def played(run: Path) -> list[list[dict]]:
 
 def first_difference(ours: Path, theirs: Path) -> str:
     """Where the replies of two runs part, or an empty string; boards and seeds must not."""
-    for iteration in range(TINY["train.iterations"]):
+    for iteration in range(len(records_of(ours))):
         for a, b in zip(played(ours)[iteration], played(theirs)[iteration], strict=True):
             for key in ("group", "trial", "task", "seed"):
                 assert a[key] == b[key], f"iteration {iteration}: {key}"

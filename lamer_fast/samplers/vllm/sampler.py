@@ -39,11 +39,15 @@ HEAD_SIZES_CPU = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 class VllmSampler:
     """`Sampler` over an in-process vLLM engine with prefix caching. One per process at a time.
 
+    Each of several ranks has its own engine over a whole model, and all make it at the same time: vLLM forms
+    groups among the ranks, which must have joined before.
+
     Args:
         config: rollout.max_sequence_tokens, max_in_flight, cache_tokens (KV memory in tokens; 0 is room for
             every trial of an iteration), prefill_tokens and adapter are read, and what `model` says of these.
-        policy: has `.model` (its configuration and dtype are taken; weights come by `load_weights`),
-            `.device` and `.named_weights()`.
+        policy: has `.model` (its configuration is taken; weights come by `load_weights`), `.dtype`, `.device`
+            and `.named_weights()`.
+        world: ranks of the run.
 
     Raises:
         ValueError: no vLLM, a process that is not prepared for it, a version outside the table, a model that
@@ -52,7 +56,7 @@ class VllmSampler:
 
     shares_weights = False
 
-    def __init__(self, config: Config, policy: Any) -> None:
+    def __init__(self, config: Config, policy: Any, world: int = 1) -> None:
         rollout = config.rollout
         check_version(installed_version())
         self.max_sequence_tokens = rollout.max_sequence_tokens
@@ -64,7 +68,7 @@ class VllmSampler:
                 "vLLM reads the environment of its process when it is imported: call prepare_for(config) of "
                 "lamer_fast.samplers.vllm.environment before torch is imported"
             )
-        dtype = next(policy.model.parameters()).dtype
+        dtype = policy.dtype
         if self.cpu and head_size(policy.model.config) not in HEAD_SIZES_CPU:
             raise ValueError(
                 f"the model's attention heads have {head_size(policy.model.config)} dimensions, vLLM's CPU "
@@ -88,7 +92,7 @@ class VllmSampler:
         self.num_ids, self.vocabulary = policy.num_ids, vocabulary_names(policy.model)
         with preserved_process_state(), tempfile.TemporaryDirectory() as folder:
             save_model_config(policy.model, folder, policy.num_ids)
-            options = engine_options(rollout, dtype, self.memory, share)
+            options = engine_options(rollout, dtype, self.memory, share) | of_a_rank(world)
             if self.takes_adapter:
                 register_base(self._rows_of_ids(base_weights(policy.model)))
                 options |= adapter_options(config.model)
@@ -236,6 +240,12 @@ def engine_options(
         seed=0,
     )
     return options | ({"block_size": BLOCK_SIZE_CPU} if share is None else {"gpu_memory_utilization": share})
+
+
+def of_a_rank(world: int) -> dict[str, Any]:
+    """Arguments of `vllm.LLM`. By default it starts a group of this process alone, on the first GPU; here
+    the ranks have one, and each its own GPU."""
+    return {"distributed_executor_backend": "external_launcher"} if world > 1 else {}
 
 
 def start_engine(folder: str, options: dict[str, Any]) -> Any:
