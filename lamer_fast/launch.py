@@ -6,10 +6,17 @@ from collections.abc import Sequence
 
 from lamer_fast.config import TrainConfig
 
+LOOPBACK = "127.0.0.1"
+
 
 def started_by_torchrun() -> bool:
     """This process is one of several ranks; torchrun says which in the environment."""
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def loopback_variables() -> dict[str, str]:
+    """What keeps gloo on the loopback, unless the environment says otherwise."""
+    return {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
 
 
 def launch(arguments: Sequence[str], train: TrainConfig) -> int:
@@ -20,8 +27,8 @@ def launch(arguments: Sequence[str], train: TrainConfig) -> int:
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // train.processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(int(train.watchdog_s)))
-    if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    for name, value in loopback_variables().items():
+        os.environ.setdefault(name, value)
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
@@ -30,8 +37,8 @@ def launch(arguments: Sequence[str], train: TrainConfig) -> int:
         "--nproc-per-node": train.processes,
         "--max-restarts": train.max_restarts,
         "--rdzv-backend": "c10d",
-        "--rdzv-endpoint": "127.0.0.1:0",
-        "--local-addr": "127.0.0.1",
+        "--rdzv-endpoint": f"{LOOPBACK}:0",
+        "--local-addr": LOOPBACK,
     }
     words = [f"{key}={value}" for key, value in options.items()]
     try:

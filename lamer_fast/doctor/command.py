@@ -77,7 +77,7 @@ def verdict(results: list[Result]) -> str:
 def examine(config: Config) -> Iterator[Result]:
     """Results in order, each as soon as it is there."""
     from lamer_fast.device import prepare_process
-    from lamer_fast.doctor import learning, machine, model
+    from lamer_fast.doctor import learning, machine, model, ranks
 
     prepare_process(config)
     small = model.sampled(shrink(config), config)
@@ -89,6 +89,7 @@ def examine(config: Config) -> Iterator[Result]:
             ("credit kernels", machine.credit_kernels),
             ("loss kernel", lambda: machine.loss_kernel(config)),
             ("attention", lambda: machine.attention(config)),
+            ("ranks", ranks.launch),
             ("chat template", lambda: model.chat_template(small)),
             ("packed = padded", lambda: model.packed_is_padded(small)),
             ("sampler = trainer", lambda: model.sampler_is_trainer(small)),

@@ -168,7 +168,7 @@ def test_doctor_passes_and_its_json(model, capsys, monkeypatch):
     assert doctor.run(["minesweeper-tiny", "--json", *model, "--rollout.max-sequence-tokens", "2048"]) == 0
     result = json.loads(capsys.readouterr().out)
     status = {c["check"]: c["status"] for c in result["checks"]}
-    assert result["ok"] and len(status) == 15
+    assert result["ok"] and len(status) == 16
     assert {check for check, s in status.items() if s != "pass"} == {"vLLM = trainer"}
     assert status["vLLM = trainer"] == "skip", "what was not checked has not passed"
 
@@ -205,7 +205,7 @@ def test_doctor_says_what_is_wrong(model, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "FAIL  sampler = trainer   gap 1.0 nats" in out and "-> do this" in out
     assert "skip  vLLM = trainer      vLLM is not installed" in out
-    assert out.splitlines()[-1].startswith("1 failed, 13 passed, 1 skipped in ")
+    assert out.splitlines()[-1].startswith("1 failed, 14 passed, 1 skipped in ")
 
 
 def test_doctor_fails_where_the_recipe_needs_vllm_and_there_is_none(monkeypatch):
