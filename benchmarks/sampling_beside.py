@@ -19,7 +19,8 @@ from lamer_fast.device import prepare_process
 from lamer_fast.learn.update import LearnStats, update
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_fast.run.clock import Clock
-from lamer_fast.run.loop import collect, score_before_updates, transfer
+from lamer_fast.run.collection import collect
+from lamer_fast.run.loop import score_before_updates, transfer
 from lamer_fast.run.state import TrainState, build_state
 
 
@@ -52,7 +53,8 @@ def main(arm: str, seed: str, iterations: str) -> None:
         return found
 
     def sampled(iteration: int) -> TrialBatch:
-        trials: TrialBatch = timed("sample", collect, state, iteration, [], Clock(config.train.watchdog_s))
+        trials: TrialBatch
+        trials, _ = timed("sample", collect, state, iteration, [], Clock(config.train.watchdog_s))
         return trials
 
     count = config.train.iterations

@@ -29,14 +29,16 @@ def uniforms(seeds: NDArray[np.uint64], counters: NDArray[np.int64]) -> NDArray[
     return (mix(seeds, counters.astype(np.uint64)) >> np.uint64(41)).astype(np.float32) * np.float32(2.0**-23)
 
 
-def board_seeds(seed: int, iteration: int, groups: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """The board of each trial, [M], by its group [M]."""
-    return mix(BOARDS, seed, iteration, groups.astype(np.uint64))
+def board_seeds(seed: int, iteration: int, groups: NDArray[np.int32], draw: int = 0) -> NDArray[np.uint64]:
+    """The board of each trial, [M], by its group [M]; `draw` counts those that took its place."""
+    boards = mix(BOARDS, seed, iteration, groups.astype(np.uint64))
+    return mix(boards, draw) if draw else boards
 
 
-def sampling_seed(seed: int, iteration: int) -> int:
+def sampling_seed(seed: int, iteration: int, draw: int = 0) -> int:
     """Key of everything that is sampled in an iteration; `turn_seeds` makes those of requests of it."""
-    return int(np.random.SeedSequence([seed, iteration]).generate_state(1, np.uint64)[0] >> 1)
+    key = [seed, iteration, draw] if draw else [seed, iteration]
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
 def turn_seeds(seed: int, trials: NDArray[np.int64], turns: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -150,6 +150,12 @@ class Config:
             self._validate_gae()
         elif ":" not in a.estimator:
             resolve(a)
+        if r.spare_groups and a.estimator == "gae":
+            _contradict(self, "rollout.spare_groups", "algo.estimator", "a critic learns from every group")
+        if r.spare_groups and r.trials_per_group < 2:
+            _contradict(
+                self, "rollout.spare_groups", "rollout.trials_per_group", "one trial is alike with itself"
+            )
         for key in OF_CRITIC if a.estimator != "gae" else ():
             if _get(self, key) != _get(Config(), key):
                 _contradict(self, key, "algo.estimator", "only gae has a critic")

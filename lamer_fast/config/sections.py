@@ -37,6 +37,9 @@ class RolloutConfig:
     """N, boards drawn per iteration."""
     trials_per_group: Annotated[int, Range(1)] = 8
     """G, trials on each board."""
+    spare_groups: Annotated[int, Range(0)] = 0
+    """Boards of an iteration at most that take the place of groups whose trials all earned alike; 0 keeps
+    such groups."""
     episodes: Annotated[int, Range(1, 32_767)] = 3
     """K, episodes of a trial at most; a trial ends at its first success."""
     max_turns: Annotated[int, Range(1, 32_767)] = 7

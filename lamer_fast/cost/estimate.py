@@ -112,10 +112,10 @@ def _seconds(
     r = config.rollout
     rates = measure(dtype, device)
     trials = r.groups * r.trials_per_group
-    computed = trials * (bounds.sampled + bounds.prefilled)
-    reads = (
-        bounds.sampled * n * dtype.itemsize * max(1, trials // r.max_in_flight)
-    )  # weights once per decoded token
+    drawn = trials + r.spare_groups * r.trials_per_group
+    computed = drawn * (bounds.sampled + bounds.prefilled)
+    rounds = max(1, trials // r.max_in_flight) + r.spare_groups
+    reads = bounds.sampled * n * dtype.itemsize * rounds  # weights once per decoded token
     passes = 6 * config.learn.epochs + 2 * (config.algo.old_logprobs == "recompute")
     if config.algo.estimator == "gae":  # values before the updates, and a trunk that is trained
         passes += 2 + 6 * config.learn.epochs * (config.algo.critic == "trunk")

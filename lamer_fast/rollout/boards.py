@@ -1,6 +1,7 @@
 """Which boards an iteration plays: N groups of G trials, a function of the seed and the iteration alone."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,13 @@ class Boards:
 
     def share(self, rank: int, world: int) -> "Boards":
         """What one of so many ranks plays: groups rank, rank + world, ..."""
-        mine = np.flatnonzero(self.group % world == rank)
+        return self._where(self.group % world == rank)
+
+    def of(self, groups: Sequence[int]) -> "Boards":
+        """Those of some groups."""
+        return self._where(np.isin(self.group, groups))
+
+    def _where(self, mine: NDArray[np.bool_]) -> "Boards":
         return Boards(self.seeds[mine], self.group[mine], self.trial[mine])
 
 
@@ -35,3 +42,9 @@ def draw_boards(config: Config, iteration: int) -> Boards:
     """N groups of G trials on one board each; trials of a group are neighbours."""
     group = np.repeat(np.arange(config.rollout.groups, dtype=np.int32), config.rollout.trials_per_group)
     return Boards(board_seeds(config.train.seed, iteration, group), group)
+
+
+def draw_again(boards: Boards, groups: Sequence[int], config: Config, iteration: int, draw: int) -> Boards:
+    """`boards` with others for some groups; `draw` counts from 1."""
+    others = board_seeds(config.train.seed, iteration, boards.group, draw)
+    return replace(boards, seeds=np.where(np.isin(boards.group, groups), others, boards.seeds))

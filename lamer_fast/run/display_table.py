@@ -51,6 +51,9 @@ def training(record: Record) -> list[Column]:
     if "least_sample" in seconds:  # how near to what the device could do
         limits = [seconds[f"least_{phase}"] / spent[phase] for phase in ("sample", "learn")]
         row.append(Column("sample/learn", "% of limit", shares(limits), 11))
+    if "groups_played" in record.others:  # beyond those that are trained on; flat ones teach nothing
+        found = (record.others[key] for key in ("groups_played", "groups_flat_drawn", "groups_flat"))
+        row.append(Column("played/flat/left", "groups", "/".join(number(x, 0) for x in found), 13))
     row.append(Column("/".join(PHASES), "% of time", shares([s / total for s in spent.values()]), 10))
     if "wait" in seconds:  # of several ranks: for the slowest, within sample and learn
         row.append(Column("waiting", "% of time", shares([seconds["wait"] / total]), 12))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,10 @@ from lamer_fast.learn.critic import add_targets, turn_values
 from lamer_fast.learn.probe import check_transfer
 from lamer_fast.learn.ranks import Ranks
 from lamer_fast.learn.update import LearnStats, score, score_reference, update
-from lamer_fast.rng import sampling_seed
-from lamer_fast.rollout.boards import Boards, draw_boards
-from lamer_fast.rollout.collect import check_any_left, play_trials
-from lamer_fast.rollout.join import join, without_tokens
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_fast.run import checkpoint
 from lamer_fast.run.clock import Clock
+from lamer_fast.run.collection import collect
 from lamer_fast.run.display import Display
 from lamer_fast.run.folder import RunFolder
 from lamer_fast.run.measure import record_of
@@ -57,7 +53,7 @@ def train(state: TrainState, folder: RunFolder | NoFolder, display: Display, sto
                 evaluations["eval_before"] = run_eval(state, display)
         try:
             with clock.phase("sample"), display.phase("sample"):
-                trials = collect(state, iteration, transcripts, clock, display.trials)
+                trials, draws = collect(state, iteration, transcripts, clock, display.trials)
         except EnvError as error:
             folder.write_trials(iteration, transcripts)
             if record is not None and iteration % config.train.save_every:
@@ -94,7 +90,7 @@ def train(state: TrainState, folder: RunFolder | NoFolder, display: Display, sto
             least = state.limits.least_seconds(trials, config.learn.epochs)
             seconds |= {phase: s / ranks.world for phase, s in least.items()}
         record = record_of(
-            iteration, trials, advantages, minibatches, stats, seconds, config, evaluations, ranks
+            iteration, trials, advantages, minibatches, stats, seconds, config, evaluations, ranks, draws
         )
         add_values(
             transcripts, trials, advantages, minibatches, stats, config.algo, state.agent.renderer, progress
@@ -126,71 +122,6 @@ def seconds_of_ranks(ranks: Ranks) -> dict[str, float]:
     if ranks.world == 1:
         return {}
     return {"wait": sum(ranks.gather(ranks.waited)) / ranks.world}
-
-
-def collect(
-    state: TrainState,
-    iteration: int,
-    transcripts: list[dict[str, Any]],
-    clock: Clock,
-    progress: Callable[[int, int, int], None] | None = None,
-) -> TrialBatch:
-    """One collection of trials; optimizer state leaves the device meanwhile if so configured.
-
-    Raises:
-        EnvError: on every rank alike.
-    """
-    config, boards = state.config, draw_boards(state.config, iteration)
-    offload = config.learn.offload_optimizer == "rollout"
-    optimizers = [trained.optimizer for trained in state.algorithm.trainables.values()] if offload else []
-    for optimizer in optimizers:
-        optimizer.to_host()
-    played: list[dict[str, Any]] = []
-    trials, failure = None, None
-    try:
-        trials = play_trials(
-            state.sampler,
-            clock.timed("env", state.env),
-            state.agent,
-            boards.share(state.ranks.rank, state.ranks.world),
-            config.rollout,
-            seed=sampling_seed(config.train.seed, iteration),
-            record=played,
-            num_recorded=config.train.trials_logged,
-            progress=progress,
-        )
-    except EnvError as error:
-        failure = error
-    trials = of_all_ranks(state.ranks, boards, trials, failure, played, transcripts)
-    if config.rollout.sleep_during_updates:
-        state.sampler.sleep()
-    for optimizer in optimizers:
-        optimizer.to_device()
-    return trials
-
-
-def of_all_ranks(
-    ranks: Ranks,
-    boards: Boards,
-    own: TrialBatch | None,
-    failure: EnvError | None,
-    played: list[dict[str, Any]],
-    transcripts: list[dict[str, Any]],
-) -> TrialBatch:
-    """The turns of every rank beside this one's tokens; `transcripts` gets those that each rank `played`.
-
-    Raises:
-        EnvError: `failure` of the first rank that has one; AllLostError: no rank has a trial left.
-    """
-    found = ranks.gather((None if own is None else without_tokens(own), failure, played))
-    transcripts.extend(sorted((t for *_, of_rank in found for t in of_rank), key=lambda t: int(t["trial"])))
-    for _, error, _ in found:
-        if error is not None:
-            raise error
-    assert own is not None
-    trials = join([part for part, *_ in found if part is not None], own, ranks.rank, boards)
-    check_any_left(trials)
-    return trials
 
 
 def transfer(state: TrainState, version: int) -> None:

@@ -13,6 +13,7 @@ from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.ranks import ALONE, Ranks
 from lamer_fast.learn.update import LearnStats, mismatch
 from lamer_fast.rollout.trial_batch import TrialBatch
+from lamer_fast.run.collection import Draws
 from lamer_fast.run.record import Counters, Evaluated, Record, Tokens
 
 
@@ -26,19 +27,27 @@ def record_of(
     config: Config,
     evaluations: Mapping[str, Evaluated],
     ranks: Ranks = ALONE,
+    draws: Draws | None = None,
 ) -> Record:
-    """`seconds` count those in the environment twice: as `env`, and in `sample`. Called by every rank."""
-    sampled = trials.num_sampled
+    """`seconds` count those in the environment twice: as `env`, and in `sample`. Called by every rank.
+
+    Tokens are of all that was played; success is of the first `draws`, where there were several.
+    """
+    prompt, sampled = len(trials.tokens) - trials.num_sampled, trials.num_sampled
+    success_at, others = trials.success_at().tolist(), stats.of_iteration
+    if draws is not None:
+        prompt, sampled, success_at = prompt + draws.prompt, sampled + draws.sampled, draws.success_at
+        others = others | draws.numbers()
     lone = lone_turns(trials, config.algo)
     of_policy = ("loss", "entropy", "clipped", "kl", "grad_norm")
     return Record(
         iteration=iteration,
-        success_at=trials.success_at().tolist(),
+        success_at=success_at,
         return_=float(trials.rewards.sum()) / max(1, trials.num_trials),
         advantage_abs=float(np.abs(advantages).mean()) if len(advantages) else 0.0,
         mismatch=mismatch(minibatches, stats, config.algo, ranks),
         lr=stats.lr,
-        tokens=Tokens(len(trials.tokens) - sampled, sampled, sum(ranks.gather(stats.trained_tokens))),
+        tokens=Tokens(prompt, sampled, sum(ranks.gather(stats.trained_tokens))),
         counters=Counters(
             turns=trials.num_turns,
             invalid=int((~trials.valid).sum()),
@@ -55,7 +64,7 @@ def record_of(
         clipped=stats.mean("clipped"),
         kl=stats.mean("kl"),
         grad_norm=stats.mean("grad_norm"),
-        others={key: stats.mean(key) for key in stats.sums if key not in of_policy} | stats.of_iteration,
+        others={key: stats.mean(key) for key in stats.sums if key not in of_policy} | others,
         eval_before=evaluations.get("eval_before"),
         eval=evaluations.get("eval"),
     )

@@ -71,7 +71,7 @@ class Record:
     """Means are over the updates of the iteration unless said. `measure.py` makes it."""
 
     iteration: int
-    success_at: list[float]  # of the training trials, k = 1..K
+    success_at: list[float]  # of the training trials as they were drawn, k = 1..K
     return_: float  # mean sum of rewards of a trial
     advantage_abs: float  # mean over turns
     loss: float
@@ -86,7 +86,7 @@ class Record:
     seconds: dict[str, float]  # by phase; least_*: what the device would need
     others: dict[
         str, float
-    ]  # NAME_loss, NAME_grad_norm of each trainable beside the policy; of its critic too
+    ]  # NAME_loss, NAME_grad_norm of each trainable beside the policy; of its critic too; groups_*: Draws
     eval_before: Evaluated | None = None  # of the policy before training, in the first record
     eval: Evaluated | None = None  # of the policy after this iteration
 

@@ -99,12 +99,13 @@ def train(config: Config, run: Path) -> bool:
 
 
 def budget_of(config: Config, metrics: Sequence[dict[str, Any]], run: Path) -> dict[str, float]:
-    of_iteration = config.rollout.groups * config.rollout.trials_per_group
+    r = config.rollout
+    trials = r.trials_per_group * sum(int(m.get("groups_played", r.groups)) for m in metrics)
     spent = run / "cpu_seconds"  # `lamer-fast train` leaves none
     cpu = {"cpu_seconds": float(spent.read_text())} if spent.exists() else {}
     return cpu | {
-        "trials": of_iteration * len(metrics),
-        "episodes": of_iteration * config.rollout.episodes * len(metrics),
+        "trials": trials,
+        "episodes": trials * r.episodes,
         "tokens_sampled": sum(m["tokens"]["sampled"] for m in metrics),
         "tokens_trained": sum(m["tokens"]["trained"] for m in metrics),
         "updates": sum(m["counters"]["updates"] for m in metrics),

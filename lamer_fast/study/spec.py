@@ -86,9 +86,9 @@ class Cell:
 
     @property
     def episodes(self) -> int:
-        """That training may play: boards x trials x episodes x iterations."""
+        """That training may play: boards, spare ones too, x trials x episodes x iterations."""
         r = self.config.rollout
-        of_iteration = r.groups * r.trials_per_group * r.episodes
+        of_iteration = (r.groups + r.spare_groups) * r.trials_per_group * r.episodes
         return of_iteration * self.config.train.iterations if self.arm.train else 0
 
 

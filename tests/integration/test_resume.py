@@ -74,6 +74,19 @@ def test_a_critic_goes_on_too(tmp_path, tiny_folder, critic):
     assert any(key.startswith("critic:") for key in tensors)
 
 
+def test_spare_groups_are_drawn_alike_when_a_run_goes_on(tmp_path, tiny_folder):
+    recipe = recipe_file(
+        tmp_path, tiny_folder, rollout__spare_groups=3, train__iterations=3, train__trials_logged=4
+    )
+    assert train_main(recipe, tmp_path, "--name", "whole") == 0
+    assert train_main(recipe, tmp_path, "--name", "run", "--train.iterations", "2") == 0
+    assert train_main(recipe, tmp_path, "--name", "run") == 0
+    records, trials, tensors = outcome(tmp_path / "run")
+    assert (records, trials, tensors) == outcome(tmp_path / "whole")
+    assert [r["groups_played"] for r in records] == [5, 5, 5], "nobody wins: all that may be drawn"
+    assert all(r["groups_flat_drawn"] == r["groups_flat"] == 2 for r in records)
+
+
 @pytest.mark.parametrize("killed_after", [1, 3])  # before the first checkpoint, and between two
 def test_killed_run_resumes_equal(tmp_path, tiny_folder, whole_run, killed_after):
     recipe = recipe_file(tmp_path, tiny_folder)

@@ -63,6 +63,14 @@ def resolve(*overrides: str) -> Config:
             ["--algo.estimator=gae", "--algo.scale=none", "--algo.eps=0.1"],
             ["algo.eps", "algo.scale = 'none'"],
         ),
+        (
+            ["--algo.estimator=gae", "--rollout.spare-groups=2"],
+            ["rollout.spare_groups = 2", "algo.estimator = 'gae'"],
+        ),
+        (
+            ["--algo.estimator=reinforce++", "--rollout.spare-groups=2", "--rollout.trials-per-group=1"],
+            ["rollout.spare_groups = 2", "rollout.trials_per_group = 1"],
+        ),
         (["--rollout.kv-cache-dtype=fp8"], ["rollout.kv_cache_dtype = 'fp8'", "rollout.sampler = 'torch'"]),
         (
             ["--learn.offload-optimizer=rollout", "--train.device=cpu"],

@@ -8,6 +8,7 @@ import pytest
 
 from lamer_fast.config import Config
 from lamer_fast.learn.update import LearnStats
+from lamer_fast.run.collection import Draws
 from lamer_fast.run.display_table import training
 from lamer_fast.run.measure import record_of
 from lamer_fast.run.record import Evaluated, Record
@@ -38,6 +39,19 @@ def test_values_are_those_of_the_iteration():
     assert record.others == {"critic_loss": 2.5}
     with pytest.raises(FrozenInstanceError):
         record.loss = 0.0
+
+
+def test_what_was_thrown_away_is_counted_and_does_not_choose_the_success():
+    trials = make_trials(0, groups=2, trials_per_group=2)
+    draws = Draws([0.1, 0.2, 0.3], groups=5, flat_drawn=2, flat=1, prompt=70, sampled=30)
+    none = np.zeros(trials.num_turns, np.float32)
+    record = record_of(4, trials, none, [], LearnStats(), SECONDS, Config(), {}, draws=draws)
+    assert record.success_at == [0.1, 0.2, 0.3] and record.score == 0.3
+    assert record.tokens.sampled == trials.num_sampled + 30
+    assert record.tokens.prompt == len(trials.tokens) - trials.num_sampled + 70
+    assert record.others == {"groups_played": 5, "groups_flat_drawn": 2, "groups_flat": 1}
+    shown = {column.name: column.value for column in training(Record.from_json(record.to_json()))}
+    assert shown["played/flat/left"] == "5/2/1"
 
 
 def test_json_goes_round_and_is_what_display_reads():

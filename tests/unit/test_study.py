@@ -8,6 +8,7 @@ import pytest
 
 from lamer_fast.config.resolve import to_json
 from lamer_fast.eval.success import pass_at, success_within, summarize
+from lamer_fast.study.cell import budget_of
 from lamer_fast.study.estimates import over_seeds_and_tasks, paired
 from lamer_fast.study.read import load, names
 from lamer_fast.study.result import CellResult, Played, changed, digits_of
@@ -47,6 +48,18 @@ def test_every_shipped_study_has_cells_that_can_run(name):
     small = found.quick()
     assert {cell.name for cell in small.cells()} <= {f"{c.part}-{c.arm.name}-{small.seeds[0]}" for c in cells}
     assert {cell.config.name for cell in small.cells()}.isdisjoint(cell.config.name for cell in cells)
+
+
+def test_spare_groups_are_in_the_budget_at_most_and_the_result_counts_those_that_were_played(tmp_path):
+    dynamic = SMALL.replace(
+        "[arms.ours]", "[arms.half]\nrollout = { groups = 8, spare_groups = 8 }\n[arms.ours]"
+    )
+    half, ours = (c for c in study(tmp_path, dynamic).cells() if c.seed == 0 and c.arm.train)
+    assert half.episodes == ours.episodes == 16 * 8 * 3 * 60
+    counts = {"tokens": {"sampled": 5, "trained": 4}, "counters": {"updates": 2}, "seconds": {}}
+    metrics = [counts | {"groups_played": played} for played in (8, 13)]
+    assert budget_of(half.config, metrics, tmp_path)["episodes"] == (8 + 13) * 8 * 3
+    assert budget_of(ours.config, [counts, counts], tmp_path)["episodes"] == 2 * 16 * 8 * 3
 
 
 @pytest.mark.parametrize(
