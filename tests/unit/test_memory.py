@@ -1,7 +1,11 @@
 """What does not fit is told before it is built, with the setting and the bytes, by whatever command."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -163,3 +167,16 @@ def test_processes_divide_what_they_must(tmp_path, monkeypatch):
     between, microbatch = (divided.total() + each.total()) / 2, ("--learn.reduce-every", "microbatch")
     assert with_memory(between, *microbatch).shard == "full" and with_memory(between, *microbatch).fits
     assert not with_memory(between, "--learn.shard", "optimizer").fits
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_the_plan_of_an_update_is_what_a_process_takes():
+    """At the smallest size; `benchmarks/bench_memory.py` compares the others."""
+    script = Path(__file__).parents[2] / "benchmarks" / "bench_memory.py"
+    found = json.loads(
+        subprocess.run(
+            [sys.executable, script, "--measure", "0.85M", "full"],
+            env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}, capture_output=True, text=True, check=True,
+        ).stdout.splitlines()[-1]
+    )  # fmt: skip
+    assert found["plan"] == pytest.approx(found["measured"], rel=0.15)
