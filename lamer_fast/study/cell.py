@@ -18,18 +18,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.files import replace_file
+from lamer_fast.report.page import write_report
 from lamer_fast.say import printed
 from lamer_fast.study.measures import Values
 from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played, curve_of, digits_of
 from lamer_fast.study.reuse import is_finished, run_of
-from lamer_fast.study.spec import ATTEMPTS, Cell, Mode
+from lamer_fast.study.spec import ATTEMPTS, Cell, Mode, Study
 from lamer_kernels.bench.record import environment
+
+if TYPE_CHECKING:
+    from lamer_fast.eval.success import Evaluation
 
 STOPPED = 3
 SPLITS = ("valid", "test")
@@ -62,25 +66,33 @@ def main() -> int:
     if options.quick:
         study = study.quick()
     cell = next(cell for cell in study.cells() if cell.name == name)
-    config, run = cell.evaluated, run_of(cell, options.runs)
+    return 0 if run_cell(study, cell, options.out, options.runs) else STOPPED
+
+
+def run_cell(study: Study, cell: Cell, out: Path, runs: Path) -> bool:
+    """Trains and evaluates in this process, and writes the result. False: stopped before that."""
+    config, run = cell.evaluated, run_of(cell, runs)
     budget, curve, folder = {}, {}, ""
     if cell.arm.train:
         if not is_finished(run, cell.config) and not train(cell.config, run):
-            return STOPPED
+            return False
         metrics = [json.loads(line) for line in (run / "metrics.jsonl").open()]
         budget, curve, folder = budget_of(cell.config, metrics, run), curve_of(metrics), str(run)
         config = replace(config, model=replace(config.model, path=f"{folder}/model"))
-    splits = {split: play(config, cell, split) for split in SPLITS}
+        if not (run / "report.html").exists():
+            write_report(run)
+    shown = runs / f"{cell.config.name}.test"
+    splits = {split: play(config, cell, split, shown if split == "test" else None) for split in SPLITS}
     notes = notes_of_training(run, cell.config) if cell.arm.train and "notes" in cell.measures else {}
     env = environment(device="cpu" if config.train.device == "cpu" else None)
     facts = {key: str(env[key]) for key in ("device", "commit", "dirty", "date")}
     facts |= {name: version for name, version in env["versions"].items() if name in ("python", "torch")}
     found = CellResult(
         study.name, cell.part, cell.arm.name, cell.seed, cell.settings(), splits,
-        budget, curve, notes, facts, folder,
+        budget, curve, notes, facts, folder, str(shown),
     )  # fmt: skip
-    found.write(options.out)
-    return 0
+    found.write(out)
+    return True
 
 
 def train(config: Config, run: Path) -> bool:
@@ -126,26 +138,32 @@ def notes_of_training(run: Path, config: Config) -> dict[str, list[Any]]:
     return of_training(by_iteration, config.env)
 
 
-def play(config: Config, cell: Cell, split: str) -> Played:
-    """Every mode on the boards of a split; independent attempts beside the first, measures on `test`."""
+def play(config: Config, cell: Cell, split: str, shown: Path | None = None) -> Played:
+    """Every mode on the boards of a split; independent attempts beside the first, measures on `test`.
+
+    Some of what was played is written to `shown`, where it is given.
+    """
     from lamer_fast.envs.panel import panel
     from lamer_fast.eval.success import evaluate
     from lamer_fast.run.display import Progress
     from lamer_fast.study.measures import measured
     from lamer_fast.study.players import Players, entropy_of_plans
+    from lamer_fast.study.shown import write_trials
 
     played = panel(config.env, split, cell.tasks, at_most=cell.tasks or MAX_TASKS)
     players = Players(config, cell.evaluated)
     measures = cell.measures if split == "test" else ()
     modes: dict[str, str] = {}
     values: dict[str, Values] = {}
+    evaluations: dict[str, Evaluation] = {}
+    transcripts: dict[str, list[dict[str, Any]]] = {}
     for i, mode in enumerate(cell.modes or [ALONE]):
         seed, asked = 10_000 * (cell.seed + 1) + 10 * i, recipe.apply(config, mode.settings)
-        trials: list[dict[str, Any]] = []
-        found = evaluate(
+        trials = transcripts[mode.name] = []
+        found = evaluations[mode.name] = evaluate(
             players.sampler(mode), players.renderer, asked, split=split, tasks=len(played), seed=seed,
             attempts=i == 0, played=played, progress=Progress(f"of {split}, {mode.name}"),
-            keep=trials.extend if measures else None,
+            keep=trials.extend if measures or shown else None,
         )  # fmt: skip
         modes |= {key or mode.name: digits for key, digits in digits_of(found).items()}
         if measures:
@@ -153,6 +171,8 @@ def play(config: Config, cell: Cell, split: str) -> Played:
         if "exploration" in measures:
             entropies = entropy_of_plans(players, asked, mode, played.seeds, split, seed + 5)
             values[mode.name]["plan_entropy"] = entropies
+    if shown:
+        write_trials(shown, cell.name, config, evaluations, transcripts)
     if not cell.modes:
         del modes[ALONE.name]
     return Played(played.digest, found.episodes, modes, values)

@@ -1,4 +1,4 @@
-"""report.html of a study, one file: tables, figures, and a link from each cell to the page of its run."""
+"""report.html of a study, one file: tables, figures, links from each cell to its trials and its training."""
 
 from __future__ import annotations
 
@@ -58,10 +58,13 @@ def cells(found: Sequence[Summary], folder: Path) -> Table:
     rows = []
     for summary in found:
         for result in summary.results:
-            page = Path(result.run, "report.html") if result.run else None
-            shown = "no run: not trained" if page is None else "run not on this machine"
-            if page is not None and page.is_file():
-                shown = f'<a href="{escape(relpath(page, folder))}">trials and curves</a>'
+            pages = {"trials on test": result.shown, "training": result.run}
+            there = {text: Path(at, "report.html") for text, at in pages.items() if at}
+            links = [
+                f'<a href="{escape(relpath(page, folder))}">{text}</a>'
+                for text, page in there.items()
+                if page.is_file()
+            ]
             panels = ", ".join(f"{name} {played.panel}" for name, played in result.splits.items())
             facts = result.facts
             rows.append(
@@ -69,9 +72,9 @@ def cells(found: Sequence[Summary], folder: Path) -> Table:
                     escape(str(x))
                     for x in (summary.part, summary.arm.name, result.seed, panels, facts.get("commit", ""))
                 ]
-                + [escape(facts.get("device", "")), shown]
+                + [escape(facts.get("device", "")), ", ".join(links) or "not on this machine"]
             )
-    return Table("cells", ["part", "arm", "seed", "panels", "commit", "processor", "run"], rows)
+    return Table("cells", ["part", "arm", "seed", "panels", "commit", "processor", "to look at"], rows)
 
 
 def html_table(table: Table, *, safe: bool = False) -> str:

@@ -59,7 +59,7 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _study(name: str, table: Mapping[str, Any]) -> Study:
-    keys = {"question", "seeds", "tasks", "against", "parts", "arms", "modes", "measures", "published"}
+    keys = {"question", "seeds", "tasks", "against", "parts", "arms", "modes", "measures"}
     keys |= set(SECTIONS)
     _known("", table, keys)
     for key in ("question", "seeds", "parts", "arms"):
@@ -69,23 +69,41 @@ def _study(name: str, table: Mapping[str, Any]) -> Study:
     given = table.get("modes", {"trials": {}})
     modes = {n: _mode(n, m) for n, m in given.items()}
     arms = {n: _arm(n, a, {"parts": parts, "modes": [*modes, ATTEMPTS]}) for n, a in table["arms"].items()}
+    for part in parts.values():
+        for arm in part.published:
+            if arm not in arms:
+                raise ValueError(
+                    f"parts.{part.name}.published names no arm: {arm}; there are: {', '.join(arms)}"
+                )
     against = table.get("against", next(iter(arms)))
     if against not in arms:
         raise ValueError(f"against = {against!r} is no arm; there are: {', '.join(arms)}")
     return Study(
         name, table["question"], parts, arms, modes, _seeds("seeds", table["seeds"]), _settings(table),
-        against, table.get("tasks"), _measures(table.get("measures", [])), table.get("published"),
+        against, table.get("tasks"), _measures(table.get("measures", [])),
     )  # fmt: skip
 
 
 def _part(name: str, table: Mapping[str, Any]) -> Part:
     _name("part", name)
-    _known(f"parts.{name}", table, {"recipe", "evaluate", "tasks", *SECTIONS})
+    _known(f"parts.{name}", table, {"recipe", "evaluate", "tasks", "published", *SECTIONS})
     if "recipe" not in table:
         raise ValueError(f"parts.{name}.recipe is missing")
     evaluate = dict(table.get("evaluate", {}))
     _known(f"parts.{name}.evaluate", evaluate, {"env", "rollout", "eval"})
-    return Part(name, str(table["recipe"]), _settings(table), _settings(evaluate), table.get("tasks"))
+    published = _published(f"parts.{name}.published", table.get("published", {}))
+    return Part(
+        name, str(table["recipe"]), _settings(table), _settings(evaluate), table.get("tasks"), published
+    )
+
+
+def _published(where: str, table: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    found = {}
+    for arm, values in table.items():
+        if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values):
+            raise ValueError(f"{where}.{arm} = {values!r}, must be a list of success@1..K in percent")
+        found[arm] = tuple(float(value) for value in values)
+    return found
 
 
 def _arm(name: str, table: Mapping[str, Any], known: Mapping[str, Collection[str]]) -> Arm:

@@ -60,6 +60,7 @@ class CellResult:
     )  # of training, where asked: measures.of_training
     facts: dict[str, str] = field(default_factory=dict)  # commit, version, processor, date
     run: str = ""  # folder of the run, where it was trained
+    shown: str = ""  # folder with a page of some trials on `test`
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

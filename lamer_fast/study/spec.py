@@ -34,6 +34,9 @@ class Part:
     settings: Mapping[str, Any] = field(default_factory=dict)
     evaluate: Mapping[str, Any] = field(default_factory=dict)  # what an evaluation has unlike the training
     tasks: int | None = None  # instead of the study's
+    published: Mapping[str, Sequence[float]] = field(
+        default_factory=dict
+    )  # arm -> the paper's success@1..K, %
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,6 @@ class Study:
     against: str  # the arm that the others are compared with
     tasks: int | None = None  # boards of each split at most
     measures: tuple[str, ...] = ()
-    published: Mapping[str, Sequence[float]] | None = None  # arm -> success@1..3 of the paper, in percent
 
     def cells(self) -> list[Cell]:
         """All of them, the first seed of every arm first. Raises ValueError where one cannot be run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,15 +66,15 @@ def tables_of(study: Study, found: Sequence[Summary]) -> list[Table]:
 
 
 def success(study: Study, part: str, own: Sequence[Summary]) -> Table:
-    K = max(len(summary.within) for summary in own)
+    K, published = max(len(summary.within) for summary in own), study.parts[part].published
     columns = ["arm", "seeds", *(f"success@{k}" for k in range(1, K + 1)), "evaluated by"]
-    columns += [f"{study.against} leads by", *([PAPER] if study.published else [])]
+    columns += [f"{study.against} leads by", *([PAPER] if published else [])]
     rows = []
     for summary in own:
         row = [summary.arm.name, str(len(summary.seeds)), *map(percent, summary.within)]
         row += [""] * (K - len(summary.within)) + [summary.mode, points(summary.lead)]
-        if study.published:
-            row.append(" / ".join(f"{x:.1f}" for x in study.published.get(summary.arm.name, ())))
+        if published:
+            row.append(" / ".join(map(of_paper, published.get(summary.arm.name, ()))))
         rows.append(row)
     return Table(f"{part}: test boards won within k episodes, in percent", columns, rows)
 
@@ -128,6 +129,10 @@ def percent(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
     return f"{100 * estimate.mean:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def of_paper(value: float) -> str:
+    return "?" if math.isnan(value) else f"{value:.1f}"
 
 
 def points(estimate: Estimate | None) -> str:

@@ -1,0 +1,73 @@
+"""Every shipped study runs from its first cell to its page, two iterations of few boards.
+
+The cells of a study share a process here, which the command would give each; the command then finds them
+finished, and writes what it would have written.
+"""
+
+import csv
+import importlib.util
+import re
+
+import pytest
+
+from lamer_fast import cli
+from lamer_fast.study.cell import run_cell
+from lamer_fast.study.measures import KINDS
+from lamer_fast.study.read import load, names
+from lamer_fast.study.runner import result_path
+
+PLOTS = importlib.util.find_spec("matplotlib") is not None
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One folder for all: what `main` has trained is not trained again."""
+    return tmp_path_factory.mktemp("quick")
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.long if n == "main" else pytest.mark.slow) for n in names()],
+)
+def test_a_shipped_study_runs_to_its_page(name, runs, monkeypatch, capsys):
+    monkeypatch.chdir(runs)
+    study, folder = load(name).quick(), runs / "studies" / f"{name}-quick"
+    cells = study.cells()
+    for cell in cells:
+        assert run_cell(study, cell, result_path(folder, cell), runs / "runs")
+    assert cli.main(["study", name, "--quick", "--out", "studies", "--runs", "runs"]) == 0
+    assert f"{len(cells)} of {len(cells)} cells" in capsys.readouterr().out
+
+    tables, page = tables_in(folder / "tables.csv"), (folder / "report.html").read_text()
+    markdown, latex = (folder / "tables.md").read_text(), (folder / "tables.tex").read_text()
+    assert len(tables) >= 3 * len(study.parts)
+    assert markdown.count("\n| --- ") == latex.count(r"\begin{tabular}") == len(tables)
+    for part in study.parts:
+        won = tables[f"{part}: test boards won within k episodes, in percent"]
+        assert {row["arm"] for row in won} == {cell.arm.name for cell in cells if cell.part == part}
+        for row in won:
+            within = [float(row[f"success@{k}"].split()[0]) for k in (1, 2, 3)]
+            assert 0 <= within[0] <= within[1] <= within[2] <= 100
+        for kind in study.measures:
+            measured = tables[f"{part}: {kind} on the test boards"]
+            assert all(set(KINDS[kind]) <= row.keys() for row in measured)
+    assert all(title in markdown and title in latex and title in page for title in tables)
+
+    links = re.findall(r'<a href="([^"]+)">trials on test</a>', page)
+    assert len(links) == len(cells)
+    for link in links:
+        assert '"turns":[{' in (folder / link).read_text(), "a page without trials"
+    assert page.count(">training</a>") == sum(cell.arm.train for cell in cells)
+    if PLOTS:
+        drawn = {path.name for path in (folder / "figures").iterdir()}
+        stems = {f"{part}-{kind}" for part in study.parts for kind in ("success", *study.measures)}
+        assert drawn >= {f"{stem}.{ending}" for stem in stems for ending in ("png", "svg")}
+        assert page.count("<svg") == len(drawn) // 2
+
+
+def tables_in(path):
+    """title -> its rows, column -> cell"""
+    blocks = path.read_text().split("# ")[1:]
+    split = [block.partition("\n") for block in blocks]
+    return {title: list(csv.DictReader(body.splitlines())) for title, _, body in split}
