@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lamer_fast.cli.flags import Command, Target
+from lamer_fast.files import existing
 from lamer_fast.report.inspect_log import write_logs
 
 
@@ -16,7 +17,7 @@ class ExportOptions:
     to: Literal["inspect"] = "inspect"
     """Whose format: logs of Inspect, one per iteration, for `inspect view`."""
     out: Path = Path("logs")
-    """Folder of the logs; `inspect view` takes the same one by default."""
+    """Folder of the logs, made where it is missing; `inspect view` takes the same one by default."""
 
 
 COMMAND = Command(
@@ -33,6 +34,8 @@ def run(argv: Sequence[str]) -> int:
     source = Path(target)
     if not source.exists():
         raise ValueError(f"{target}: no such file or folder")
+    if not (there := existing(options.out)).is_dir():
+        raise ValueError(f"--out {options.out}: {there} is a file; name a folder, each log is a file in it")
     written = write_logs(source, options.out)
     print(f"{len(written)} {'log' if len(written) == 1 else 'logs'} in {options.out}")
     print(f"next: pip install inspect-ai && inspect view --log-dir {options.out}")

@@ -1,7 +1,5 @@
-const column = (run, get) => run.metrics.map(m => [m.iteration, get(m)]);
 const evaluatedOf = (run) => run.metrics.flatMap(m => [m.eval_before, m.eval].filter(e => e));
 const counted = (n) => `${n} iteration${n === 1 ? "" : "s"}`;
-const rate = (tokens, seconds) => seconds > 0 ? tokens / seconds : null;
 function marksOf(run) {
   const skipped = run.metrics.filter(m => m.counters.updates_skipped).map(m => ({x: m.iteration, color: "var(--red)", text: `iteration ${m.iteration}: ${m.counters.updates_skipped} updates skipped, not finite`}));
   const resumed = run.starts.filter(s => s.iteration > 0).map(s => ({x: s.iteration, color: "var(--soft)", text: `resumed after ${counted(s.iteration)}, ${s.time}`}));
@@ -45,13 +43,9 @@ function curves(run) {
   const o = {marks, iterations: [...run.metrics.map(m => m.iteration), ...marks.map(m => m.x)]};
   cards.append(
     chart("success@k on training boards, %", [...within(K, k => column(run, m => percent(m.success_at[k]))), ...alone], {...o, ...PERCENT}),
-    chart("return of a trial", [{name: "return", points: column(run, m => m.return)}], o),
-    chart("entropy of the policy, nats per token", [{name: "entropy", points: column(run, m => m.entropy)}], o),
-    chart("sampler against trainer, mean |difference| of log-probabilities, nats", [{name: "mismatch", points: column(run, m => m.mismatch.mean)}], o),
-    chart("tokens per second", [{name: "sampled", points: column(run, m => rate(m.tokens.sampled, m.seconds.sample))}, {name: "trained", points: column(run, m => rate(m.tokens.trained, m.seconds.learn))}], o),
-    chart("seconds per iteration", ["sample", "env", "learn", "sync"].map(p => ({name: p, points: column(run, m => m.seconds[p] || 0)})), o),
-    chart("share of the device's physical limit, %", ["sample", "learn"].map(p => ({name: p, points: column(run, m => percent(rate(m.seconds["least_" + p], m.seconds[p])))})), o));
-  return [el("p", "Dashed lines mark events: red a skipped update, grey a resume, green an evaluation. Point at a curve, or focus it and use the arrow keys, to read values.", {class: "soft"}), cards];
+    ...charts(run, CURVES, o), ...charts(run, [...ADDED, ...unnamed([run])], o));
+  const more = el("details", null, {id: "more"}, el("summary", "More curves: loss, gradient, clipping, learning rate"), el("div", null, {class: "cards"}, ...charts(run, MORE, o)));
+  return [el("p", "Dashed lines mark events: red a skipped update, grey a resume, green an evaluation. Point at a curve, or focus it and use the arrow keys, to read values.", {class: "soft"}), cards, more];
 }
 function evaluationRows() {
   return runs.flatMap(run => run.evaluations.flatMap(e => {
@@ -102,7 +96,11 @@ function compare() {
     chart("success@1 on training boards, %", last(m => percent(m.success_at[0])), {range: [0, 100]}),
     chart("success@K on held-out boards, %", runs.map(run => ({name: run.name, points: evaluatedOf(run).map(e => [e.iteration, percent(e.success_at.at(-1)), ...[e.success_low, e.success_high].map(v => v ? percent(v.at(-1)) : null)])})), {range: [0, 100]}),
     chart("return of a trial", last(m => m.return)), chart("entropy, nats per token", last(m => m.entropy)), chart("mismatch, nats", last(m => m.mismatch.mean)),
-    chart("sampled tokens per second", last(m => rate(m.tokens.sampled, m.seconds.sample)))));
+    chart("sampled tokens per second", last(m => rate(m.tokens.sampled, m.seconds.sample))),
+    ...[...ADDED, ...unnamed(runs)].flatMap(([title, get]) => {
+      const lines = runs.flatMap(run => linesOf(run, get, line => Object.keys(get).length > 1 ? `${run.name}: ${line}` : run.name));
+      return lines.length ? [chart(title, lines)] : [];
+    })));
   const rows = runs.map(run => { const m = run.metrics.at(-1), s = run.starts.at(-1); return [run.name, run.metrics.length, m ? m.success_at.map(v => percent(v).toFixed(1)).join(" / ") : "", m ? short(m.return) : "", m ? short(Math.max(...run.metrics.map(m => percent(m.success_at.at(-1))))) : "", s ? s.device : "unknown", s ? s.commit || s.version : "unknown"]; });
   place("answers").append(table(["run", "iterations", "success@1..K at the end, %", "return", "best success@K, %", "machine", "commit"], rows, {"aria-label": "runs"}));
   const keys = [...new Set(runs.flatMap(run => run.config.map(([key]) => key)))], values = runs.map(run => new Map(run.config.map(([k, v]) => [k, v])));

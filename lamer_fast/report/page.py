@@ -22,7 +22,7 @@ from lamer_fast.run.whose import check_is_run
 from lamer_fast.text import printable
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("elements.js", "charts.js", "boards.js", "tokens.js", "trials.js", "overview.js")
+SCRIPTS = ("elements.js", "charts.js", "boards.js", "tokens.js", "trials.js", "curves.js", "overview.js")
 
 
 def read_run(run: Path, *, trials: bool = True) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def read_run(run: Path, *, trials: bool = True) -> dict[str, Any]:
         "trials": shown, "findings": told | {"learned": learned(made)}, "config": _config(run, config),
         "starts": _printable(read_jsonl(starts)) if starts.exists() else [],
         "logged": config.get("train.trials_logged"),
+        "added": sorted({key for record in found for key in record.others}),
     }  # fmt: skip
 
 

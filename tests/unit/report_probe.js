@@ -7,7 +7,7 @@ press(chart1, "Home");
 said.first = chart1.parentElement.querySelector(".readout").textContent;
 press(chart1, "ArrowRight");
 said.second = chart1.parentElement.querySelector(".readout").textContent;
-const marks = [...document.querySelectorAll(".chart:nth-of-type(3) .event")];
+const marks = [...document.querySelectorAll("#training > .cards > .chart:nth-of-type(3) .event")];
 said.marks = marks.map(e => e.textContent);
 const choose = (id, value) => { place(id).value = value; place(id).dispatchEvent(new Event("change")); return text("found"); };
 said.changedOnly = choose("outcome", "changed");

@@ -105,6 +105,20 @@ def test_the_panels_of_an_evaluation_are_logs_of_their_own(run, tmp_path, capsys
     assert names == ["runs-x_all.json", "runs-x_harder--4.json"]
 
 
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_file_in_the_place_of_the_folder_is_named(run, below, tmp_path, capsys):
+    (tmp_path / "logs.json").write_text("kept")
+    assert cli.main(["export", str(run), "--out", str(tmp_path / "logs.json" / below)]) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'logs.json'} is a file; name a folder" in told
+    assert (tmp_path / "logs.json").read_text() == "kept"
+
+
+def test_folders_above_the_logs_are_made(run, tmp_path, capsys):
+    assert cli.main(["export", str(run), "--out", str(tmp_path / "a" / "b")]) == 0
+    assert len(list((tmp_path / "a" / "b").glob("*.json"))) == 2
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

@@ -333,6 +333,28 @@ def test_runs_beside_each_other(run_folder, tmp_path, capsys):
     assert body.count("<polyline") == 7 * 2 + 8 and "undefined" not in body and "NaN" not in body
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_what_an_algorithm_adds_to_its_records_is_drawn(run_folder, tmp_path):
+    """Those of a critic and of drawn groups by their names; those of a later version under their keys."""
+    path = run_folder / "metrics.jsonl"
+    added = {"critic_loss": 12.5, "critic_explained": 0.25, "critic_value": 3.0, "critic_grad_norm": 4.0}
+    added |= {"groups_played": 16, "groups_flat_drawn": 5, "groups_flat": 2}
+    added |= {"levels": {"<b>easy": 0.5, "hard": 0.125}, "odd_words": "none", "odd_number": 7}
+    lines = [json.loads(line) | added for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    body = rendered(write_report(run_folder), tmp_path)
+    charts = dict(re.findall(r'<div class="card chart"><h3>(.*?)</h3>.*?class="readout"[^>]*>(.*?)<', body))
+    read = {title.partition(",")[0]: html.unescape(told).partition(";")[0] for title, told in charts.items()}
+    assert read["critic: explained variance of returns"] == "iteration 2: explained 0.25"
+    assert read["critic: squared error of its values"] == "iteration 2: loss 12.5"
+    assert read["critic: mean value"] == "iteration 2: value 3, return 1"
+    assert "played 16, alike as drawn 5, alike as trained on 2" in read["groups of an iteration"]
+    assert read["norm of the gradient"] == "iteration 2: policy 1, critic 4"
+    assert read["levels"] == "iteration 2: <b>easy 0.5, hard 0.125"
+    assert read["odd number"] == "iteration 2: odd_number 7"
+    assert "odd words" not in read and "undefined" not in body and "NaN" not in body
+
+
 @pytest.fixture
 def dom(run_folder, tmp_path):
     (run_folder / "trials" / "000001.jsonl.gz").unlink()
@@ -345,7 +367,7 @@ def test_in_a_browser(dom):
     assert "data-evil" not in dom and "<img" not in body
     shown = [html.unescape(text) for text in re.findall(r'<pre class="reply">(.*?)</pre>', body, re.DOTALL)]
     assert shown == [*(printable(text) for text in EVIL), "mine at (2, 3)", "x"], "text is shown as text"
-    assert body.count("<polyline") == 3 + 3 + 1 + 1 + 1 + 2 + 4 + 2 + 4, "every curve is drawn"
+    assert body.count("<polyline") == 3 + 3 + 1 + 1 + 1 + 2 + 4 + 2 + 8 + 4, "every curve is drawn"
     assert body.count('class="interval"') == 3 * 3 + 2 * 4, "and every interval"
     assert "Episode 2" in body and "before: trials with reflections" in body and "reward \u22120.1," in body
     assert "iteration 2, group 0, trial 1" in body and "undefined" not in body and "NaN" not in body
