@@ -265,6 +265,7 @@ def play_panels(
     attempts: bool = True,
     keep: Callable[[str, list[dict[str, Any]]], None] | None = None,
 ) -> dict[str, Evaluation]:
+    from lamer_fast.eval.bound import bound_of, with_regret
     from lamer_fast.eval.success import evaluate
 
     found: dict[str, Evaluation] = {}
@@ -275,11 +276,12 @@ def play_panels(
                 keep(name, trials)
 
         of = f" of {plan.name}" if plan.name else ""
-        found[plan.name] = evaluate(
+        of_panel = evaluate(
             sampler, renderer, plan.config, split=plan.played.split, tasks=len(plan.played), seed=seed,
             attempts=attempts, played=plan.played, progress=Progress(f"trials and attempts played{of}"),
             keep=keep_of_panel if keep else None,
         )  # fmt: skip
+        found[plan.name] = with_regret(of_panel, bound_of(plan.config, plan.played))
     return found
 
 

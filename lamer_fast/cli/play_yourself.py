@@ -10,12 +10,18 @@ import numpy as np
 
 from lamer_fast.config import Config
 from lamer_fast.envs.contract import EnvError, task_prompt
+from lamer_fast.envs.guide import Guide
 from lamer_fast.envs.player import Player
+from lamer_fast.envs.registry import entry
 from lamer_fast.envs.replies import action
 from lamer_fast.text import printable
 
 MAX_TEXT = 5_000  # characters shown of one board or reply
-COMMANDS = {":hint": "what the expert would do", ":undo": "take the last turn back", ":quit": "leave"}
+COMMANDS = {
+    ":hint": "what the expert would do, or the best player who has seen what you have",
+    ":undo": "take the last turn back",
+    ":quit": "leave",
+}
 INDEX = np.zeros(1, np.int64)
 
 
@@ -45,7 +51,8 @@ class Game:
         self.episode, self.turn, self.over = 0, 0, False
         self.result = Result(None)
         self.used = dict.fromkeys(("undo", "hint"), 0)
-        self._before: list[tuple[int, int, bytes]] = []  # episode, turn and state before each turn
+        self.guide: Guide | None = entry(config.env.name).guide(env, self.max_turns, self.episodes)
+        self._before: list[tuple[int, int, bytes, Any]] = []  # episode, turn, state, what was known
         self.env.reset(board, INDEX.copy())
 
     def rules(self) -> str:
@@ -75,8 +82,14 @@ class Game:
 
     def _play(self, typed: str) -> None:
         if self._can_undo():
-            self._before.append((self.episode, self.turn, self.env.call("snapshot", INDEX)))
-        out = self.env.step([typed if "<" in typed else f"<action>{typed}</action>"], INDEX)
+            known = self.guide.memory() if self.guide else None
+            self._before.append((self.episode, self.turn, self.env.call("snapshot", INDEX), known))
+        reply = typed if "<" in typed else f"<action>{typed}</action>"
+        if self.guide:
+            self.guide.look()
+        out = self.env.step([reply], INDEX)
+        if self.guide:
+            self.guide.learn(reply)
         self.turn += 1
         if not out.valid[0]:
             print("(this reply could not be read and does nothing)")
@@ -110,11 +123,19 @@ class Game:
         elif not self._before:
             print("(there is no turn to take back)")
         else:
-            self.episode, self.turn, state = self._before.pop()
+            self.episode, self.turn, state, known = self._before.pop()
             self.env.call("restore", state, INDEX)
+            if self.guide:
+                self.guide.recall(known)
             self.used["undo"] += 1
 
     def _hint(self) -> None:
+        if self.guide:
+            reply, chance = self.guide.hint(self.turn, self.episode)
+            self.used["hint"] += 1
+            print(f"(the best player wins this trial in {100 * chance:.0f} % of the cases from here)")
+            print(f"hint: {shown(str(action(reply)))}")
+            return
         if not self.env.has("expert_replies"):
             print("(this environment has no expert)")
             return

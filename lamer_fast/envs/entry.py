@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.envs.expert import Expert
+from lamer_fast.envs.guide import Guide
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.envs.splits import AT_ONCE, distinct_seeds
@@ -80,6 +81,32 @@ class Entry(ABC):
                 "single board expert() (docs/own-environment.md)"
             )
         return Expert(env, noise, memory, num_trials, rng)
+
+    def has_bound(self, options: Any) -> bool:
+        """Whether something is hidden whose best explorer is known."""
+        return False
+
+    def bound(
+        self, options: Any, split: str | None, seeds: NDArray[np.uint64], max_turns: int, episodes: int
+    ) -> NDArray[np.float64] | None:
+        """[seeds, episodes]: the greatest chance that anybody has to win within 1, 2, ... episodes of so many
+        turns who does not know what is hidden; None where it is not known, or takes too long."""
+        return None
+
+    def guide(self, env: Any, max_turns: int, episodes: int) -> Guide | None:
+        """Hints of the best player, for board 0 of `env`; None where there are none."""
+        return None
+
+    def explorer(
+        self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator,
+        *, max_turns: int, episodes: int,
+    ) -> Expert:  # fmt: skip
+        """The best players as those of a warm start, in trials of so many episodes and turns.
+
+        Raises:
+            ValueError: they are not known.
+        """
+        raise ValueError(f"env.name = {self.name!r} knows no best explorer of what is played here")
 
     def data(self, options: Any, path: Path | None) -> Iterator[str]:
         """Checks the files that it plays on, builds what it makes of them once, and says what it found.

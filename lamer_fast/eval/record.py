@@ -75,6 +75,8 @@ def _evaluation(values: Mapping[str, Any]) -> Evaluation:
         lost=int(values.get("lost", 0)),
         usage=values.get("usage"),
         by_task=ByTask(**by_task) if by_task else None,
+        bound=values.get("bound"),
+        regret=[Estimate(**e) for e in values.get("regret", [])],
     )
 
 

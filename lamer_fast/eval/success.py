@@ -8,7 +8,7 @@ that differences are paired by task and intervals are clustered by it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class Evaluation:
         None  # what trials and attempts took, where the sampler counts
     )
     by_task: ByTask | None = None
+    bound: list[float] | None = None  # the greatest success@1..K of any player, where the world knows it
+    regret: list[Estimate] = field(default_factory=list)  # that less success@1..K over trials, by task
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

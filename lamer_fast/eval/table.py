@@ -24,10 +24,14 @@ def table(evaluations: Mapping[str, Evaluation]) -> str:
     lines = list(panels)
     if len(panels) > 1:
         lines = [f"{', '.join(names)}: {what}" for what, names in panels.items()]
-    width = max(len(name) for name in evaluations) + len(": independent attempts")
+    width = max(len(name) for name in evaluations) + len(": independent attempts")  # the longest
     lines.append(_head(width, max(e.episodes for e in evaluations.values())))
     for name, e in evaluations.items():
         lines += [_row(width, f"{name}: {words}", getattr(e, kind)) for kind, words in KINDS.items()]
+        lines += [_row(width, f"{name}: regret to the bound", e.regret)]
+        if e.bound:
+            cells = "".join(f"{100 * share:>{WIDTH}.1f}" for share in e.bound)
+            lines.append(f"{f'{name}: bound of any player':<{width}}{cells}")
     lines = [line for line in lines if line]
     for name, e in evaluations.items():
         if gain := e.gain_over_independent:

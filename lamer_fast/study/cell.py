@@ -29,7 +29,7 @@ from lamer_fast.study.measures import Values
 from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played, curve_of, digits_of
 from lamer_fast.study.reuse import is_finished, run_of
-from lamer_fast.study.spec import ATTEMPTS, Cell, Mode, Study
+from lamer_fast.study.spec import ATTEMPTS, MAX_TASKS, Cell, Mode, Study
 from lamer_kernels.bench.record import environment
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 STOPPED = 3
 SPLITS = ("valid", "test")
-MAX_TASKS = 2048
 ALONE = Mode(ATTEMPTS + " alone", "", {})
 
 

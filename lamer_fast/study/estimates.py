@@ -33,6 +33,20 @@ def paired(a: Values, b: Values, seed: int = 0) -> Estimate:
     return _estimate(float(a.mean() - b.mean()), _drawn(a, counts, rng) - _drawn(b, counts, rng))
 
 
+def closed(values: Values, base: Values, bound: Values, seed: int = 0) -> Estimate:
+    """Share of the base's regret that is closed: (values - base) / (bound - base), of means.
+
+    Args:
+        values, base: [seeds, tasks] on the same tasks; of each its own seeds are drawn.
+        bound: [tasks].
+    """
+    rng = np.random.default_rng(seed)
+    counts = _counts(values.shape[1], DRAWS, rng)
+    ours, first, best = (_drawn(v, counts, rng) for v in (values, base, bound[None]))
+    mean = (values.mean() - base.mean()) / (bound.mean() - base.mean())
+    return _estimate(float(mean), (ours - first) / (best - first))
+
+
 def _counts(num_tasks: int, draws: int, rng: np.random.Generator) -> Values:
     """[draws, tasks]: how often each task is drawn."""
     return rng.multinomial(num_tasks, np.full(num_tasks, 1 / num_tasks), draws).astype(np.float64)

@@ -19,6 +19,7 @@ from lamer_fast.fields import to_flat
 
 ROLES = ("own", "base", "random")  # what was trained, the model that it started from, random legal actions
 ATTEMPTS = "attempts"  # the mode without any memory: independent attempts, played beside every evaluation
+MAX_TASKS = 2048  # boards of a split that are played, where there are more and no study says how many
 NOT_OF_THE_RESULT = frozenset(  # settings that change no number of a cell
     {
         "name", "train.num_threads", "train.save_every", "train.keep_checkpoints", "train.watchdog_s",

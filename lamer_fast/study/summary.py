@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lamer_fast.config import resolve as recipe
+from lamer_fast.envs.panel import panel
+from lamer_fast.eval.bound import bound_of, has_bound
 from lamer_fast.eval.intervals import Estimate
-from lamer_fast.study.estimates import over_seeds_and_tasks, paired
+from lamer_fast.study.estimates import closed, over_seeds_and_tasks, paired
 from lamer_fast.study.result import CellResult
-from lamer_fast.study.spec import ATTEMPTS, Arm, Study
+from lamer_fast.study.spec import ATTEMPTS, MAX_TASKS, Arm, Study
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Summary:
     last: dict[str, Estimate]  # mode -> success@K
     lead: Estimate | None  # success@K of the arm that is compared with, less this one's; None: it is the same
     measures: dict[str, dict[str, Estimate | None]]  # mode -> measure -> mean; None: no board has a value
+    regret: list[Estimate] = field(default_factory=list)  # to the bound at 1..K, where the world knows it
+    closed: list[Estimate] = field(default_factory=list)  # share of the regret of the untrained arm
 
     @property
     def seeds(self) -> list[int]:
@@ -60,7 +65,34 @@ def summaries(study: Study, results: Mapping[str, CellResult]) -> list[Summary]:
             found.append(
                 Summary(part, study.arms[arm], of_arm, best[arm], within, last, lead, measured(of_arm))
             )
-    return found
+    return [with_regret(study, summary, found) for summary in found]
+
+
+def with_regret(study: Study, summary: Summary, all_: Sequence[Summary]) -> Summary:
+    """To the bound on the boards of `test`, which is a property of these boards and kept nowhere."""
+    values = successes(summary.results, "test", summary.mode)
+    bound = bound_on(study, summary, values.shape[-1])
+    if bound is None:
+        return summary
+    regret = [over_seeds_and_tasks(best - v) for best, v in zip(bound.T, each_k(values), strict=True)]
+    untrained = [s for s in all_ if s.part == summary.part and not s.arm.train]
+    if not untrained or not summary.arm.train:
+        return replace(summary, regret=regret)
+    base = successes(untrained[0].results, "test", untrained[0].mode)
+    parts = [closed(v, b, best) for v, b, best in zip(each_k(values), each_k(base), bound.T, strict=True)]
+    return replace(summary, regret=regret, closed=parts)
+
+
+def bound_on(study: Study, summary: Summary, episodes: int) -> NDArray[np.float64] | None:
+    """[tasks, episodes] of the panel that was played. Raises ValueError where it is another one now."""
+    cell = next(c for c in study.cells() if (c.part, c.arm.name) == (summary.part, summary.arm.name))
+    config = recipe.apply(cell.evaluated, {"eval.episodes": episodes})
+    if not has_bound(config):
+        return None
+    played, kept = panel(config.env, "test", cell.tasks, at_most=cell.tasks or MAX_TASKS), summary.results[0]
+    if played.digest != kept.splits["test"].panel:
+        raise ValueError(f"{summary.part}: panel {kept.splits['test'].panel} was played, now {played.digest}")
+    return bound_of(config, played)
 
 
 def of(results: Mapping[str, CellResult], part: str, arm: str) -> list[CellResult]:

@@ -59,7 +59,9 @@ def tables_of(study: Study, found: Sequence[Summary]) -> list[Table]:
     for part in study.parts:
         own = [summary for summary in found if summary.part == part]
         if own:
-            tables += [success(study, part, own), by_mode(part, own), budgets(part, own)]
+            tables += [success(study, part, own)]
+            tables += [regrets(part, own)] if any(s.regret for s in own) else []
+            tables += [by_mode(part, own), budgets(part, own)]
             tables += [measures(kind, part, own) for kind in study.measures]
             tables += [notes(part, own)] if any(r.notes for s in own for r in s.results) else []
     return tables
@@ -77,6 +79,20 @@ def success(study: Study, part: str, own: Sequence[Summary]) -> Table:
             row.append(" / ".join(map(of_paper, published.get(summary.arm.name, ()))))
         rows.append(row)
     return Table(f"{part}: test boards won within k episodes, in percent", columns, rows)
+
+
+def regrets(part: str, own: Sequence[Summary]) -> Table:
+    K = max(len(summary.regret) for summary in own)
+    columns = ["arm", "seeds", *(f"regret@{k}" for k in range(1, K + 1))]
+    columns += [f"closed@{k}" for k in range(1, K + 1)]
+    rows = []
+    for s in own:
+        cells = [*map(percent, s.regret), *map(percent, s.closed)]
+        rows.append([s.arm.name, str(len(s.seeds)), *cells, *[""] * (2 * K - len(cells))])
+    title = (
+        f"{part}: regret to the best explorer, in points, and how much of the base's is closed, in percent"
+    )
+    return Table(title, columns, rows)
 
 
 def by_mode(part: str, own: Sequence[Summary]) -> Table:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from lamer_fast.config.resolve import RECIPES, merge, toml_file
 from lamer_fast.fields import Range, check_ranges
@@ -33,6 +33,12 @@ class WarmstartSettings:
     """Levels of the experts' noise, separated by commas; a trial draws one."""
     memory: Annotated[float, Range(0, 1)] = 0.6
     """Share of experts that use what earlier episodes revealed."""
+    teacher: Literal["expert", "explorer"] = "expert"
+    """The environment's expert, or the best explorer of what it hides, where that is known."""
+    easy: str = ""
+    """What the recipe has otherwise on easier boards to begin with, `env.controls=plain`; comma-separated."""
+    easy_updates: Annotated[int, Range(0)] = 0
+    """Updates over which the share of those on easier boards falls from all to none."""
     seed: Annotated[int, Range(0)] = 0
     """Of the first weights, the boards and the experts."""
     eval_every: Annotated[int, Range(1)] = 250
@@ -62,6 +68,10 @@ class WarmstartSettings:
     def noise_levels(self) -> tuple[float, ...]:
         return tuple(float(level) for level in self.noise.split(","))
 
+    @property
+    def easy_overrides(self) -> list[str]:
+        return [f"--{setting.strip()}" for setting in self.easy.split(",") if setting.strip()]
+
     def validate(self) -> None:
         """Raises ValueError naming the value out of range, or the values that contradict each other."""
         check_ranges(self)
@@ -71,6 +81,8 @@ class WarmstartSettings:
             right = False
         if not right:
             raise ValueError(f"noise = {self.noise!r}, must be numbers in [0, 1], separated by commas")
+        if bool(self.easy) != bool(self.easy_updates):
+            raise ValueError(f"easy = {self.easy!r} contradicts easy_updates = {self.easy_updates}")
         if self.warmup_updates + self.decay_updates > self.updates:
             raise ValueError(
                 f"warmup_updates = {self.warmup_updates} and decay_updates = {self.decay_updates} "

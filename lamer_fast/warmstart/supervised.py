@@ -17,6 +17,7 @@ from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.device import pick_device
+from lamer_fast.envs.expert import Expert
 from lamer_fast.envs.options import PoolOptions
 from lamer_fast.envs.registry import check_at_start, entry, eval_seeds, make_env
 from lamer_fast.eval.success import play_boards, success_within
@@ -33,6 +34,8 @@ from lamer_fast.warmstart.settings import WarmstartSettings
 from lamer_fast.warmstart.vocabulary import tokenizer_for
 from lamer_kernels import register_attention
 
+EASY = 1  # the draw of easier boards, apart from those of boards and experts
+
 
 def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) -> None:
     """Trains, logs to OUT/warmstart.jsonl, and writes the model (float32) and its tokenizer to OUT."""
@@ -40,13 +43,15 @@ def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) 
         torch.set_num_threads(num_threads)
     config = supervised_config(settings)
     state = build_state(settings, config)
+    easier = easier_state(settings, state)
     out.mkdir(parents=True, exist_ok=True)
     cpu_seconds, losses = 0.0, []
     with (out / "warmstart.jsonl").open("w") as log:
         for update in range(settings.updates):
             set_decay(settings, state, update, cpu_seconds)
             started = time.process_time()
-            losses.append(fit(state, expert_batches(settings, state, update)))
+            shown = easier if is_easy(settings, update) else state
+            losses.append(fit(state, expert_batches(settings, shown, update)))
             cpu_seconds += time.process_time() - started
             out_of_time = 0 < settings.cpu_seconds <= cpu_seconds
             last = update + 1 == settings.updates or out_of_time
@@ -92,9 +97,14 @@ def fit(state: TrainState, batches: list[ExpertBatch]) -> float:
     return total
 
 
-def supervised_config(settings: WarmstartSettings) -> Config:
+def is_easy(settings: WarmstartSettings, update: int) -> bool:
+    left = 1 - update / settings.easy_updates if settings.easy_updates else 0.0
+    return bool(generator(settings.seed, update, EASY).random() < left)
+
+
+def supervised_config(settings: WarmstartSettings, *, easy: bool = False) -> Config:
     """The recipe's configuration with the warm start's own optimisation."""
-    config = recipe.resolve(settings.recipe)
+    config = recipe.resolve(settings.recipe, settings.easy_overrides if easy else ())
     env = config.env
     return replace(
         config,
@@ -136,6 +146,15 @@ def build_state(settings: WarmstartSettings, config: Config) -> TrainState:
     )
 
 
+def easier_state(settings: WarmstartSettings, state: TrainState) -> TrainState:
+    """The same policy on the easier boards, in their words and limits; itself where there are none."""
+    if not settings.easy:
+        return state
+    config = supervised_config(settings, easy=True)
+    env = make_env(config.env, settings.trials, split="train")
+    return replace(state, config=config, env=env, agent=Agent(state.agent.renderer, env, config))
+
+
 def expert_batches(settings: WarmstartSettings, state: TrainState, update: int) -> list[ExpertBatch]:
     """What one update sees: `settings.trials` trials, each of an expert of its own, on boards of `train`."""
     rng = generator(settings.seed, update)
@@ -146,13 +165,25 @@ def _play_experts(
     settings: WarmstartSettings, state: TrainState, env: Any, boards: Boards, rng: np.random.Generator
 ) -> list[ExpertBatch]:
     config, tokenizer = state.config, state.policy.tokenizer
-    expert = entry(config.env.name).expert(env, settings.noise_levels, settings.memory, len(boards), rng)
+    expert = teacher(settings, config, env, len(boards), rng)
     sampler = ExpertSampler(expert, state.agent, tokenizer, len(boards))
     trials = collect_trials(sampler, env, state.agent, boards, config.rollout, seed=0)
     max_tokens = config.learn.max_microbatch_tokens
     action_ids = single_token_actions(expert.actions, tokenizer)
     chances = [[] if m in trials.errors else turns for m, turns in enumerate(sampler.chances)]
     return pack_experts(trials, chances, action_ids, len(state.policy.head_weight), max_tokens)
+
+
+def teacher(
+    settings: WarmstartSettings, config: Config, env: Any, num_trials: int, rng: np.random.Generator
+) -> Expert:
+    game, rollout = entry(config.env.name), config.rollout
+    given = env, settings.noise_levels, settings.memory, num_trials, rng
+    if settings.teacher == "expert":
+        expert: Expert = game.expert(*given)
+        return expert
+    best: Expert = game.explorer(*given, max_turns=rollout.max_turns, episodes=rollout.episodes)
+    return best
 
 
 def single_token_actions(replies: Sequence[str], tokenizer: Any) -> list[int] | None:

@@ -91,11 +91,8 @@ class ControlsExpert(Expert):
         self._learn(trials)
         memory = self.remembers[trials, None]
         possible = np.where(memory, self.seen.possible[trials], self.episode.possible[trials])
-        wanted = self._wanted(trials)
-        agree = (RULES[None] == wanted[:, None, None]) & possible[:, :, None]
-        right = agree.sum(axis=1)[:, : self.num_words].astype(np.float64)  # [B, words], rules that agree
-        lost = right.sum(axis=1) == 0  # no solution any more: any word
-        right[lost] = 1
+        right = self.right(trials, possible)
+        right[right.sum(axis=1) == 0] = 1  # no solution any more: any word
         noise = self.noise[trials, None]
         chances = (1 - noise) * right / right.sum(axis=1, keepdims=True) + noise / self.num_words
         drawn = (chances.cumsum(axis=1) <= self.rng.random((len(trials), 1))).sum(axis=1)
@@ -104,6 +101,11 @@ class ControlsExpert(Expert):
         for beliefs in (self.seen, self.episode):
             beliefs.look(trials)
         return [self.actions[word] for word in words.tolist()], chances
+
+    def right(self, trials: Boards, possible: Possible) -> NDArray[np.float64]:
+        """[B, words]: how many of the rules that are possible [B, 120] make each word right."""
+        agree = (RULES[None] == self._wanted(trials)[:, None, None]) & possible[:, :, None]
+        return np.asarray(agree.sum(axis=1)[:, : self.num_words], np.float64)
 
     def reflect(self, trials: Boards) -> list[str]:
         self._learn(trials)

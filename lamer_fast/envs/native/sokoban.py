@@ -11,8 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.envs.batch import _C, Batch
+from lamer_fast.envs.batch import _C, Batch, make
 from lamer_fast.envs.expert import Expert
+from lamer_fast.envs.guide import Guide
+from lamer_fast.envs.native import explorer
 from lamer_fast.envs.native.controls import MOVES, NOTHING, ControlsExpert, fact
 from lamer_fast.envs.native.game import COMMON, REWARD, NativeGame, RewardSets
 from lamer_fast.envs.native.text_env import NativeTextEnv
@@ -242,6 +244,38 @@ class Sokoban(NativeGame):
         if env.batch.controls != "plain":
             return ControlsExpert(env, noise, memory, num_trials, rng)
         return SokobanExpert(env, noise, memory, num_trials, rng)
+
+    def has_bound(self, options: SokobanOptions) -> bool:
+        return options.controls != "plain" and options.moves_per_turn == 1 and not options.end_on_dead
+
+    def bound(
+        self, options: SokobanOptions, split: str | None, seeds: NDArray[np.uint64],
+        max_turns: int, episodes: int,
+    ) -> NDArray[np.float64] | None:  # fmt: skip
+        if not self.has_bound(options):
+            return None
+        batch = make(self.name, len(seeds), split=split, **self.board_settings(options))
+        batch.reset(seeds)
+        try:
+            return explorer.bound(batch, max_turns, episodes)
+        except ValueError:  # too large for an exact search
+            return None
+
+    def guide(self, env: Any, max_turns: int, episodes: int) -> Guide | None:
+        known = env.batch.controls != "plain" and env.moves_per_turn == 1
+        return explorer.ControlsGuide(env, max_turns, episodes) if known else None
+
+    def explorer(
+        self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator,
+        *, max_turns: int, episodes: int,
+    ) -> Expert:  # fmt: skip
+        if env.batch.controls == "plain" or env.moves_per_turn > 1:
+            return super().explorer(
+                env, noise, memory, num_trials, rng, max_turns=max_turns, episodes=episodes
+            )
+        return explorer.ExplorerExpert(
+            env, noise, memory, num_trials, rng, max_turns=max_turns, episodes=episodes
+        )
 
 
 def _rows(options: SokobanOptions) -> list[str]:

@@ -1,0 +1,122 @@
+"""Regret: the bound of hidden controls, as a number of evaluations and studies, as a teacher, in hints."""
+
+import numpy as np
+import pytest
+
+from lamer_fast.cli.play_yourself import Game
+from lamer_fast.config import resolve as recipe
+from lamer_fast.envs.panel import panel
+from lamer_fast.envs.registry import entry, eval_seeds, make_env
+from lamer_fast.eval.bound import bound_of, has_bound, with_regret
+from lamer_fast.eval.success import summarize
+from lamer_fast.eval.table import table
+from lamer_fast.study.estimates import closed
+from lamer_fast.warmstart.settings import WarmstartSettings
+from lamer_fast.warmstart.supervised import easier_state, is_easy, supervised_config, teacher
+
+HIDDEN = recipe.resolve("hidden-controls-tiny")
+
+
+@pytest.mark.parametrize(
+    "overrides", [["--env.controls", "plain"], ["--env.moves-per-turn", "2"], ["--env.name", "minesweeper"]]
+)
+def test_no_bound_where_none_is_known(overrides):
+    config = recipe.apply(HIDDEN, recipe.parse_overrides(overrides))
+    assert has_bound(HIDDEN) and not has_bound(config)
+
+
+def test_regret_is_what_is_missing_to_the_bound_task_by_task():
+    played = panel(HIDDEN.env, "valid", 200)
+    bound = bound_of(HIDDEN, played)
+    assert bound.shape == (200, 3) and (np.diff(bound, axis=1) >= 0).all()
+    longer = bound_of(recipe.apply(HIDDEN, {"eval.episodes": 5}), played)
+    np.testing.assert_array_equal(longer[:, :3], bound)
+    within = np.zeros((200, 3))
+    within[:50] = 1
+    found = with_regret(summarize("valid", within, np.zeros((200, 0)), tasks=["0"] * 200), bound)
+    np.testing.assert_allclose([e.mean for e in found.regret], bound.mean(axis=0) - 0.25)
+    np.testing.assert_allclose(found.bound, bound.mean(axis=0))
+    assert all(e.low < e.mean < e.high for e in found.regret)
+    text = table({"base": found})
+    assert f"{100 * bound.mean(axis=0)[2]:.1f}" in text and f"{100 * found.regret[0].mean:.1f} [" in text
+    assert "regret" not in table({"base": with_regret(summarize("valid", within, np.zeros((200, 0))), bound)})
+
+
+def test_a_share_of_the_regret_is_closed():
+    rng = np.random.default_rng(0)
+    base = (rng.random((1, 1000)) < 0.2).astype(float)
+    ours = np.maximum(base, rng.random((3, 1000)) < 0.5)  # half of what is missing to 1
+    found = closed(ours, base, np.ones(1000))
+    assert found.low < 0.5 < found.high < found.low + 0.15
+    assert closed(base, base, np.ones(1000)).mean == 0.0
+    assert closed(np.ones((2, 1000)), base, np.ones(1000)).mean == pytest.approx(1.0)
+
+
+def play(expert, env, count, turns, episodes):
+    won = np.zeros((count, episodes), bool)
+    for episode in range(episodes):
+        boards = np.flatnonzero(~won.any(axis=1))
+        env.restart(boards)
+        for _ in range(turns):
+            boards = boards[~won[boards, episode]]
+            won[boards, episode] = env.step(expert.play(boards)[0], boards).success
+        expert.reflect(boards)
+    return np.logical_or.accumulate(won, axis=1).mean(axis=0)
+
+
+def test_the_best_explorer_as_a_teacher_reaches_the_bound():
+    count, config = 1500, HIDDEN
+    env = make_env(config.env, count, split="train")
+    seeds = np.arange(count, dtype=np.uint64)
+    env.reset(seeds)
+    settings = WarmstartSettings("hidden-controls-tiny", noise="0", memory=1.0, teacher="explorer")
+    best = teacher(settings, config, env, count, np.random.default_rng(0))
+    won = play(best, env, count, config.rollout.max_turns, config.rollout.episodes)
+    bound = entry("sokoban").bound(config.env, "train", seeds, 3, 3).mean(axis=0)
+    error = np.sqrt(bound * (1 - bound) / count)
+    assert abs(won[2] - bound[2]) < 4 * error[2]
+    assert (won <= bound + 4 * error).all()
+    with pytest.raises(ValueError, match="knows no best explorer"):
+        plain = recipe.resolve("sokoban-tiny")
+        teacher(settings, plain, make_env(plain.env, 2, split="train"), 2, np.random.default_rng(0))
+
+
+def test_hints_are_those_of_the_best_player_who_has_seen_the_same(capsys):
+    """Over many boards as many trials are won by hints as the first hint promised."""
+    seeds = eval_seeds(HIDDEN.env, "test", 60)
+    chances, won = [], []
+    for seed in seeds:
+        made = Game(make_env(HIDDEN.env, 1, split="test"), HIDDEN, np.array([seed]))
+        first = made.guide.hint(0, 0)[1]
+        while not made.over:
+            made.take(":hint")
+            made.take(capsys.readouterr().out.rpartition("hint: ")[2].strip())
+        chances.append(first)
+        won.append(made.result.solved is not None)
+    assert np.mean(won) == pytest.approx(np.mean(chances), abs=0.05)
+    assert np.mean(won) > 0.9
+
+
+def test_what_was_seen_is_forgotten_with_the_turn_that_is_taken_back():
+    made = Game(make_env(HIDDEN.env, 1, split="test"), HIDDEN, eval_seeds(HIDDEN.env, "test", 1))
+    before = made.guide.hint(0, 0)
+    made.take("up")
+    assert made.guide.beliefs.possible.sum() < 24
+    made.take(":undo")
+    assert made.guide.beliefs.possible.sum() == 24 and made.guide.hint(0, 0) == before
+
+
+def test_a_warm_start_begins_on_easier_boards():
+    settings = WarmstartSettings(
+        "hidden-controls-tiny", easy="env.controls=plain, rollout.max_reply_tokens=14", easy_updates=200
+    )
+    settings.validate()
+    easier = supervised_config(settings, easy=True)
+    assert easier.env.controls == "plain" and easier.rollout.max_reply_tokens == 14
+    assert supervised_config(settings).env.controls == "permuted"
+    easy = [is_easy(settings, update) for update in range(settings.easy_updates)]
+    assert easy[0] and 0.4 < np.mean(easy) < 0.6 and not is_easy(settings, settings.easy_updates)
+    with pytest.raises(ValueError, match="easy = '' contradicts easy_updates = 5"):
+        WarmstartSettings(easy_updates=5).validate()
+    state = object()
+    assert easier_state(WarmstartSettings(), state) is state
