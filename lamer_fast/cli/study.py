@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.fields import Range
-from lamer_fast.study.read import load, names
+from lamer_fast.study.read import LABS, load, names, table_of
 from lamer_fast.study.spec import Cell, Study
 
 if TYPE_CHECKING:
@@ -42,12 +42,16 @@ COMMAND = Command(
     "study",
     "Compare ways to train over seeds, on fixed boards. Finished cells are not run again.",
     StudyOptions,
-    Target("STUDY", f"a shipped study ({', '.join(names())}) or a TOML file, which may extend one"),
+    Target("STUDY", f"a shipped study ({', '.join((*names(), *LABS))}) or a TOML file, which may extend one"),
 )
 
 
 def run(argv: Sequence[str]) -> int:
     source, options, _ = COMMAND.parse(argv)
+    if "worlds" in table_of(source):
+        from lamer_fast.study.gradient.command import run_lab
+
+        return run_lab(source, options)
     study = load(source)
     if options.quick:
         study = study.quick()
@@ -98,12 +102,11 @@ def chosen(study: Study, only: str) -> list[Cell]:
 
 def write(study: Study, folder: Path) -> None:
     """Tables, figures and page of all cells that are finished, whichever were asked for now."""
-    from lamer_fast.files import replace_file
     from lamer_fast.study.figures import draw
     from lamer_fast.study.page import write_page
     from lamer_fast.study.runner import read_results
     from lamer_fast.study.summary import summaries
-    from lamer_fast.study.tables import tables_of
+    from lamer_fast.study.tables import tables_of, write_tables
 
     results = read_results(folder, study.cells())
     if not results:
@@ -111,12 +114,7 @@ def write(study: Study, folder: Path) -> None:
         return
     found = summaries(study, results)
     tables = tables_of(study, found)
-    for ending, text in (
-        ("md", [f"{table.title}\n\n{table.markdown()}\n" for table in tables]),
-        ("csv", [f"# {table.title}\n{table.csv()}" for table in tables]),
-        ("tex", [f"% {table.title}\n{table.latex()}\n" for table in tables]),
-    ):
-        replace_file(folder / f"tables.{ending}", "\n".join(text))
+    write_tables(tables, folder)
     figures = draw(study, found, folder / "figures")
     page = write_page(study, found, tables, figures, folder)
     for table in tables:

@@ -24,12 +24,8 @@ OF_NOTES = {
 
 def draw(study: Study, found: Sequence[Summary], folder: Path) -> list[Path]:
     """Per part: training curves, success@1..K, what else the study measures; nothing without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
+    if pyplot_of(study.name) is None:
         return []
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = study.name  # the same figure is the same file
     written = []
     for part in study.parts:
         own = [summary for summary in found if summary.part == part]
@@ -42,6 +38,19 @@ def draw(study: Study, found: Sequence[Summary], folder: Path) -> list[Path]:
             if any(result.notes for summary in own for result in summary.results):
                 written += save(notes(part, own), folder / f"{part}-notes-training")
     return written
+
+
+def pyplot_of(name: str) -> Any:
+    """matplotlib.pyplot, which draws to files; None where it is not installed. `name` is the study's."""
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = name  # the same figure is the same file
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def curves(part: str, own: Sequence[Summary]) -> Any:

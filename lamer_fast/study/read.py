@@ -15,10 +15,11 @@ from lamer_fast.study.spec import ATTEMPTS, ROLES, Arm, Mode, Part, Study
 
 STUDIES = Path(__file__).parent / "studies"
 SECTIONS = tuple(field.name for field in fields(Config) if field.name != "name")
+LABS = ("gradient",)  # shipped files of another kind: `gradient/lab.py` reads them
 
 
 def names() -> list[str]:
-    return sorted(path.stem for path in STUDIES.glob("*.toml"))
+    return sorted(path.stem for path in STUDIES.glob("*.toml") if path.stem not in LABS)
 
 
 def load(source: str) -> Study:
@@ -27,15 +28,16 @@ def load(source: str) -> Study:
     Raises:
         ValueError: no such study, or a key that it does not know; names it.
     """
-    table = _table(source, ())
+    table = table_of(source)
     try:
         return _study(Path(source).stem, table)
     except ValueError as error:
         raise ValueError(f"study {source!r}: {error}") from None
 
 
-def _table(source: str, seen: tuple[Path, ...]) -> dict[str, Any]:
-    path = recipe.toml_file(source, {name: STUDIES / f"{name}.toml" for name in names()}, "study")
+def table_of(source: str, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What a study's file says, with what it extends. Raises ValueError if it cannot be read."""
+    path = recipe.toml_file(source, {name: STUDIES / f"{name}.toml" for name in (*names(), *LABS)}, "study")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -47,7 +49,7 @@ def _table(source: str, seen: tuple[Path, ...]) -> dict[str, Any]:
     seen = (*seen, path.resolve())
     if beside.resolve() in seen:
         raise ValueError(f"study {path}: extends {base!r}, which extends it")
-    return _merged(_table(str(beside) if beside.is_file() else str(base), seen), table)
+    return _merged(table_of(str(beside) if beside.is_file() else str(base), seen), table)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _study(name: str, table: Mapping[str, Any]) -> Study:
     keys = {"question", "seeds", "tasks", "against", "parts", "arms", "modes", "measures"}
     keys |= set(SECTIONS)
-    _known("", table, keys)
+    known_keys("", table, keys)
     for key in ("question", "seeds", "parts", "arms"):
         if not table.get(key):
             raise ValueError(f"{key} is missing")
@@ -79,22 +81,23 @@ def _study(name: str, table: Mapping[str, Any]) -> Study:
     if against not in arms:
         raise ValueError(f"against = {against!r} is no arm; there are: {', '.join(arms)}")
     return Study(
-        name, table["question"], parts, arms, modes, _seeds("seeds", table["seeds"]), _settings(table),
-        against, table.get("tasks"), _measures(table.get("measures", [])),
+        name, table["question"], parts, arms, modes, _seeds("seeds", table["seeds"]),
+        settings_of_table(table), against, table.get("tasks"), _measures(table.get("measures", [])),
     )  # fmt: skip
 
 
 def _part(name: str, table: Mapping[str, Any]) -> Part:
     _name("part", name)
-    _known(f"parts.{name}", table, {"recipe", "evaluate", "tasks", "published", *SECTIONS})
+    known_keys(f"parts.{name}", table, {"recipe", "evaluate", "tasks", "published", *SECTIONS})
     if "recipe" not in table:
         raise ValueError(f"parts.{name}.recipe is missing")
     evaluate = dict(table.get("evaluate", {}))
-    _known(f"parts.{name}.evaluate", evaluate, {"env", "rollout", "eval"})
+    known_keys(f"parts.{name}.evaluate", evaluate, {"env", "rollout", "eval"})
     published = _published(f"parts.{name}.published", table.get("published", {}))
     return Part(
-        name, str(table["recipe"]), _settings(table), _settings(evaluate), table.get("tasks"), published
-    )
+        name, str(table["recipe"]), settings_of_table(table), settings_of_table(evaluate),
+        table.get("tasks"), published,
+    )  # fmt: skip
 
 
 def _published(where: str, table: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
@@ -109,7 +112,7 @@ def _published(where: str, table: Mapping[str, Any]) -> dict[str, tuple[float, .
 def _arm(name: str, table: Mapping[str, Any], known: Mapping[str, Collection[str]]) -> Arm:
     """`known`: parts and modes of the study, which an arm may be confined to."""
     _name("arm", name)
-    _known(f"arms.{name}", table, {"doc", "trained", "searched", "seeds", "budget", *known, *SECTIONS})
+    known_keys(f"arms.{name}", table, {"doc", "trained", "searched", "seeds", "budget", *known, *SECTIONS})
     seeds = table.get("seeds")
     confined: dict[str, tuple[str, ...] | None] = {}
     for key, names_there in known.items():
@@ -118,7 +121,7 @@ def _arm(name: str, table: Mapping[str, Any], known: Mapping[str, Collection[str
             if word not in names_there:
                 raise ValueError(f"arms.{name}.{key} has {word!r}; there are: {', '.join(names_there)}")
     return Arm(
-        name, str(table.get("doc", "")), _settings(table), bool(table.get("trained", True)),
+        name, str(table.get("doc", "")), settings_of_table(table), bool(table.get("trained", True)),
         str(table.get("searched", "")), None if seeds is None else _seeds(f"arms.{name}.seeds", seeds),
         str(table.get("budget", "")), **confined,
     )  # fmt: skip
@@ -129,13 +132,13 @@ def _mode(name: str, table: Mapping[str, Any]) -> Mode:
     if name == ATTEMPTS:
         raise ValueError(f"mode {ATTEMPTS!r} is there by itself: independent attempts beside each evaluation")
     phases = ("explorer", "reflector", "player")
-    _known(f"modes.{name}", table, {"doc", "eval", *phases})
+    known_keys(f"modes.{name}", table, {"doc", "eval", *phases})
     roles = {phase: str(table[phase]) for phase in phases if phase in table}
     for phase, role in roles.items():
         known = [r for r in ROLES if (phase, r) != ("reflector", "random")]
         if role not in known:
             raise ValueError(f"modes.{name}.{phase} = {role!r}, must be one of: {', '.join(known)}")
-    return Mode(name, str(table.get("doc", "")), _settings(table), roles)
+    return Mode(name, str(table.get("doc", "")), settings_of_table(table), roles)
 
 
 def _measures(kinds: Any) -> tuple[str, ...]:
@@ -150,14 +153,14 @@ def _name(what: str, name: str) -> None:
         raise ValueError(f"{what} {name!r}: a name is letters, digits and _ (it is part of file names)")
 
 
-def _known(where: str, table: Mapping[str, Any], keys: set[str]) -> None:
+def known_keys(where: str, table: Mapping[str, Any], keys: set[str]) -> None:
     for key in table:
         if key not in keys:
             dotted = f"{where}.{key}" if where else key
             raise ValueError(f"unknown key {dotted!r}{recipe.nearest(key, sorted(keys))}")
 
 
-def _settings(table: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of_table(table: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for section in SECTIONS:
         for key, value in dict(table.get(section, {})).items():

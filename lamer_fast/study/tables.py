@@ -7,11 +7,13 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lamer_fast.eval.intervals import Estimate
+from lamer_fast.files import replace_file
 from lamer_fast.study.measures import KINDS
 from lamer_fast.study.spec import ATTEMPTS, Study
 from lamer_fast.study.summary import Summary
@@ -51,6 +53,16 @@ class Table:
             r"\end{tabular}",
         ]
         return "\n".join(lines)
+
+
+def write_tables(tables: Sequence[Table], folder: Path) -> None:
+    """tables.md, .csv and .tex"""
+    for ending, text in (
+        ("md", [f"{table.title}\n\n{table.markdown()}\n" for table in tables]),
+        ("csv", [f"# {table.title}\n{table.csv()}" for table in tables]),
+        ("tex", [f"% {table.title}\n{table.latex()}\n" for table in tables]),
+    ):
+        replace_file(folder / f"tables.{ending}", "\n".join(text))
 
 
 def tables_of(study: Study, found: Sequence[Summary]) -> list[Table]:
