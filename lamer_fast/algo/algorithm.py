@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lamer_fast.algo.consolidation import imitation
 from lamer_fast.algo.credit import assign_credit, prepared
 from lamer_fast.algo.gae import Column, Credit, gae_credit
 from lamer_fast.algo.losses import objective
@@ -73,6 +74,11 @@ class Algorithm:
         if critic is not None:
             losses["critic"] = lambda: critic.loss(batch, self.config.value_clip, read[0])
         return losses
+
+    def lesson(self, batch: PolicyBatch) -> PolicyLoss:
+        """Of a micro-batch of `pack_lessons`."""
+        loss: PolicyLoss = self.policy(batch, imitation, head_gradient=self.policy.head_sum())
+        return loss
 
 
 def check_own_functions(algo: AlgoConfig) -> None:

@@ -1,14 +1,15 @@
 """Turns of a TrialBatch -> minibatches of packed micro-batches. Vectorised: no Python object per token."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lamer_fast.algo.consolidation import as_first_attempts
 from lamer_fast.algo.credit import lone_turns
 from lamer_fast.config import Config
 from lamer_fast.learn.batch import Minibatch, Packed, PolicyBatch
@@ -16,6 +17,8 @@ from lamer_fast.rng import shuffled
 from lamer_fast.rollout.trial_batch import Phase, TrialBatch
 from lamer_kernels import pack as pack_bins
 from lamer_kernels import plan_prefixes, prefix_tree, token_weights
+
+T = TypeVar("T")
 
 
 def pack(
@@ -40,32 +43,53 @@ def pack(
     """
     if len(advantages) != trials.num_turns:
         raise ValueError(f"advantages has {len(advantages)} entries, the turn table {trials.num_turns}")
-    order = shuffled(config.train.seed, iteration, trials.num_trials)
+    rows = _trained(trials, config)
     return [
-        _pack_minibatch(trials, advantages, turns, config, device) for turns in _split(trials, order, config)
+        _pack_minibatch(trials, advantages, rows[own[trials.trial[rows]]], config, device)
+        for own in _sets(trials, rows, config, iteration)
     ]
 
 
-def epochs(minibatches: list[Minibatch], num_epochs: int) -> Iterator[Minibatch]:
+def pack_lessons(
+    trials: TrialBatch, config: Config, *, iteration: int = 0, device: torch.device | str = "cpu"
+) -> tuple[list[Minibatch], int]:
+    """What each minibatch of `pack` learns beside it by `imitation`, and of how many trials: the later
+    episodes that won. Token weights are computed over those of the minibatch's trials, on all ranks."""
+    lessons = as_first_attempts(trials)
+    weights = np.full(lessons.num_turns, config.algo.consolidation, np.float32)
+    packed = [
+        _pack_minibatch(lessons, weights, np.flatnonzero(own[lessons.trial]), config, device)
+        for own in _sets(trials, _trained(trials, config), config, iteration)
+    ]
+    return packed, len(np.unique(lessons.trial))
+
+
+def epochs(minibatches: Sequence[T], num_epochs: int) -> Iterator[T]:
     for _ in range(num_epochs):
         yield from minibatches
 
 
-def _split(trials: TrialBatch, order: NDArray[np.int64], config: Config) -> list[NDArray[np.int64]]:
-    """Rows of the turn table of each set. Each trial in turn goes to the set with fewest tokens."""
-    num_sets = config.learn.minibatches
+def _trained(trials: TrialBatch, config: Config) -> NDArray[np.int64]:
+    """Rows of the turn table that the policy loss is taken on."""
     left_out = lone_turns(trials, config.algo)
     if not config.algo.train_reflections:
         left_out = left_out | (trials.phase == Phase.REFLECT)
-    rows = np.flatnonzero(~left_out)
+    return np.flatnonzero(~left_out)
+
+
+def _sets(
+    trials: TrialBatch, rows: NDArray[np.int64], config: Config, iteration: int
+) -> list[NDArray[np.bool_]]:
+    """[M] of each minibatch, True for its trials. Each trial goes to the set with fewest tokens of `rows`."""
+    num_sets = config.learn.minibatches
     tokens = np.zeros(trials.num_trials, np.int64)
     np.add.at(tokens, trials.trial[rows], (trials.token_end - trials.token_start)[rows])
     load = np.zeros(num_sets, np.int64)
     set_of_trial = np.zeros(trials.num_trials, np.int64)
-    for trial in order:
+    for trial in shuffled(config.train.seed, iteration, trials.num_trials):
         set_of_trial[trial] = load.argmin()
         load[set_of_trial[trial]] += tokens[trial]
-    return [rows[set_of_trial[trials.trial[rows]] == s] for s in range(num_sets)]
+    return [set_of_trial == s for s in range(num_sets)]
 
 
 def _pack_minibatch(

@@ -156,6 +156,11 @@ class Config:
             _contradict(
                 self, "rollout.spare_groups", "rollout.trials_per_group", "one trial is alike with itself"
             )
+        if a.consolidation and r.context == "turn":
+            why = "its prompts hold what the trial remembers; take 'trial' or 'episode'"
+            _contradict(self, "algo.consolidation", "rollout.context", why)
+        if a.consolidation and r.episodes == 1:
+            _contradict(self, "algo.consolidation", "rollout.episodes", "no episode is a later one")
         for key in OF_CRITIC if a.estimator != "gae" else ():
             if _get(self, key) != _get(Config(), key):
                 _contradict(self, key, "algo.estimator", "only gae has a critic")

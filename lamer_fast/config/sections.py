@@ -114,6 +114,9 @@ class AlgoConfig(Switches):
     """Where gamma_traj ends by the linear schedule."""
     train_reflections: bool = True
     """False: reflections are sampled, and read, but no loss is taken on their tokens."""
+    consolidation: Annotated[float, Range(0)] = 0.0
+    """Weight of a supervised loss: a later episode that won is learned as if it had been the first attempt,
+    without what the trial remembered; 0 is off."""
     old_logprobs: Literal["recompute", "sampler"] = "recompute"
     """Whose log-probabilities are the denominator of the ratio."""
     loss: str = "clip"

@@ -119,6 +119,7 @@ def _seconds(
     passes = 6 * config.learn.epochs + 2 * (config.algo.old_logprobs == "recompute")
     if config.algo.estimator == "gae":  # values before the updates, and a trunk that is trained
         passes += 2 + 6 * config.learn.epochs * (config.algo.critic == "trunk")
+    passes += 6 * config.learn.epochs * (config.algo.consolidation > 0)
     passes += 2 * (config.algo.kl_coef > 0) + 2 * config.model.activation_checkpointing * config.learn.epochs
     stored = trials * bounds.sequences * min(bounds.sequence, r.max_sequence_tokens)
     return {

@@ -9,6 +9,7 @@ from lamer_fast.learn.batch import PolicyBatch
 from lamer_fast.learn.gradients import Masters
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import Policy
+from lamer_kernels.head.policy import PolicyLoss
 
 
 class Trained(Protocol):
@@ -34,3 +35,5 @@ class Algorithm(Protocol):
     def policy(self) -> Policy: ...
 
     def losses(self, batch: PolicyBatch) -> Mapping[str, Callable[[], Any]]: ...
+
+    def lesson(self, batch: PolicyBatch) -> PolicyLoss: ...

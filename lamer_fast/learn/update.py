@@ -1,7 +1,7 @@
 """One update from one minibatch, and the scores that come before it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -64,19 +64,32 @@ def score_reference(reference: Scorer, minibatches: list[Minibatch]) -> None:
             minibatch[i] = replace(batch, ref_logprobs=ref)
 
 
-def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats, ranks: Ranks = ALONE) -> Outcome:
+def update(
+    algorithm: Algorithm,
+    minibatch: Minibatch,
+    stats: LearnStats,
+    ranks: Ranks = ALONE,
+    lessons: Sequence[PolicyBatch] = (),
+) -> Outcome:
     """Exactly one update: gradients of all micro-batches, one step of each optimizer. Adds to `stats`.
 
     Every rank calls it with its part of the minibatch, which may be empty, and gets the same outcome.
+    `lessons` are micro-batches whose loss is that of imitation; statistics of the policy loss leave them out.
 
     Makes no update without loss tokens or with coefficients that are all zero. A loss or gradient that is not
     finite changes nothing. Batches without `old_logprobs` are replaced by ones that have those of this pass.
     """
-    if not ranks.any(has_coefficients(minibatch, algorithm.config)):
+    if not ranks.any(lessons or has_coefficients(minibatch, algorithm.config)):
         stats.empty += 1
         return "empty"
     outputs: list[Mapping[str, Any]] = []
-    for i, batch in enumerate(algorithm.policy.in_step(minibatch, backward=True)):
+    taught: list[PolicyLoss] = []
+    for i, batch in enumerate(algorithm.policy.in_step([*minibatch, *lessons], backward=True)):
+        if i >= len(minibatch):
+            lesson: Any = algorithm.lesson(batch)
+            lesson.loss.backward()
+            taught.append(lesson)
+            continue
         with span("micro-batch"):
             losses = gradients(algorithm, batch)
         if batch.old_logprobs is None:
@@ -86,12 +99,15 @@ def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats, ranks:
     found = [output._replace(loss=output.loss.detach()) for output in of_policy]
     stats.seen.append(list(zip(minibatch, found, strict=True)))
     optimizers = {name: trained.optimizer for name, trained in algorithm.trainables.items()}
-    sums = {_key(name, "loss"): _total(losses[name] for losses in outputs) for name in optimizers}
-    totals = dict(ranks.total(sums | _token_sums(of_policy)))
+    device = algorithm.policy.device
+    sums = {_key(name, "loss"): _total((losses[name] for losses in outputs), device) for name in optimizers}
+    if algorithm.config.consolidation:
+        sums["consolidation_loss"] = _total(taught, device) / algorithm.config.consolidation
+    totals = dict(ranks.total(sums | _token_sums(of_policy, device)))
     for optimizer in optimizers.values():
         optimizer.masters.reduce(ranks)
     kept = totals.pop("kept")
-    means = {key: totals.pop(key) / kept for key in PER_TOKEN}
+    means = {key: totals.pop(key) / kept.clamp(min=1) for key in PER_TOKEN}
     norms = {_key(name, "grad_norm"): trained.masters.norm() for name, trained in optimizers.items()}
     values = _read(totals | norms | means)
     decisive = [values[_key(name, value)] for name in optimizers for value in ("loss", "grad_norm")]
@@ -105,7 +121,7 @@ def update(algorithm: Algorithm, minibatch: Minibatch, stats: LearnStats, ranks:
         for name, optimizer in optimizers.items():
             optimizer.step(values[_key(name, "grad_norm")])
     stats.updates += 1
-    stats.trained_tokens += sum(len(b.packed.targets) for b in minibatch)
+    stats.trained_tokens += sum(len(b.packed.targets) for b in (*minibatch, *lessons))
     stats.add(values)
     return "applied"
 
@@ -131,9 +147,9 @@ def _key(name: str, value: str) -> str:
     return value if name == "policy" else f"{name}_{value}"
 
 
-def _total(outputs: Iterable[Any]) -> Tensor:
+def _total(outputs: Iterable[Any], device: torch.device) -> Tensor:
     losses = [output.loss.detach() for output in outputs]
-    return torch.stack(losses).sum() if losses else torch.zeros(())
+    return torch.stack(losses).sum() if losses else torch.zeros((), device=device)
 
 
 def has_coefficients(minibatch: Minibatch, algo: AlgoConfig) -> bool:
@@ -145,10 +161,10 @@ def has_coefficients(minibatch: Minibatch, algo: AlgoConfig) -> bool:
 PER_TOKEN = ("entropy", "clipped", "kl")
 
 
-def _token_sums(outputs: list[PolicyLoss]) -> dict[str, Tensor]:
+def _token_sums(outputs: list[PolicyLoss], device: torch.device) -> dict[str, Tensor]:
     """Over the tokens that were computed: their number, `kept`, and the sum of each per-token statistic."""
     if not outputs:
-        return {key: torch.zeros(()) for key in ("kept", *PER_TOKEN)}
+        return {key: torch.zeros((), device=device) for key in ("kept", *PER_TOKEN)}
     kept = torch.cat([o.kept for o in outputs])
     columns = {key: torch.cat([getattr(o, key) for o in outputs]) for key in PER_TOKEN}
     return {"kept": kept.sum()} | {key: torch.where(kept, x.float(), 0.0).sum() for key, x in columns.items()}

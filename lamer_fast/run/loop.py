@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.algo.gae import Credit
-from lamer_fast.algo.packing import epochs, pack
+from lamer_fast.algo.packing import epochs, pack, pack_lessons
 from lamer_fast.envs.contract import EnvError
 from lamer_fast.eval.success import evaluate
 from lamer_fast.learn.batch import Minibatch
@@ -69,10 +69,13 @@ def train(state: TrainState, folder: RunFolder | NoFolder, display: Display, sto
             minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
             score_before_updates(state, minibatches)
             aim_critic(minibatches, credit, stats)
+            lessons = lessons_of(state, trials, iteration, stats)
             updates = config.learn.epochs * len(minibatches)
-            for done, minibatch in enumerate(epochs(minibatches, config.learn.epochs)):
+            both = list(zip(minibatches, lessons, strict=True))
+            for done, (minibatch, beside) in enumerate(epochs(both, config.learn.epochs)):
                 display.advance(done, updates, "updates")
-                state.note(update(state.algorithm, minibatch, stats, ranks), minibatch)
+                outcome = update(state.algorithm, minibatch, stats, ranks, beside)
+                state.note(outcome, [*minibatch, *beside])
                 if state.skipped_in_row >= config.train.max_skipped_updates:
                     break
         with clock.phase("sync"), display.phase("sync"):
@@ -154,6 +157,16 @@ def aim_critic(minibatches: list[Minibatch], credit: Credit, stats: LearnStats) 
         return
     add_targets(minibatches, credit.values, credit.returns)
     stats.of_iteration |= {"critic_explained": credit.explained, "critic_value": float(credit.values.mean())}
+
+
+def lessons_of(state: TrainState, trials: TrialBatch, iteration: int, stats: LearnStats) -> list[Minibatch]:
+    """What each minibatch imitates beside it, where the configuration consolidates."""
+    config = state.config
+    if not config.algo.consolidation:
+        return [[] for _ in range(config.learn.minibatches)]
+    lessons, count = pack_lessons(trials, config, iteration=iteration, device=state.policy.device)
+    stats.of_iteration["consolidated"] = count
+    return lessons
 
 
 def run_eval(state: TrainState, display: Display) -> Evaluated:

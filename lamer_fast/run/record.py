@@ -86,7 +86,8 @@ class Record:
     seconds: dict[str, float]  # by phase; least_*: what the device would need
     others: dict[
         str, float
-    ]  # NAME_loss, NAME_grad_norm of each trainable beside the policy; of its critic too; groups_*: Draws
+    ]  # NAME_loss, NAME_grad_norm of each trainable beside the policy; of its critic too; groups_*: Draws;
+    # consolidation_loss, consolidated (trials of it)
     eval_before: Evaluated | None = None  # of the policy before training, in the first record
     eval: Evaluated | None = None  # of the policy after this iteration
 

@@ -71,6 +71,14 @@ def resolve(*overrides: str) -> Config:
             ["--algo.estimator=reinforce++", "--rollout.spare-groups=2", "--rollout.trials-per-group=1"],
             ["rollout.spare_groups = 2", "rollout.trials_per_group = 1"],
         ),
+        (
+            ["--algo.consolidation=0.1", "--rollout.context=turn"],
+            ["algo.consolidation = 0.1", "rollout.context = 'turn'"],
+        ),
+        (
+            ["--algo.consolidation=0.1", "--rollout.episodes=1"],
+            ["algo.consolidation = 0.1", "rollout.episodes = 1"],
+        ),
         (["--rollout.kv-cache-dtype=fp8"], ["rollout.kv_cache_dtype = 'fp8'", "rollout.sampler = 'torch'"]),
         (
             ["--learn.offload-optimizer=rollout", "--train.device=cpu"],
