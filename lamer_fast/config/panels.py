@@ -21,6 +21,7 @@ from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.registry import entry, renamed
 from lamer_fast.fields import check_ranges, settings_of
 
+KEY = "eval.panels"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]*")
 
 
@@ -38,58 +39,70 @@ def panels_of(text: str | None, env: EnvOptions) -> list[PanelConfig]:
         ValueError: it cannot be read, names an option that the environment lacks, or a value it refuses.
     """
     found: dict[str, PanelConfig] = {}
-    for name, values in _parts(text or ""):
-        if name in found:
-            raise ValueError(f"eval.panels names {name!r} twice")
+    for name, values in parts_of(text or "", KEY):
         try:
             found[name] = _panel(name, values, env)
         except ValueError as error:
-            raise ValueError(f"eval.panels, {name!r}: {error}") from None
+            raise ValueError(f"{KEY}, {name!r}: {error}") from None
     return list(found.values())
 
 
-def panels_text(tables: Mapping[str, Any]) -> str:
-    """The text for the tables of a recipe."""
+def text_of(tables: Mapping[str, Any], key: str) -> str:
+    """The text for the tables of a recipe; `key` is the setting that they stand in."""
     parts = []
     for name, table in tables.items():
         if not isinstance(table, Mapping):
-            raise ValueError(f"eval.panels.{name} = {table!r}, must be a table of options")
+            raise ValueError(f"{key}.{name} = {table!r}, must be a table of options")
         pairs = (f"{key}={shlex.quote(_written(value))}" for key, value in table.items())
         parts.append(f"{name}: {' '.join(pairs)}")
     return "; ".join(parts)
 
 
-def _parts(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+def parts_of(text: str, key: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The names in the text of setting `key`, each once, and what is said of each. Raises ValueError."""
+    seen: set[str] = set()
     for part in filter(None, map(str.strip, text.split(";"))):
         name, colon, pairs = part.partition(":")
         if not colon or not NAME.fullmatch(name.strip()):
-            raise ValueError(f"eval.panels has {part!r}, must be NAME: option=value ...")
+            raise ValueError(f"{key} has {part!r}, must be NAME: option=value ...")
         try:
             words = [word.partition("=") for word in shlex.split(pairs)]
         except ValueError as error:
-            raise ValueError(f"eval.panels, {name!r}: {error}") from None
-        wrong = [key for key, equals, _ in words if not equals]
+            raise ValueError(f"{key}, {name!r}: {error}") from None
+        wrong = [word for word, equals, _ in words if not equals]
         if wrong:
-            raise ValueError(f"eval.panels, {name.strip()!r}: {wrong[0]!r} must be option=value")
-        yield name.strip(), {key: value for key, _, value in words}
+            raise ValueError(f"{key}, {name.strip()!r}: {wrong[0]!r} must be option=value")
+        if name.strip() in seen:
+            raise ValueError(f"{key} names {name.strip()!r} twice")
+        seen.add(name.strip())
+        yield name.strip(), {_option(word): value for word, _, value in words}
 
 
 def _panel(name: str, values: Mapping[str, str], env: EnvOptions) -> PanelConfig:
-    own = {key.removeprefix("env.").replace("-", "_"): value for key, value in values.items()}
+    own = dict(values)
     split = own.pop("split", None)
     if "name" in own:
         env = renamed(env, own.pop("name"))
     known = getattr(entry(env.name), "splits", SPLITS)
     if split is not None and split not in known:
         raise ValueError(f"split = {split!r}, must be one of: {', '.join(known)}")
+    return PanelConfig(name, options_of(own, env), split)
+
+
+def options_of(values: Mapping[str, str], env: EnvOptions) -> EnvOptions:
+    """`env` with some options, which are then validated."""
     settings = settings_of(env)
-    for key in own:
+    for key in values:
         if key not in settings:
             raise ValueError(f"{env.name} has no option {key!r}; it has: {', '.join(settings)}")
-    env = replace(env, **{key: settings[key].convert(value) for key, value in own.items()})
+    env = replace(env, **{key: settings[key].convert(value) for key, value in values.items()})
     check_ranges(env)
     env.validate()
-    return PanelConfig(name, env, split)
+    return env
+
+
+def _option(word: str) -> str:
+    return word.removeprefix("env.").replace("-", "_")
 
 
 def _written(value: Any) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lamer_fast import __version__
-from lamer_fast.config import Config
-from lamer_fast.config.panels import panels_text
+from lamer_fast.config import Config, curriculum, panels
+from lamer_fast.config.panels import text_of
 from lamer_fast.config.schema import KNOWN_ESTIMATORS, LOSSES
 from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.registry import GAMES, renamed
@@ -25,6 +25,7 @@ from lamer_fast.plugins import full_name
 Settings = TypeVar("Settings")
 
 NAME = "env.name"
+OF_TABLES = (panels.KEY, curriculum.KEY)  # settings that a recipe writes as a table for each of their parts
 # until 0.1 every run had the options of both games; a run of one has never looked at those of the other
 OF_BOTH_GAMES = frozenset(
     f"env.{n}" for n in ("num_mines", "num_boxes", "min_moves", "max_moves", "moves_per_turn")
@@ -99,9 +100,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"expected a TOML file, found bytes that are no text ({error.reason})") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"not valid TOML: {error}") from None
-    of_eval = table.get("eval")
-    if isinstance(of_eval, dict) and isinstance(of_eval.get("panels"), dict):
-        of_eval["panels"] = panels_text(of_eval["panels"])
+    for section, name in (key.split(".") for key in OF_TABLES):
+        own = table.get(section)
+        if isinstance(own, dict) and name in own:
+            own[name] = _read(f"{section}.{name}", own[name])
     return _flatten(table)
 
 
@@ -146,7 +148,9 @@ def _registered(key: str, value: Any) -> Any:
 
 
 def _read(key: str, value: Any) -> Any:
-    """The text of a prompt's file, which the run then has as its own; any other value as it is."""
+    """The text of a prompt's file, which the run then has as its own, or of tables; any other value as is."""
+    if key in OF_TABLES and isinstance(value, Mapping) and value:
+        return text_of(value, key)
     if key != "rollout.reflect_prompt" or not str(value).endswith(".txt"):
         return value
     try:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, get_args
 
+from lamer_fast.config.curriculum import stages_of
 from lamer_fast.config.panels import panels_of
 from lamer_fast.config.sections import (
     AlgoConfig,
@@ -59,6 +60,7 @@ class Config:
         self._validate_rollout()
         self._validate_algo()
         self._validate_learn()
+        stages_of(self.train.curriculum, self.env)
 
     def validate_evaluation(self) -> None:
         """As `validate`, of what an evaluation uses alone."""
@@ -150,6 +152,8 @@ class Config:
             self._validate_gae()
         elif ":" not in a.estimator:
             resolve(a)
+        if r.alike != "rewards" and not r.spare_groups:
+            _contradict(self, "rollout.alike", "rollout.spare_groups", "no group is replaced")
         if r.spare_groups and a.estimator == "gae":
             _contradict(self, "rollout.spare_groups", "algo.estimator", "a critic learns from every group")
         if r.spare_groups and r.trials_per_group < 2:

@@ -38,8 +38,9 @@ class RolloutConfig:
     trials_per_group: Annotated[int, Range(1)] = 8
     """G, trials on each board."""
     spare_groups: Annotated[int, Range(0)] = 0
-    """Boards of an iteration at most that take the place of groups whose trials all earned alike; 0 keeps
-    such groups."""
+    """Boards of an iteration at most in place of groups whose trials are all alike; 0 keeps such groups."""
+    alike: Literal["rewards", "success"] = "rewards"
+    """What such trials have in common: the sum of rewards in every episode, or the episode that was won."""
     episodes: Annotated[int, Range(1, 32_767)] = 3
     """K, episodes of a trial at most; a trial ends at its first success."""
     max_turns: Annotated[int, Range(1, 32_767)] = 7
@@ -226,6 +227,9 @@ class TrainConfig:
     """Collections of trials, each followed by its updates."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Of boards, sampling and shuffling."""
+    curriculum: str | None = None
+    """Boards of the first iterations, as "easy: num_mines=3 until=20; next: num_mines=4 success=0.7"; then
+    come the recipe's own."""
     num_threads: Annotated[int, Range(0, 1024)] = 0
     """CPU threads of the model; 0 leaves torch's own choice."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -4,7 +4,7 @@ Axis letters: M trials, K episodes, m trials that take the place of others.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +12,23 @@ from numpy.typing import NDArray
 from lamer_fast.rollout.join import TOKEN_STORE
 from lamer_fast.rollout.trial_batch import TURN_COLUMNS, TrialBatch
 
+Alike = Literal["rewards", "success"]
 
-def flat_groups(trials: TrialBatch, group: NDArray[np.int32]) -> list[int]:
-    """Groups whose trials earned the same in every episode, ascending: nothing tells them apart.
 
-    Sums are compared exactly, over all trials of a group that its environment has not lost; a group of which
-    one or none is left is flat too.
+def flat_groups(trials: TrialBatch, group: NDArray[np.int32], by: Alike = "rewards") -> list[int]:
+    """Groups whose trials are alike, ascending: nothing tells them apart.
+
+    Compared are all trials of a group that its environment has not lost; a group of which one or none is left
+    is flat too.
 
     Args:
         group: [M] of each trial, also of those that have no turns.
+        by: the sums of rewards in every episode, exactly; or the episode that was won, if any.
     """
-    earned = np.zeros(trials.success_by_episode.shape)
-    np.add.at(earned, (trials.trial, trials.episode), trials.rewards)
+    earned = trials.success_by_episode.astype(np.float64)
+    if by == "rewards":
+        earned[:] = 0
+        np.add.at(earned, (trials.trial, trials.episode), trials.rewards)
     played = np.diff(trials.cu_trials) > 0
 
     def is_flat(g: int) -> bool:

@@ -112,7 +112,9 @@ def refill(
     first, thrown, flat_drawn = part.trials, np.zeros(2, np.int64), 0
     while True:
         share = boards.share(ranks.rank, ranks.world)
-        found = ranks.gather(None if part.trials is None else flat_groups(part.trials, share.group))
+        found = ranks.gather(
+            None if part.trials is None else flat_groups(part.trials, share.group, config.rollout.alike)
+        )
         if first is None or None in found:
             return part, boards, None
         flat = sorted(chain.from_iterable(of_rank for of_rank in found if of_rank is not None))

@@ -39,6 +39,8 @@ class Content:
             "prompts": state.agent.renderer.prompts(),
             "torch": torch.__version__,
         }
+        if state.curriculum is not None:
+            counters["curriculum"] = state.curriculum.saved()
         masters: dict[str, torch.Tensor] = {}
         optimizer: dict[str, torch.Tensor] = {}
         for name, trained in state.algorithm.trainables.items():
@@ -55,6 +57,8 @@ class Content:
         state.iteration = self.counters["iteration"]
         state.skipped_in_row, state.skipped = self.counters["skipped_in_row"], self.counters["skipped"]
         state.best = self.counters["best"]
+        if state.curriculum is not None:
+            state.curriculum.load(self.counters["curriculum"])
 
     def check(self, state: TrainState) -> None:
         """Raises ValueError naming the first part of a prompt that `state` writes differently, or the first
@@ -66,6 +70,8 @@ class Content:
                     f"its prompts have {part} = {prompts[part]!r}, by the model's files it is {now!r}: chat "
                     "template, tokenizer or generation_config.json are others"
                 )
+        if state.curriculum is not None:
+            state.curriculum.check(self.counters.get("curriculum"))
         trainables = state.algorithm.trainables
         masters = {_full(n, key): x for n, t in trainables.items() for key, x in t.module.masters.items()}
         if odd := sorted(self.masters.keys() ^ masters.keys()):

@@ -40,6 +40,8 @@ def training(record: Record) -> list[Column]:
     spent = {phase: max(seconds.get(phase, 0.0), 1e-9) for phase in PHASES}
     total = sum(spent.values())
     row = [Column("iteration", "", str(record.iteration), 0)]
+    if "stage" in record.others:  # of the curriculum
+        row.append(Column("stage", "", number(record.others["stage"], 0), 4))
     row += success([percent(s) for s in record.success_at])
     row += [
         Column("return", "", number(record.return_), 5),

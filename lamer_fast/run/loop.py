@@ -42,6 +42,7 @@ def train(state: TrainState, folder: RunFolder | NoFolder, display: Display, sto
     """
     config, ranks = state.config, state.ranks
     record: Record | None = None
+    score = 0.0  # of its checkpoint
     iterations = range(state.iteration, config.train.iterations)
     for iteration in tracing(iterations, config.train.profile, folder.trace(config.train.profile or 0)):
         clock, stats = Clock(config.train.watchdog_s), LearnStats()
@@ -51,13 +52,16 @@ def train(state: TrainState, folder: RunFolder | NoFolder, display: Display, sto
         if config.eval.every and iteration == 0:
             with clock.phase("eval"), display.phase("eval"):
                 evaluations["eval_before"] = run_eval(state, display)
+        if state.curriculum is not None:
+            state.enter_stage()
+            stats.of_iteration["stage"] = state.curriculum.stage + 1
         try:
             with clock.phase("sample"), display.phase("sample"):
                 trials, draws = collect(state, iteration, transcripts, clock, display.trials)
         except EnvError as error:
             folder.write_trials(iteration, transcripts)
             if record is not None and iteration % config.train.save_every:
-                save(state, folder, record)
+                save(state, folder, score)
             raise EnvError(f"iteration {iteration}: {error}") from error
         if trials.errors:
             log.warning(f"iteration {iteration}: {trials.lost()}")
@@ -102,13 +106,16 @@ def train(state: TrainState, folder: RunFolder | NoFolder, display: Display, sto
         folder.write_metrics(record.to_json())
         folder.write_trials(iteration, transcripts)
         display.update(record)
+        score = record.score
+        if state.curriculum is not None and state.curriculum.note(state.iteration, record.success_at[-1]):
+            state.best, score = {}, -1.0  # it was on other boards: any later one is better
 
         broken = state.skipped_in_row >= config.train.max_skipped_updates
         stopping = ranks.any(stop.asked)
         last = state.iteration == config.train.iterations or stopping or broken or failure
         if last or state.iteration % config.train.save_every == 0:
             with clock.phase("save"), display.phase("save"):
-                save(state, folder, record)
+                save(state, folder, score)
         if failure:
             raise failure
         if broken:
@@ -185,6 +192,6 @@ def run_eval(state: TrainState, display: Display) -> Evaluated:
     return Evaluated.of(state.iteration, found)
 
 
-def save(state: TrainState, folder: RunFolder | NoFolder, record: Record) -> None:
+def save(state: TrainState, folder: RunFolder | NoFolder, score: float) -> None:
     folder.sync()
-    checkpoint.save(state, folder.checkpoints, record.score)
+    checkpoint.save(state, folder.checkpoints, score)

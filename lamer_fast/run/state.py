@@ -14,9 +14,10 @@ from lamer_fast.agent.agent import Agent
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.algo.algorithm import Algorithm, check_own_functions
 from lamer_fast.config import Config
+from lamer_fast.config.curriculum import KEY, Stage, stages_of
 from lamer_fast.cost.limits import Limits
 from lamer_fast.cost.memory import Memory, choices, memory_of, of_one_process
-from lamer_fast.cost.tokens import NUM_PROBES, say_notes, token_bounds
+from lamer_fast.cost.tokens import NUM_PROBES, check_prompts, say_notes, token_bounds
 from lamer_fast.device import pick_device
 from lamer_fast.envs.protocol import TextBatchEnv
 from lamer_fast.envs.registry import check_at_start, make_env
@@ -31,7 +32,9 @@ from lamer_fast.learn.trainable import Trainable
 from lamer_fast.learn.update import Outcome
 from lamer_fast.model.adapters import merged_copy
 from lamer_fast.model.files import ModelFiles
+from lamer_fast.run.curriculum import Curriculum
 from lamer_fast.samplers.protocol import Sampler
+from lamer_fast.say import log
 
 
 @dataclass
@@ -49,6 +52,7 @@ class TrainState:
     dump_dir: Path | None = None  # where batches of skipped updates go
     limits: Limits | None = None  # of the device, for the record of an iteration
     ranks: Ranks = ALONE
+    curriculum: Curriculum | None = None
 
     @property
     def policy(self) -> Policy:
@@ -68,6 +72,18 @@ class TrainState:
     def optimizer(self) -> Optimizer:
         """The policy's."""
         return self.algorithm.trainables["policy"].optimizer
+
+    def enter_stage(self) -> None:
+        """Boards of the curriculum's stage in place of those that there are, where it is another one."""
+        stages = self.curriculum
+        if stages is None or stages.played == stages.stage:
+            return
+        options = self.config.env if stages.now is None else stages.now.env
+        if stages.played is not None or stages.stage < len(stages.stages):
+            self.env = make_env(options, self.env.num_envs, split="train")
+            self.agent = Agent(self.agent.renderer, self.env, replace(self.config, env=options))
+        stages.played = stages.stage
+        log.info(f"iteration {self.iteration}: {stages}")
 
     def note(self, outcome: Outcome, minibatch: Minibatch) -> None:
         """Counts updates that were not finite and keeps their batches for inspection."""
@@ -104,6 +120,7 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
     """
     check_at_start(config.env)
     check_own_functions(config.algo)
+    stages = stages_of(config.train.curriculum, config.env)
     if policy is None:
         device, files = pick_device(config.train.device), read_model(config)
         renderer = files.renderer()
@@ -119,6 +136,8 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
         reference = Policy(
             copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
         )
+    for stage in stages:
+        check_stage(stage, config, renderer)
     critic = make_critic(config.algo, policy)
     played: Any = None
     if shard == "full" and ranks.world > 1:
@@ -143,7 +162,19 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
         agent=agent,
         reference=reference,
         ranks=ranks,
+        curriculum=Curriculum(stages) if stages else None,
     )
+
+
+def check_stage(stage: Stage, config: Config, renderer: ChatRenderer) -> None:
+    """Raises ValueError where its boards break the protocol, or no reply to them has room."""
+    try:
+        check_at_start(stage.env)
+        env = make_env(stage.env, NUM_PROBES, split="train")
+        staged = replace(config, env=stage.env)
+        check_prompts(staged, Agent(renderer, env, staged), env)
+    except ValueError as error:
+        raise ValueError(f"{KEY}, {stage.name!r}: {error}") from None
 
 
 def make_algorithm(config: Config, policy: Policy, updates: int, critic: Critic | None = None) -> Algorithm:

@@ -131,7 +131,7 @@ def notes_of_training(run: Path, config: Config) -> dict[str, list[Any]]:
     from lamer_fast.study.measures import of_training
     from lamer_fast.trials import trial_files, trials_of
 
-    if not (run / "trials").is_dir():
+    if not (run / "trials").is_dir() or config.train.curriculum:  # whose boards are of several kinds
         return {}
     by_iteration = {int(file.name.split(".")[0]): list(trials_of(file)) for file in trial_files(run)}
     return of_training(by_iteration, config.env)

@@ -121,7 +121,7 @@ class Study:
             "train.iterations": 2, "rollout.groups": 2, "learn.minibatches": 1, "learn.warmup_updates": 0,
             "train.save_every": 1,
         }  # fmt: skip
-        arms = {name: replace(arm, seeds=None) for name, arm in self.arms.items()}
+        arms = {name: replace(arm, seeds=None, **_few_groups(arm)) for name, arm in self.arms.items()}
         parts = {name: replace(part, tasks=None) for name, part in self.parts.items()}
         settings = {**self.settings, **small}
         name, seeds = f"{self.name}-quick", self.seeds[:1]
@@ -164,6 +164,12 @@ class Study:
                         f"arm {trained[0].arm.name} {trained[0].episodes:,}; make them equal, or say why in "
                         f"arms.{cell.arm.name}.budget"
                     )
+
+
+def _few_groups(arm: Arm) -> dict[str, Any]:
+    """What an arm of its own number of groups has in a quick study, where budgets are nothing to compare."""
+    few = {key: 2 for key in ("rollout.groups", "rollout.spare_groups") if key in arm.settings}
+    return {"settings": {**arm.settings, **few}, "budget": arm.budget or "small"} if few else {}
 
 
 def training_of(config: Config) -> str:

@@ -1,16 +1,20 @@
 """A run killed at any moment and resumed equals the run that was not killed, bit for bit."""
 
+import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from lamer_fast.envs.registry import default_options, make_env
 from tests.integration.tiny_run import TINY, recipe_file, train_main
 
 pytestmark = pytest.mark.long
@@ -74,10 +78,12 @@ def test_a_critic_goes_on_too(tmp_path, tiny_folder, critic):
     assert any(key.startswith("critic:") for key in tensors)
 
 
-def test_spare_groups_are_drawn_alike_when_a_run_goes_on(tmp_path, tiny_folder):
+def test_spare_groups_and_stages_are_the_same_when_a_run_goes_on(tmp_path, tiny_folder):
+    curriculum = "one: num_mines=1 success=0.5 until=1; three: num_mines=3 until=2"
     recipe = recipe_file(
-        tmp_path, tiny_folder, rollout__spare_groups=3, train__iterations=3, train__trials_logged=4
-    )
+        tmp_path, tiny_folder, rollout__spare_groups=3, train__iterations=3, train__trials_logged=4,
+        train__curriculum=curriculum, train__save_every=1,
+    )  # fmt: skip
     assert train_main(recipe, tmp_path, "--name", "whole") == 0
     assert train_main(recipe, tmp_path, "--name", "run", "--train.iterations", "2") == 0
     assert train_main(recipe, tmp_path, "--name", "run") == 0
@@ -85,6 +91,16 @@ def test_spare_groups_are_drawn_alike_when_a_run_goes_on(tmp_path, tiny_folder):
     assert (records, trials, tensors) == outcome(tmp_path / "whole")
     assert [r["groups_played"] for r in records] == [5, 5, 5], "nobody wins: all that may be drawn"
     assert all(r["groups_flat_drawn"] == r["groups_flat"] == 2 for r in records)
+    assert [r["stage"] for r in records] == [1, 2, 3]
+    for name, mines in zip(sorted(trials), (1, 3, TINY["env.num_mines"]), strict=True):
+        options = replace(default_options("minesweeper"), height=4, width=4, num_mines=mines)
+        found = [json.loads(line) for line in gzip.decompress(trials[name]).splitlines()]
+        env = make_env(options, len(found), split="train")
+        env.reset(np.array([t["seed"] for t in found], np.uint64))
+        assert env.tasks(np.arange(len(found))).tolist() == [t["task"] for t in found]
+    state = json.loads((tmp_path / "run" / "checkpoints" / "000003" / "state.json").read_text())
+    assert state["curriculum"] == {"stage": 2, "recent": [0.0]}
+    assert state["best"] == {"iteration": 3, "score": 0.0}, "of the last stage"
 
 
 @pytest.mark.parametrize("killed_after", [1, 3])  # before the first checkpoint, and between two

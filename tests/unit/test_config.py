@@ -71,6 +71,7 @@ def resolve(*overrides: str) -> Config:
             ["--algo.estimator=reinforce++", "--rollout.spare-groups=2", "--rollout.trials-per-group=1"],
             ["rollout.spare_groups = 2", "rollout.trials_per_group = 1"],
         ),
+        (["--rollout.alike=success"], ["rollout.alike = 'success'", "rollout.spare_groups = 0"]),
         (
             ["--algo.consolidation=0.1", "--rollout.context=turn"],
             ["algo.consolidation = 0.1", "rollout.context = 'turn'"],

@@ -47,6 +47,14 @@ def test_a_group_is_flat_when_its_trials_earned_the_same_in_every_episode():
     assert flat_groups(earned(trials, values), GROUP) == sorted({0, 1, 2} - {late // 4}), "sums are equal"
 
 
+def test_by_success_it_matters_which_episode_was_won_and_nothing_else():
+    trials = earned(make_trials(0, 3, 4, episodes=2), [[float(m)] for m in range(12)])
+    won = np.zeros((12, 2), bool)
+    won[0, 0], won[1:4, 1], won[8:, 1] = True, True, True
+    assert flat_groups(replace(trials, success_by_episode=won), GROUP, "success") == [1, 2]
+    assert flat_groups(replace(trials, success_by_episode=won), GROUP) == []
+
+
 def test_trials_that_were_lost_do_not_count():
     trials = earned(make_trials(0, 3, 4, 1, empty=(0, 5, 6, 7, 8, 9, 10, 11)), [[1.0]] * 4 + [[2.0]] * 8)
     assert flat_groups(trials, GROUP) == [0, 1, 2], "three alike, one left, none left"
