@@ -25,13 +25,21 @@ def table(record: dict[str, Any]) -> str:
     lines = ["| | goal | measured | | ratio to peers |", "|---|---|---|---|---|"]
     rows = [Row(**row) for row in record["rows"]]
     for name, group in groupby(rows, key=title):
-        ours, *peers = group
-        lines.append(f"| {name} | {amount(ours.goal, ours)} | {amount(ours.p50, ours)} | {verdict(ours)} | ")
-        lines[-1] += (
-            f"{', '.join(filter(None, (against(ours, peer) for peer in peers if peer.unit == ours.unit)))} |"
-        )
+        ours, *others = group
+        lines.append(line(name, ours, [row for row in others if row.unit == ours.unit]))
+        lines += [line(f"{name}: {row.provider.strip()}", row, []) for row in others if is_apart(row, ours)]
     commit, date = record["commit"], record["date"][:10]
     return "\n".join([*lines, "", f"{record['device']}, commit {commit}, {date}."])
+
+
+def line(name: str, ours: Row, peers: list[Row]) -> str:
+    ratios = ", ".join(filter(None, (against(ours, peer) for peer in peers)))
+    return f"| {name} | {amount(ours.goal, ours)} | {amount(ours.p50, ours)} | {verdict(ours)} | {ratios} |"
+
+
+def is_apart(row: Row, ours: Row) -> bool:
+    """What a case found beside its first row, against a goal of its own."""
+    return row.unit != ours.unit and row.goal is not None
 
 
 def title(row: Row) -> str:
@@ -43,6 +51,8 @@ def title(row: Row) -> str:
 def amount(value: float | None, row: Row) -> str:
     if value is None:
         return ""
+    if row.unit == "share":
+        return f"{value:.0%}"
     return f"{short(value)}s" if row.unit == "s" else f"{short(value)} {row.unit}"
 
 
@@ -60,6 +70,8 @@ def against(ours: Row, peer: Row) -> str:
         return ""
     if ours.unit == "x":  # a ratio itself
         return f"{peer.provider} {peer.p50:.2f} x"
+    if peer.note.endswith("%"):  # a difference
+        return f"{peer.provider} {amount(peer.p50, peer)}, {peer.note}"
     ratio = ours.p50 / peer.p50 if ours.higher_is_better else peer.p50 / ours.p50
     digits = f"{float(f'{ratio:.2g}'):,.0f}" if ratio >= 10 else f"{ratio:.1f}"
     return f"{peer.provider} {digits}x"
