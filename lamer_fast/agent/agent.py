@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.agent.chat import ChatRenderer
 from lamer_fast.agent.memory import Memory
-from lamer_fast.agent.prompts import action_text, reflection_text, turn_list, with_reflection
+from lamer_fast.agent.prompts import action_text, prompts_asking, reflection_text, turn_list
 from lamer_fast.config import Config
 from lamer_fast.envs.contract import task_prompt
 from lamer_fast.envs.protocol import TextBatchEnv
@@ -34,7 +34,9 @@ class Agent:
     def __init__(self, renderer: ChatRenderer, env: TextBatchEnv, config: Config) -> None:
         self.renderer = renderer
         self.rollout = config.rollout
-        self.prompts = with_reflection(config.env.prompt, config.rollout.reflect_prompt)
+        self.prompts = prompts_asking(
+            config.env.prompt, config.rollout.play_prompt, config.rollout.reflect_prompt
+        )
         self.task = task_prompt(env)
         self.keeps_memory = self.rollout.context != "trial"
         self.shows_actions = config.env.show_actions

@@ -28,6 +28,7 @@ class ChatRenderer:
     Args:
         tokenizer: of transformers, with a chat template.
         eos_ids: what the model's generation_config.json ends a reply with.
+        thinking: let the template ask for a reply that begins with thoughts, where it has a switch for that.
 
     Attributes:
         end_ids: what ends a reply that was cut: the template's end token, [1].
@@ -40,12 +41,12 @@ class ChatRenderer:
         ValueError: no template, or one that cannot be continued turn by turn; says why.
     """
 
-    def __init__(self, tokenizer: Any, eos_ids: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Any, eos_ids: Sequence[int] = (), *, thinking: bool = False) -> None:
         self._tokenizer = tokenizer
         self._texts: dict[bytes, str] = {}  # of few ids
         named = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
         named += [int(i) for i in eos_ids]
-        self.template = template = take_apart(tokenizer, named)
+        self.template = template = take_apart(tokenizer, named, thinking=thinking)
         self.strips_thinking, self.notes = template.strips_thinking, template.notes
         end_id = self._end_id()
         self.end_ids: Ids = np.array([end_id], np.int32)

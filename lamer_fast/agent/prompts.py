@@ -90,12 +90,24 @@ REFLECTIONS: dict[Literal["full", "compact"], dict[str, str]] = {
     "compact": {"plan": COMPACT.reflect, "facts": "what is known?", "short": "note"},
 }
 
+# what full prompts may ask for beside an action; "think" is the text above
+PLAYS = {
+    "think": FULL.instruction,
+    "direct": "Reply with your choice in the format described above, and with nothing else.",
+    "react": (
+        'First write one line that begins with "Thought:" and says what you see and what follows from it. '
+        "Then give your choice in the format described above."
+    ),
+}
+
 PROMPTS: dict[Literal["full", "compact"], Prompts] = {"full": FULL, "compact": COMPACT}
 
 
-def with_reflection(length: Literal["full", "compact"], asked: str) -> Prompts:
-    """The prompts of a length; `asked` is the name of a reflection prompt, or one's own text."""
-    return replace(PROMPTS[length], reflect=REFLECTIONS[length].get(asked, asked))
+def prompts_asking(length: Literal["full", "compact"], play: str, reflect: str) -> Prompts:
+    """The prompts of a length; `play` and `reflect` are names of what they ask for, or one's own texts."""
+    prompts = PROMPTS[length]
+    instruction = PLAYS.get(play, play) if length == "full" else prompts.instruction
+    return replace(prompts, instruction=instruction, reflect=REFLECTIONS[length].get(reflect, reflect))
 
 
 def action_text(reply: str) -> str:

@@ -10,12 +10,14 @@ Earlier replies are the one deviation: they stay as they were sampled where a te
 out their thinking. `notes` says so. docs/models.md lists the families of templates and what becomes of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from string import ascii_letters
 from typing import Any
+
+Render = Callable[..., str]  # users, replies and the day -> the conversation, as the template writes it
 
 # Probe messages: plain letters, so that no template escapes, strips or splits them.
 USERS, REPLIES, THOUGHT = ("Quark", "Lepton", "Boson"), ("Ganymede", "Callisto"), "Muon"
@@ -45,21 +47,27 @@ class Template:
         return trimmed
 
 
-def take_apart(tokenizer: Any, eos_ids: Sequence[int] = ()) -> Template:
+def take_apart(tokenizer: Any, eos_ids: Sequence[int] = (), *, thinking: bool = False) -> Template:
     """Raises ValueError with the reason when the tokenizer has no template or one that cannot be bridged.
 
     Args:
         eos_ids: what the tokenizer and the model name as the end of a text.
+        thinking: what the template is told as `enable_thinking`.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ValueError(f"the tokenizer {_name(tokenizer)} has no chat template")
-    first = _render(tokenizer, USERS[:1])
-    if first != _render(tokenizer, USERS[:1]):
+    render = partial(_render, tokenizer, thinking)
+    if thinking and "think" not in tokenizer.get_chat_template():
+        raise ValueError(
+            f"model.thinking = True, but the chat template of {_name(tokenizer)} knows no thinking"
+        )
+    first = render(USERS[:1])
+    if first != render(USERS[:1]):
         raise _unbridgeable(tokenizer, "it writes the same conversation differently each time")
     _check_once(tokenizer, first, USERS[:1])
     head, tail = first.split(USERS[0])
 
-    second = _render(tokenizer, USERS[:2], REPLIES[:1])
+    second = render(USERS[:2], REPLIES[:1])
     _check_once(tokenizer, second, (*USERS[:2], REPLIES[0]))
     history, _, rest = second.partition(REPLIES[0])
     between, found, after = rest.partition(USERS[1])
@@ -72,19 +80,19 @@ def take_apart(tokenizer: Any, eos_ids: Sequence[int] = ()) -> Template:
 
     middle = between + USERS[1] + past_tail
     expected = head + USERS[0] + past_tail + REPLIES[0] + middle + REPLIES[1] + between + USERS[2] + after
-    third = _render(tokenizer, USERS, REPLIES)
+    third = render(USERS, REPLIES)
     if third != expected:
         raise _unbridgeable(tokenizer, f"a third turn gives {third!r}, expected {expected!r}")
 
     gap, end, before = _split_end_token(tokenizer, head, between, eos_ids)
     start_of_second = history + REPLIES[0] + between
-    trim = _trim(tokenizer, head, tail, start_of_second, after)
-    strips_thinking = bool(added.strip()) or _cuts_thoughts(tokenizer)
+    trim = _trim(tokenizer, render, head, tail, start_of_second, after)
+    strips_thinking = bool(added.strip()) or _cuts_thoughts(render)
     opens_thinking = tail.rfind("<think>") > tail.rfind("</think>")
-    as_sampled = past_tail != tail or bool(gap) or _trims_replies(tokenizer)
+    as_sampled = past_tail != tail or bool(gap) or _trims_replies(render)
     return Template(
         head, tail, end, before, after, trim, strips_thinking, opens_thinking,
-        notes=tuple(_notes(tokenizer, before + after, strips_thinking, opens_thinking, as_sampled)),
+        notes=tuple(_notes(tokenizer, render, before + after, strips_thinking, opens_thinking, as_sampled)),
     )  # fmt: skip
 
 
@@ -135,7 +143,9 @@ def date_macro(day: datetime) -> str:
     return "{% macro strftime_now(format) %}{{ format" + told + " }}{% endmacro %}\n"
 
 
-def _render(tokenizer: Any, users: Sequence[str], replies: Sequence[str] = (), day: datetime = DAY) -> str:
+def _render(
+    tokenizer: Any, thinking: bool, users: Sequence[str], replies: Sequence[str] = (), day: datetime = DAY
+) -> str:
     messages = []
     for user, reply in zip(users, [*replies, None], strict=True):
         messages.append({"role": "user", "content": user})
@@ -148,7 +158,7 @@ def _render(tokenizer: Any, users: Sequence[str], replies: Sequence[str] = (), d
                 chat_template=date_macro(day) + tokenizer.get_chat_template(),
                 tokenize=False,
                 add_generation_prompt=True,
-                enable_thinking=False,
+                enable_thinking=thinking,
             )
         )
     except Exception as error:
@@ -187,12 +197,14 @@ def _split_end_token(tokenizer: Any, head: str, between: str, eos_ids: Sequence[
     return between[: len(between) - len(text)], end, before
 
 
-def _trim(tokenizer: Any, head: str, tail: str, start_of_second: str, after: str) -> tuple[str, str | None]:
+def _trim(
+    tokenizer: Any, render: Render, head: str, tail: str, start_of_second: str, after: str
+) -> tuple[str, str | None]:
     """How the template trims a user's text, first and later ones alike."""
 
     def written(text: str) -> list[str]:
-        first = _render(tokenizer, [text])
-        second = _render(tokenizer, [USERS[0], text], REPLIES[:1])
+        first = render([text])
+        second = render([USERS[0], text], REPLIES[:1])
         ends = ((first, head, tail), (second, start_of_second, after))
         if not all(whole.startswith(start) and whole.endswith(end) for whole, start, end in ends):
             raise _unbridgeable(tokenizer, f"it writes something else around the text {text!r}")
@@ -210,21 +222,21 @@ def _trim(tokenizer: Any, head: str, tail: str, start_of_second: str, after: str
     return fitting[0]
 
 
-def _cuts_thoughts(tokenizer: Any) -> bool:
+def _cuts_thoughts(render: Render) -> bool:
     for opening, closing in THINKING:
         reply = f"{opening}\n{THOUGHT}\n{closing}\n\n{REPLIES[0]}"
-        if THOUGHT not in _render(tokenizer, USERS[:2], [reply]):
+        if THOUGHT not in render(USERS[:2], [reply]):
             return True
     return False
 
 
-def _trims_replies(tokenizer: Any) -> bool:
+def _trims_replies(render: Render) -> bool:
     padded = f"\n {REPLIES[0]} \n"
-    return padded not in _render(tokenizer, USERS[:2], [padded])
+    return padded not in render(USERS[:2], [padded])
 
 
 def _notes(
-    tokenizer: Any, bridge: str, strips_thinking: bool, opens_thinking: bool, as_sampled: bool
+    tokenizer: Any, render: Render, bridge: str, strips_thinking: bool, opens_thinking: bool, as_sampled: bool
 ) -> list[str]:
     notes = []
     if strips_thinking:
@@ -233,7 +245,7 @@ def _notes(
         notes.append("the chat template trims earlier replies or pads them; here they stay as sampled")
     if opens_thinking:
         notes.append("the generation prompt opens a thinking block: a reply counts from its </think> on")
-    if _render(tokenizer, USERS[:1]) != _render(tokenizer, USERS[:1], day=OTHER_DAY):
+    if render(USERS[:1]) != render(USERS[:1], day=OTHER_DAY):
         notes.append(f"the chat template writes the date; here it is always {DAY:%d %b %Y}")
     if not _has_control(tokenizer, bridge):
         notes.append(

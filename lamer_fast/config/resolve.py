@@ -151,7 +151,7 @@ def _read(key: str, value: Any) -> Any:
     """The text of a prompt's file, which the run then has as its own, or of tables; any other value as is."""
     if key in OF_TABLES and isinstance(value, Mapping) and value:
         return text_of(value, key)
-    if key != "rollout.reflect_prompt" or not str(value).endswith(".txt"):
+    if key not in ("rollout.reflect_prompt", "rollout.play_prompt") or not str(value).endswith(".txt"):
         return value
     try:
         return Path(value).read_text(encoding="utf-8").strip()

@@ -28,6 +28,7 @@ KNOWN_ESTIMATORS = (*get_args(Estimator), "gae", *ESTIMATORS)
 OF_CRITIC = ("algo.critic", "algo.lambda_step", "algo.lambda_traj", "algo.value_clip", "learn.critic_lr")
 NOT_OF_GAE = ("reflection_score", "stats_unit", "baseline", "anchor_key", "step_weight")  # switches
 REFLECT_PROMPTS = ("plan", "facts", "short")
+PLAY_PROMPTS = ("think", "direct", "react")
 LOSSES = ("clip", "gspo", "cispo", "reinforce", "gspo_token", "gmpo", "sapo", "dppo", "dppo_kl",
           "clip_cov", "kl_cov")  # fmt: skip
 
@@ -87,16 +88,19 @@ class Config:
 
     def _validate_rollout(self) -> None:
         r = self.rollout
-        if r.reflect_prompt not in REFLECT_PROMPTS:
-            if len(r.reflect_prompt.split()) < 2:
-                known = ", ".join(REFLECT_PROMPTS)
+        for key, known in (("reflect_prompt", REFLECT_PROMPTS), ("play_prompt", PLAY_PROMPTS)):
+            asked = getattr(r, key)
+            if asked not in known and len(asked.split()) < 2:
                 raise ValueError(
-                    f"rollout.reflect_prompt = {r.reflect_prompt!r}, must be one of: {known}; "
+                    f"rollout.{key} = {asked!r}, must be one of: {', '.join(known)}; "
                     "a .txt file, or a text of several words"
                 )
-            if self.env.prompt == "full" and "<remark>" not in r.reflect_prompt:
-                why = "such a prompt has to ask for a note between <remark> and </remark>"
-                _contradict(self, "rollout.reflect_prompt", "env.prompt", why)
+        if r.play_prompt != "think" and self.env.prompt == "compact":
+            _contradict(self, "rollout.play_prompt", "env.prompt", "such prompts ask for an action alone")
+        own_text = r.reflect_prompt not in REFLECT_PROMPTS
+        if own_text and self.env.prompt == "full" and "<remark>" not in r.reflect_prompt:
+            why = "such a prompt has to ask for a note between <remark> and </remark>"
+            _contradict(self, "rollout.reflect_prompt", "env.prompt", why)
         if r.episodes > 1:
             if r.context == "trial" and r.memory not in (("both", "history") if not r.reflect else ("both",)):
                 shown = "a whole trial in one sequence shows 'both', or without reflections 'history'"

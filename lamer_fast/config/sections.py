@@ -13,6 +13,9 @@ class ModelConfig:
     """Hugging Face folder, hub id, GGUF file, or the name of a shipped base model."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute type of forward and backward; `auto` is bfloat16 where the hardware multiplies it natively."""
+    thinking: bool = False
+    """Replies begin with thoughts, by the switch that the chat template has for that (as Qwen3's); they count
+    as tokens of the reply, and an action within them is none."""
     activation_checkpointing: bool = False
     """Recompute each layer in the backward pass."""
     lora_rank: Annotated[int, Range(0, 512)] = 0
@@ -52,6 +55,9 @@ class RolloutConfig:
     memory: Literal["both", "reflection", "history", "none"] = "both"
     """What the model sees of earlier episodes; context `trial` shows both, or the history where there
     are no reflections."""
+    play_prompt: str = "think"
+    """What full prompts ask for beside an action: think, direct (nothing), react (a thought first); or a text
+    of your own, or a .txt file of it, which the run keeps the text of."""
     reflect_prompt: str = "plan"
     """What asks for a reflection: plan, facts, short; a text of your own; or a .txt file of it, which the run
     keeps the text of."""

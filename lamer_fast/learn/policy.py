@@ -1,6 +1,7 @@
 """Policy: a Hugging Face causal language model trained over packed sequences, with float32 master weights."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -240,6 +241,7 @@ def read_model(config: Config, *, training: bool = True) -> ModelFiles:
         ValueError: no such model, or one that no run, or not this one, can use.
     """
     files = read_model_files(config.model.path, *model_path(config.model.path))
+    files = replace(files, thinking=config.model.thinking)
     check_head(files.shape)
     files.check(config.rollout, training=training)
     return files

@@ -31,6 +31,7 @@ class ModelFiles:
     tokenizer: Any
     eos_ids: tuple[int, ...]  # what generation_config.json, or else config.json, ends a text with
     shape: Any  # the model on the meta device, without weights
+    thinking: bool = False  # as model.thinking has it
 
     @property
     def num_parameters(self) -> int:
@@ -38,7 +39,7 @@ class ModelFiles:
 
     def renderer(self) -> ChatRenderer:
         """Raises ValueError when the chat template cannot be continued turn by turn."""
-        return ChatRenderer(self.tokenizer, self.eos_ids)
+        return ChatRenderer(self.tokenizer, self.eos_ids, thinking=self.thinking)
 
     def check(self, rollout: RolloutConfig, *, training: bool) -> None:
         """Raises ValueError when sequences may grow longer than the model has positions, or the sampler, the

@@ -128,7 +128,7 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
         shard = memory.shard
         policy = load_policy(config.model, device, files, seed=config.train.seed, whole=shard != "full")
     else:
-        renderer, shard = ChatRenderer(policy.tokenizer), choices(config)[0]
+        renderer, shard = ChatRenderer(policy.tokenizer, thinking=config.model.thinking), choices(config)[0]
     reference: Scorer | None = None
     if config.algo.kl_coef > 0 and policy.has_adapters:
         reference = BaseOf(policy)

@@ -141,13 +141,13 @@ def test_showing_choices_needs_an_environment_that_knows_them():
 
 
 def test_a_reflection_is_asked_for_by_name_or_by_a_text_of_ones_own(tmp_path):
-    from lamer_fast.agent.prompts import PROMPTS, REFLECTIONS, with_reflection
+    from lamer_fast.agent.prompts import PROMPTS, REFLECTIONS, prompts_asking
     from lamer_fast.config.resolve import read_config, resolve, to_json
     from lamer_fast.config.schema import REFLECT_PROMPTS
 
     for length, shipped in REFLECTIONS.items():
         assert tuple(shipped) == REFLECT_PROMPTS and len(set(shipped.values())) == len(shipped)
-        assert with_reflection(length, "plan") == PROMPTS[length]
+        assert prompts_asking(length, "think", "plan") == PROMPTS[length]
     assert all("<remark>" in text for text in REFLECTIONS["full"].values())
     (tmp_path / "mine.txt").write_text("What {now}? Put it in <remark></remark>.\n")
     given = ["--rollout.reflect-prompt", str(tmp_path / "mine.txt")]
@@ -155,10 +155,29 @@ def test_a_reflection_is_asked_for_by_name_or_by_a_text_of_ones_own(tmp_path):
     (tmp_path / "mine.txt").unlink()
     (tmp_path / "config.json").write_text(to_json(config))
     kept = read_config(tmp_path / "config.json").rollout.reflect_prompt
-    assert with_reflection("full", kept).reflect == "What {now}? Put it in <remark></remark>."
+    assert prompts_asking("full", "think", kept).reflect == "What {now}? Put it in <remark></remark>."
     with pytest.raises(ValueError, match=r"mine\.txt' cannot be read"):
         resolve("minesweeper-qwen3-4b", given)
     with pytest.raises(ValueError, match="must be one of: plan, facts, short"):
         resolve("minesweeper-qwen3-4b", ["--rollout.reflect-prompt", "fact"])
     with pytest.raises(ValueError, match="ask for a note between <remark>"):
         resolve("minesweeper-qwen3-4b", ["--rollout.reflect-prompt", "what was wrong?"])
+
+
+def test_an_action_is_asked_for_by_name_or_by_a_text_of_ones_own():
+    from lamer_fast.agent.prompts import FULL, PLAYS
+    from lamer_fast.config.resolve import resolve
+    from lamer_fast.config.schema import PLAY_PROMPTS
+
+    assert tuple(PLAYS) == PLAY_PROMPTS and len(set(PLAYS.values())) == len(PLAYS)
+    texts = dict(PLAYS) | {"say it in {one} word": "say it in {one} word"}
+    for context in ("trial", "episode", "turn"):
+        for asked, text in texts.items():
+            given = ["--rollout.context", context, "--rollout.memory", "both", "--rollout.play-prompt", asked]
+            config = resolve("minesweeper-qwen3-4b", given)
+            first = Agent(RENDERER, NumberHunt(2), config).text(Ask.FIRST, Memory("board"), 0, "board")
+            assert first.endswith(FULL.gap + text)
+    with pytest.raises(ValueError, match="must be one of: think, direct, react"):
+        resolve("minesweeper-qwen3-4b", ["--rollout.play-prompt", "reakt"])
+    with pytest.raises(ValueError, match=r"rollout.play_prompt = 'react' contradicts env.prompt = 'compact'"):
+        resolve("minesweeper-tiny", ["--rollout.play-prompt", "react"])

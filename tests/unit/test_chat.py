@@ -69,3 +69,16 @@ def test_the_cache_of_texts_does_not_change_results(monkeypatch):
         renderer.bridges(texts) + renderer.bridges(texts[::-1]), texts + texts[::-1], strict=True
     ):
         assert got.tolist() == ChatRenderer(fresh._tokenizer).bridge(text).tolist()
+
+
+def test_thinking_is_asked_for_by_the_templates_own_switch():
+    tokenizer, _ = FAMILIES["cuts thoughts, an empty block asked for"].make()
+    for thinking, asks in ((False, "assistant\n<think>\n\n</think>\n\n"), (True, "assistant\n")):
+        renderer = ChatRenderer(tokenizer, thinking=thinking)
+        for ids in (renderer.start("board"), renderer.bridge("board")):
+            assert tokenizer.decode(ids).endswith(f"board<|im_end|>\n<|im_start|>{asks}")
+        assert renderer.strips_thinking
+    with pytest.raises(
+        ValueError, match=r"model.thinking = True, but the chat template of .* knows no thinking"
+    ):
+        ChatRenderer(FAMILIES["chatml"].make()[0], thinking=True)
