@@ -70,6 +70,7 @@ setup(
         *find_packages(include=["lamer_fast*"]),
         "lamer_fast.config.recipes",  # data alone; setuptools warns of one that is not named
         "lamer_fast.study.studies",
+        "lamer_fast.study.models",
         *find_packages("kernels", include=["lamer_kernels*"]),
     ],
     package_dir={"lamer_kernels": "kernels/lamer_kernels"},
@@ -77,6 +78,7 @@ setup(
         "lamer_fast": ["py.typed", "*.pyi", "report/*.html", "report/*.css", "report/*.js"],
         "lamer_fast.config.recipes": ["*.toml", "**/*"],
         "lamer_fast.study.studies": ["*.toml"],
+        "lamer_fast.study.models": ["*.toml"],
         "lamer_fast.envs.adapters.alfworld": ["alfred.*", "LICENSE.*"],
         "lamer_kernels": ["py.typed"],
     },

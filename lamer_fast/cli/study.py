@@ -30,6 +30,12 @@ class StudyOptions:
     """Cells whose names contain one of these words: "lamer,gigpo"."""
     minutes: Annotated[float, Range(0.1, 1e5)] | None = None
     """Stop after so long, where each cell can go on later."""
+    model: str = ""
+    """Another model than the recipes' own: one that ships, or a TOML file, which may extend one."""
+    dry_run: bool = False
+    """Run nothing: what each training needs."""
+    gpu_memory: Annotated[float, Range(0.1, 10_000)] | None = None
+    """With --dry-run: GiB of a GPU, which need not be here."""
     quick: bool = False
     """Two iterations of few boards: shows that a study runs, and nothing else."""
     report: bool = False
@@ -51,12 +57,21 @@ def run(argv: Sequence[str]) -> int:
     if "worlds" in table_of(source):
         from lamer_fast.study.gradient.command import run_lab
 
+        if options.model or options.dry_run:
+            raise ValueError(f"--model and --dry-run have no effect on {source!r}, which trains nothing")
         return run_lab(source, options)
-    study = load(source)
+    study = load(source, options.model)
+    if options.gpu_memory is not None and not options.dry_run:
+        raise ValueError(f"--gpu-memory {options.gpu_memory:g} is for --dry-run; a run measures its own GPU")
     if options.quick:
         study = study.quick()
     folder = options.out / study.name
     cells = chosen(study, options.only)
+    if options.dry_run:
+        from lamer_fast.study.needs import needs
+
+        print(needs(cells, options.gpu_memory).markdown())
+        return 0
 
     from lamer_fast.run.stop import INTERRUPTED, StopRequest
     from lamer_fast.study.runner import jobs_for, read_results, run_cells, take_over

@@ -1,6 +1,6 @@
 """Runs one cell in this process: training (or what is left of it), then its evaluations.
 
-    python -m lamer_fast.study.cell STUDY:CELL --out FILE --runs FOLDER [--quick]
+    python -m lamer_fast.study.cell STUDY:CELL --out FILE --runs FOLDER [--quick] [--model MODEL]
 
 Stopped in the middle it goes on from the last checkpoint when it is started again. Exit status 0: the result
 is written; 3: stopped before that.
@@ -58,10 +58,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--model", default="")
     options = parser.parse_args()
     end_with_parent()
     source, _, name = options.cell.rpartition(":")
-    study = load(source)
+    study = load(source, options.model)
     if options.quick:
         study = study.quick()
     cell = next(cell for cell in study.cells() if cell.name == name)

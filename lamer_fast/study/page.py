@@ -43,7 +43,8 @@ def write_page(
 
 def arms(study: Study) -> str:
     lines = []
-    for arm in study.arms.values():
+    there = {cell.arm.name for cell in study.cells()}
+    for arm in (arm for arm in study.arms.values() if arm.name in there):
         settings = (
             ", ".join(f"{key} = {value}" for key, value in arm.settings.items()) or "the recipe as it is"
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
+from lamer_fast.study.extend import extended
 from lamer_fast.study.measures import KINDS
+from lamer_fast.study.on_model import on_model
 from lamer_fast.study.spec import ATTEMPTS, ROLES, Arm, Mode, Part, Study
 
 STUDIES = Path(__file__).parent / "studies"
@@ -22,42 +23,27 @@ def names() -> list[str]:
     return sorted(path.stem for path in STUDIES.glob("*.toml") if path.stem not in LABS)
 
 
-def load(source: str) -> Study:
+def load(source: str, model: str = "") -> Study:
     """A shipped study's name, or a TOML file, which may extend another one.
 
+    Args:
+        model: what it is run on in place of the recipes' own, as `on_model.py` has it; empty: those.
+
     Raises:
-        ValueError: no such study, or a key that it does not know; names it.
+        ValueError: no such study or model, or a key that it does not know; names it.
     """
-    table = table_of(source)
+    table, name = table_of(source), Path(source).stem
     try:
-        return _study(Path(source).stem, table)
+        if model:
+            table, name = on_model(table, model, SECTIONS), f"{name}-{Path(model).name.removesuffix('.toml')}"
+        return replace(_study(name, table), model=model)
     except ValueError as error:
         raise ValueError(f"study {source!r}: {error}") from None
 
 
-def table_of(source: str, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def table_of(source: str) -> dict[str, Any]:
     """What a study's file says, with what it extends. Raises ValueError if it cannot be read."""
-    path = recipe.toml_file(source, {name: STUDIES / f"{name}.toml" for name in (*names(), *LABS)}, "study")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"study {path}: not valid TOML: {error}") from None
-    base = table.pop("extends", None)
-    if base is None:
-        return table
-    beside = path.parent / str(base)
-    seen = (*seen, path.resolve())
-    if beside.resolve() in seen:
-        raise ValueError(f"study {path}: extends {base!r}, which extends it")
-    return _merged(table_of(str(beside) if beside.is_file() else str(base), seen), table)
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = _merged(base[key], value) if both else value
-    return merged
+    return extended(source, {name: STUDIES / f"{name}.toml" for name in (*names(), *LABS)}, "study")
 
 
 def _study(name: str, table: Mapping[str, Any]) -> Study:
@@ -112,8 +98,11 @@ def _published(where: str, table: Mapping[str, Any]) -> dict[str, tuple[float, .
 def _arm(name: str, table: Mapping[str, Any], known: Mapping[str, Collection[str]]) -> Arm:
     """`known`: parts and modes of the study, which an arm may be confined to."""
     _name("arm", name)
-    known_keys(f"arms.{name}", table, {"doc", "trained", "searched", "seeds", "budget", *known, *SECTIONS})
-    seeds = table.get("seeds")
+    keys = {"doc", "trained", "searched", "seeds", "budget", "prompts", *known, *SECTIONS}
+    known_keys(f"arms.{name}", table, keys)
+    seeds, prompts = table.get("seeds"), table.get("prompts")
+    if prompts not in (None, "full", "compact"):
+        raise ValueError(f"arms.{name}.prompts = {prompts!r}, must be one of: full, compact")
     confined: dict[str, tuple[str, ...] | None] = {}
     for key, names_there in known.items():
         confined[key] = None if key not in table else tuple(table[key])
@@ -123,7 +112,7 @@ def _arm(name: str, table: Mapping[str, Any], known: Mapping[str, Collection[str
     return Arm(
         name, str(table.get("doc", "")), settings_of_table(table), bool(table.get("trained", True)),
         str(table.get("searched", "")), None if seeds is None else _seeds(f"arms.{name}.seeds", seeds),
-        str(table.get("budget", "")), **confined,
+        str(table.get("budget", "")), prompts=prompts, **confined,
     )  # fmt: skip
 
 

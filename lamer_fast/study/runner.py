@@ -102,7 +102,7 @@ def run_cells(
         while (waiting or running) and not over():
             while len(running) < jobs and (cell := next_of(waiting, running)):
                 waiting.remove(cell)
-                running.append(start(source, cell, folder, runs, quick=quick))
+                running.append(start(source, cell, folder, runs, quick=quick, model=study.model))
             for one in [r for r in running if r.process.poll() is not None]:
                 running.remove(one)
                 ended += 1
@@ -121,7 +121,7 @@ def next_of(waiting: Sequence[Cell], running: Sequence[Running]) -> Cell | None:
     return next((cell for cell in waiting if cell.training not in busy), None)
 
 
-def start(source: str, cell: Cell, folder: Path, runs: Path, *, quick: bool) -> Running:
+def start(source: str, cell: Cell, folder: Path, runs: Path, *, quick: bool, model: str = "") -> Running:
     """A process of its own group, so that the terminal's Ctrl-C reaches it once, through `stop`."""
     log = runs / f"{cell.config.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +129,7 @@ def start(source: str, cell: Cell, folder: Path, runs: Path, *, quick: bool) -> 
     threads = str(cell.config.train.num_threads or 1)
     command = [sys.executable, "-m", "lamer_fast.study.cell", f"{source}:{cell.name}"]
     command += ["--out", str(result_path(folder, cell)), "--runs", str(runs), *(["--quick"] if quick else [])]
+    command += ["--model", model] if model else []
     with log.open("ab") as opened:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=opened, stderr=subprocess.STDOUT,

@@ -51,6 +51,7 @@ class Arm:
     budget: str = ""  # why it does not play as many episodes as the others
     parts: tuple[str, ...] | None = None  # that it is run on; None: all
     modes: tuple[str, ...] | None = None  # that it is evaluated by, maybe `attempts`; None: all
+    prompts: str | None = None  # env.prompt of the parts that it is run on; None: any
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Study:
     against: str  # the arm that the others are compared with
     tasks: int | None = None  # boards of each split at most
     measures: tuple[str, ...] = ()
+    model: str = ""  # what it is run on in place of the recipes' own, as `on_model.py` has it
 
     def cells(self) -> list[Cell]:
         """All of them, the first seed of every arm first. Raises ValueError where one cannot be run."""
@@ -144,6 +146,8 @@ class Study:
                 config = recipe.load(part.recipe)
                 for settings in (self.settings, part.settings, arm.settings):
                     config = recipe.apply(config, settings)
+                if arm.prompts not in (None, config.env.prompt):
+                    return
                 own = f"{self.name}-{name}-{arm.name}-{seed}"
                 config = replace(config, name=own, train=replace(config.train, seed=seed))
                 config.validate()

@@ -1,5 +1,7 @@
 """Studies: what a file may say, what its results are worth, and that no cell is believed blindly."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +10,11 @@ import pytest
 
 from lamer_fast.config.resolve import to_json
 from lamer_fast.eval.success import pass_at, success_within, summarize
+from lamer_fast.model.path import SHIPPED
+from lamer_fast.study import on_model
 from lamer_fast.study.cell import budget_of
 from lamer_fast.study.estimates import over_seeds_and_tasks, paired
-from lamer_fast.study.read import load, names
+from lamer_fast.study.read import LABS, load, names
 from lamer_fast.study.result import CellResult, Played, changed, digits_of
 from lamer_fast.study.reuse import run_of
 from lamer_fast.study.runner import Running, next_of, read_results, result_path, take_over
@@ -62,6 +66,14 @@ def test_spare_groups_are_in_the_budget_at_most_and_the_result_counts_those_that
     assert budget_of(ours.config, [counts, counts], tmp_path)["episodes"] == 2 * 16 * 8 * 3
 
 
+@pytest.mark.parametrize("name", names())
+def test_no_part_is_longer_than_its_model_has_positions(name):
+    for cell in load(name).quick().cells():
+        model = json.loads((SHIPPED[cell.config.model.path] / "config.json").read_text())
+        for config in (cell.config, cell.evaluated):
+            assert config.rollout.max_sequence_tokens <= model["max_position_embeddings"], cell.name
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -100,6 +112,26 @@ def test_an_arm_of_ones_own_is_one_small_file(tmp_path):
     mine = [cell for cell in cells if cell.arm.name == "mine"]
     assert [cell.config.algo.gamma_traj for cell in mine] == [1.0] * len(mine) and mine
     assert len(cells) == len(load("main").cells()) + len(mine)
+
+
+def test_the_examples_of_the_page_can_be_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text("What went wrong?")
+    page = (ROOT / "docs" / "studies.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.S)
+    whole = [block for block in blocks if re.search(r"^\[arms\.|^model\.path", block, re.M)]
+    whole = [block for block in whole if not block.startswith(tuple(f'extends = "{lab}"' for lab in LABS))]
+    arms = []
+    for i, block in enumerate(whole):
+        (tmp_path / f"example{i}.toml").write_text(block)
+        of_model = re.match(r'extends = "(.*?)"', block)
+        if of_model and of_model[1] in on_model.names():
+            found = load("main", f"example{i}.toml")
+        else:
+            found = load(f"example{i}.toml")
+        assert found.quick().cells()
+        arms.append({*found.arms} - {*load("main").arms, *load("prompt").arms})
+    assert arms == [{"no_discount"}, {"mine"}, set(), {"mine"}]
 
 
 def test_what_is_kept_of_a_board_gives_back_the_evaluation():

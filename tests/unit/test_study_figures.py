@@ -129,5 +129,5 @@ def test_published_figures_that_fit_no_arm_are_refused(tmp_path, change, message
 @pytest.mark.parametrize("part", ["minesweeper", "sokoban"])
 def test_main_has_the_papers_figures(part):
     published = load("main").parts[part].published
-    assert set(published) == {"base", "ppo", "gigpo", "lamer"}
+    assert set(published) == {"base", "react", "reflexion", "ppo", "gigpo", "lamer"}
     assert all(len(values) == 3 and list(values) == sorted(values) for values in published.values())
