@@ -6,6 +6,7 @@ Rank 0 leaves the losses, gradient norms and masters of each in OUT/WAY.json and
 import json
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lamer_fast.algo.gae import Credit
 from lamer_fast.algo.packing import pack
-from lamer_fast.config import AlgoConfig, Config, LearnConfig, RolloutConfig, TrainConfig
+from lamer_fast.config import AlgoConfig, Config, LearnConfig, ModelConfig, RolloutConfig, TrainConfig
 from lamer_fast.learn.critic import make_critic, turn_values
-from lamer_fast.learn.policy import Policy
+from lamer_fast.learn.policy import BaseOf, Policy
 from lamer_fast.learn.ranks import Ranks, join_ranks
-from lamer_fast.learn.rows import whole
 from lamer_fast.learn.update import LearnStats, score, score_reference, update
 from lamer_fast.leave import leave
+from lamer_fast.model.adapters import adapter_names, add_adapters
+from lamer_fast.model.rows import whole
 from lamer_fast.run.loop import aim_critic
 from lamer_fast.run.state import make_algorithm
 from lamer_kernels import register_attention
@@ -42,7 +44,10 @@ WAYS = (
     "full",
     "full, each micro-batch",
     "full, recomputed, untied, reference",
+    "full, bfloat16",
 )
+if find_spec("peft"):
+    WAYS += ("full, adapters", "full, dora adapters, bfloat16, recomputed, reference")
 
 
 def make_policy(ranks: Ranks, way: str, *, frozen: bool = False) -> Policy:
@@ -50,7 +55,13 @@ def make_policy(ranks: Ranks, way: str, *, frozen: bool = False) -> Policy:
     model.set_attn_implementation(register_attention())
     if "recomputed" in way:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    policy = Policy(model, None, torch.float32, frozen=frozen).train()
+    dtype = torch.bfloat16 if "bfloat16" in way else torch.float32
+    if "adapters" in way:
+        add_adapters(model, ModelConfig(lora_rank=4, lora_alpha=8.0, dora="dora" in way), dtype, seed=0)
+        for name in sorted(adapter_names(model)):
+            if "lora_B" in name:  # which begin at zero
+                torch.nn.init.normal_(model.get_parameter(name), std=0.05)
+    policy = Policy(model, None, dtype, frozen=frozen).train()
     if ranks.world > 1 and way.startswith("full"):
         policy.shard_fully(ranks, reduce_every="microbatch" if "each" in way else "update")
     return policy
@@ -64,7 +75,7 @@ def replay(ranks: Ranks, way: str = "none"):
     critic = make_critic(config.algo, policy)
     if "reference" in way:
         config = replace(CONFIG, algo=replace(CONFIG.algo, kl_coef=0.1))
-        reference = make_policy(ranks, way, frozen=True)
+        reference = BaseOf(policy) if policy.has_adapters else make_policy(ranks, way, frozen=True)
     for module in (policy, critic) if ranks.world > 1 and way.startswith("optimizer") else ():
         if module is not None:
             module.masters.shard(ranks)
@@ -97,7 +108,7 @@ def replay(ranks: Ranks, way: str = "none"):
 
 
 class Traffic(TorchDispatchMode):
-    """Elements of each tensor that a collective gathered, and the number of gradients' reductions."""
+    """Bytes of each tensor that a collective gathered, and the number of gradients' reductions."""
 
     def __init__(self, world: int) -> None:
         super().__init__()
@@ -106,31 +117,38 @@ class Traffic(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = str(function)
         if name.startswith("_c10d_functional.all_gather"):
-            self.gathered.append(args[0].numel() * self.world)
+            self.gathered.append(args[0].nbytes * self.world)
         if name.startswith("c10d._allgather_base"):
-            self.gathered.append(args[0].numel())
+            self.gathered.append(args[0].nbytes)
         self.reductions += name.startswith("c10d._reduce_scatter_base")
         return function(*args, **kwargs or {})
 
 
 if __name__ == "__main__":
     ranks, out = join_ranks(CONFIG), Path(sys.argv[1])
-    for way in WAYS:
+    for way in sys.argv[2:] or WAYS:
         with Traffic(ranks.world) as training:
             losses, policy = replay(ranks, way)
         with Traffic(ranks.world) as publishing:
             weights = dict(policy.named_weights())
         masters = {name: whole(master.detach()) for name, master in policy.masters.items()}
-        assert all(torch.equal(weight, masters[name]) for name, weight in weights.items())
-        sizes = [weight.numel() for weight in weights.values()]
-        layer = sum(x.numel() for name, x in weights.items() if ".layers.0." in name)
-        assert max(publishing.gathered) <= max(sizes), "more than one parameter at a time"
-        assert max(training.gathered) <= max(layer, sum(sizes) - 2 * layer), "more than a layer or the rest"
+        plain = {name: weight for name, weight in weights.items() if name in masters}
+        assert all(torch.equal(x, masters[name].to(policy.dtype)) for name, x in plain.items())
+        assert bool(plain) != policy.has_adapters
+        adapters = adapter_names(policy.model)
+        item = {n: 4 if n in adapters else policy.dtype.itemsize for n, _ in policy.model.named_parameters()}
+        sizes = {name: p.numel() * item[name] for name, p in policy.model.named_parameters()}
+        layer = sum(size for name, size in sizes.items() if ".layers.0." in name)
+        most = 4 * max(p.numel() for p in policy.model.parameters())
+        assert max(publishing.gathered) <= most, "more than one parameter at a time"
+        rest = sum(sizes.values()) - 2 * layer
+        assert max(training.gathered) <= max(layer, rest), "more than a layer or the rest"
         updates = ITERATIONS * CONFIG.learn.minibatches
         if "each" in way:
             assert training.reductions > 3 * updates
         else:
-            assert training.reductions == 3 * updates * way.startswith("full"), "two layers, and the rest"
+            units = 2 if policy.has_adapters else 3  # layers, and the rest where it is trained
+            assert training.reductions == units * updates * way.startswith("full")
         if ranks.is_first:
             (out / f"{way}.json").write_text(json.dumps(losses))
             save_file(masters, out / f"{way}.safetensors")

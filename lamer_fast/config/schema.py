@@ -231,9 +231,9 @@ class Config:
             for key in ("learn.optimizer", "learn.offload_optimizer"):
                 if _get(self, key) in ("adamw_8bit", "rollout"):
                     _contradict(self, "learn.shard", key, "it works on whole tensors")
-        if le.shard == "full" and self.model.lora_rank:
-            why = "adapters are small, and their base has another type; take 'optimizer'"
-            _contradict(self, "learn.shard", "model.lora_rank", why)
+        if le.shard == "full" and self.model.base_format != "plain":
+            why = "its bits are whole on every rank; take 'optimizer'"
+            _contradict(self, "learn.shard", "model.base_format", why)
         if le.shard == "full" and self.algo.estimator == "gae":
             _contradict(
                 self, "learn.shard", "algo.estimator", "a critic's weights are whole; take 'optimizer'"

@@ -133,7 +133,11 @@ def memory_of(
             Part(f"weights of two layers and the rest, {kind}", gathered(files) * item, sizes, "updating")
         ]
         if r.sampler == "torch":
-            parts.append(Part(f"sampler's own weights, {kind}", n * item, sizes))
+            apart = config.model.lora_rank > 0 and r.adapter == "apart"
+            own = n * item + apart * 4 * num_trained(config, files)
+            parts.append(Part(f"sampler's own weights, {kind}", own, sizes))
+        if config.model.lora_rank:
+            parts.append(Part(f"rows of the frozen weights, {kind}", n * item / processes, sizes))
         if device.type == "cuda":
             parts.append(Part("model as it is read", n * item, ("model.path",), on_host=True))
     else:
@@ -243,7 +247,7 @@ def choices(config: Config) -> list[Shard]:
         return [learn.shard]
     if learn.optimizer != "adamw" or learn.offload_optimizer != "none":
         return ["none"]
-    whole = config.model.lora_rank or config.algo.estimator == "gae"
+    whole = config.model.base_format != "plain" or config.algo.estimator == "gae"
     return ["none", "optimizer"] if whole else ["none", "optimizer", "full"]
 
 
@@ -286,15 +290,15 @@ def _training(
     apart = shares > 1 or (item < 4 and not adapters)  # adapters are their own masters, unless these are rows
     sizes: tuple[str, ...] = ("model.path", "model.lora_rank")
     in_shares = full and config.learn.reduce_every == "microbatch"
-    summed = trained / shares + gathered(files) if in_shares else trained
+    summed = trained / shares + min(trained, gathered(files)) if in_shares else trained
     by_tokens = ("learn.max_microbatch_tokens", "model.activation_checkpointing")
-    merged = r.sampler == "torch" and r.adapter == "merged"
+    merged = r.sampler == "torch" and r.adapter == "merged" and not full  # then it has all weights of its own
     critic, of_critic = num_of_critic(config, files), ("algo.critic", "model.path")
     own_weights = item * (not adapters) + 4 * max(adapters, apart / shares)
     critic_state = critic * state / trained
     wrapped = sum(m.in_features * m.out_features for m in adapted_projections(config, files))
     return [
-        Part("float32 masters", trained * 4 * (adapters + apart / shares), sizes),
+        Part("float32 masters", trained * 4 * ((adapters and not full) + apart / shares), sizes),
         Part("float32 gradients", summed * 4, (*sizes, "learn.reduce_every") if full else sizes, "updating"),
         Part("optimizer state", state, (*sizes, "learn.optimizer"), "updating" if offloaded else "always"),
         Part("optimizer state while sampling", state * offloaded, (*sizes, "learn.optimizer"), on_host=True),

@@ -19,9 +19,7 @@ PATIENCE_S = 300.0  # two imports of torch on a busy machine
 WORLD = 2
 STEPS = ("start", "reach the rendezvous", "join the group", "add tensors up", "end")
 INTERFACE = "GLOO_SOCKET_IFNAME"
-SEVERAL_MACHINES = (
-    "torchrun over several machines then needs --local-addr with an address that they can reach"
-)
+SEVERAL_MACHINES = "over several machines torchrun needs --local-addr"
 
 
 def launch() -> str:

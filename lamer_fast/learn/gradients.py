@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lamer_fast.learn.fsdp import shard_fully
 from lamer_fast.learn.ranks import Ranks
-from lamer_fast.learn.rows import rows_of, summed_rows, whole
+from lamer_fast.model.rows import rows_of, summed_rows, whole
 
 Shard = Literal["none", "optimizer", "full"]
 
@@ -121,7 +121,7 @@ class Masters(Mapping[str, Tensor]):
         trained = list(self._masters)
         for name in trained:  # nothing else holds a master: one after another is cut
             self._parameters[name].data = self._masters.pop(name).detach()
-        found = shard_fully(self._model, layers, ranks.mesh, self._dtype, bool(trained))
+        found = shard_fully(self._model, layers, ranks.mesh, self._dtype)
         self._parameters = dict(self._model.named_parameters())
         self._masters = {name: self._parameters[name] for name in trained}
         self._apart, self._fully = False, True

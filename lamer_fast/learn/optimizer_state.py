@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lamer_fast.learn.rows import here
+from lamer_fast.model.rows import here
 
 # learn.optimizer -> what it keeps in a parameter's shape, and its type; the 8-bit one has more, by blocks
 ELEMENTWISE: dict[str, dict[str, torch.dtype | None]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lamer_fast.config import ModelConfig
 from lamer_fast.model.path import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from lamer_fast.model.quantised import all_weights, quantise_base, quantised_layers, round_base
+from lamer_fast.model.rows import whole
 
 NAME = "default"  # peft's, of the one adapter
 PREFIX = "base_model.model."  # of names in a peft folder
@@ -134,11 +135,14 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def merged_weight(layer: Any) -> Tensor:
-    """[out, in] in the base's type: one rounding of what base and adapter are together."""
-    base = layer.base_layer.weight
-    weight = base.float() + layer.lora_B[NAME].weight @ layer.lora_A[NAME].weight * layer.scaling[NAME]
+    """[out, in] in the base's type: one rounding of what base and adapter are together.
+
+    As all that gives whole tensors here, every rank calls it where each has rows of these.
+    """
+    base, down = whole(layer.base_layer.weight), whole(layer.lora_A[NAME].weight)
+    weight = base.float() + whole(layer.lora_B[NAME].weight) @ down * layer.scaling[NAME]
     if NAME in layer.lora_magnitude_vector:
-        weight *= (layer.lora_magnitude_vector[NAME].weight / row_norms(weight))[:, None]
+        weight *= (whole(layer.lora_magnitude_vector[NAME].weight) / row_norms(weight))[:, None]
     merged: Tensor = weight.to(base.dtype)
     return merged
 
@@ -159,7 +163,7 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         if parent and last == "weight":
             yield f"{parent}.weight", merged_weight(layers[parent])
         else:
-            yield name.replace(".base_layer.", "."), weight
+            yield name.replace(".base_layer.", "."), whole(weight)
 
 
 def base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -167,7 +171,7 @@ def base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     own = adapter_names(model)
     for name, weight in all_weights(model):
         if name not in own:
-            yield name.replace(".base_layer.", "."), weight
+            yield name.replace(".base_layer.", "."), whole(weight)
 
 
 def merged_copy(model: Any) -> Any:
@@ -193,7 +197,7 @@ def adapter_weights(model: nn.Module) -> dict[str, Tensor]:
         for own, parameter in adapter_parameters(layer).items():
             kind, _, rest = own.partition(f".{NAME}")
             suffix = "" if kind == "lora_magnitude_vector" else rest
-            renamed[f"{PREFIX}{name}.{kind}{suffix}"] = parameter.detach()
+            renamed[f"{PREFIX}{name}.{kind}{suffix}"] = whole(parameter.detach())
     return renamed
 
 
@@ -214,10 +218,16 @@ def adapter_settings(config: ModelConfig, model: nn.Module, base: str) -> dict[s
     return {key: sorted(x) if isinstance(x, set) else x for key, x in settings.to_dict().items()}
 
 
-def save_adapter(model: nn.Module, settings: dict[str, Any], folder: Path) -> None:
-    """A folder that peft and vLLM load; says what its base was quantised to, if it was."""
+def save_adapter(
+    model: nn.Module, tensors: Mapping[str, Tensor], settings: dict[str, Any], folder: Path
+) -> None:
+    """A folder that peft and vLLM load; says what its base was quantised to, if it was.
+
+    Args:
+        tensors: `adapter_weights` of `model`.
+    """
     (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=1, default=str))
-    weights = {name: x.contiguous().cpu() for name, x in adapter_weights(model).items()}
+    weights = {name: x.contiguous().cpu() for name, x in tensors.items()}
     said = {"format": "pt"}
     if layers := quantised_layers(model):
         said[BASE] = f"{layers[0].kind} {str(layers[0].dtype)[6:]}"

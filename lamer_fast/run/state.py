@@ -142,10 +142,10 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
     played: Any = None
     if shard == "full" and ranks.world > 1:
         if config.rollout.sampler == "torch":
-            played = whole_copy(policy.model, policy.dtype, ranks.device)
-        for module in filter(None, (policy, reference)):
-            assert isinstance(module, Policy)  # adapters are not sharded so
-            module.shard_fully(ranks, reduce_every=config.learn.reduce_every)
+            played = whole_copy(played_model(config, policy), policy.dtype, ranks.device)
+        for module in (policy, reference):
+            if isinstance(module, Policy):
+                module.shard_fully(ranks, reduce_every=config.learn.reduce_every)
     elif shard == "optimizer" and ranks.world > 1:
         policy.masters.shard(ranks)
         if critic is not None:
@@ -229,7 +229,7 @@ def check_memory(
 def make_sampler(config: Config, policy: Policy, played: Any = None, ranks: Ranks = ALONE) -> Sampler:
     """
     Args:
-        played: the local sampler's own model, where the policy's weights are divided; it copies them.
+        played: the local sampler's own model, where the policy's weights are divided.
     """
     if config.rollout.sampler == "vllm":
         from lamer_fast.samplers.vllm.sampler import VllmSampler
@@ -237,13 +237,18 @@ def make_sampler(config: Config, policy: Policy, played: Any = None, ranks: Rank
         return VllmSampler(config, policy, ranks.world)
     from lamer_fast.samplers.local.sampler import TorchSampler
 
-    if policy.has_adapters and config.rollout.adapter == "merged":
-        played = merged_copy(policy.model)
+    model = played_model(config, policy) if played is None else played
     return TorchSampler(
-        policy.model if played is None else played,
-        shares_weights=played is None,
+        model,
+        shares_weights=model is policy.model,
         max_sequence_tokens=config.rollout.max_sequence_tokens,
         cache_tokens=config.rollout.cache_tokens,
         max_in_flight=config.rollout.max_in_flight,
         num_ids=policy.num_ids,
     )
+
+
+def played_model(config: Config, policy: Policy) -> Any:
+    """What the local sampler runs where weights are whole: the policy's own model, or its adapters merged."""
+    merged = policy.has_adapters and config.rollout.adapter == "merged"
+    return merged_copy(policy.model) if merged else policy.model

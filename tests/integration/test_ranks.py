@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from lamer_fast.learn.ranks import ALONE
+from lamer_fast.model.path import ADAPTER_WEIGHTS
 from tests.integration.test_resume import num_lines, outcome, wait_for_iterations
 from tests.integration.tiny_run import recipe_file, train_main
 from tests.replay_on_ranks import WAYS, replay
@@ -54,19 +55,40 @@ def replayed(tmp_path_factory) -> Path:
     options = ["--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
     program = [str(HERE / "replay_on_ranks.py"), str(folder)]
     command = [sys.executable, "-m", "torch.distributed.run", *options, "--local-addr=127.0.0.1", *program]
-    subprocess.run(command, env=ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "lo"}, check=True, timeout=240)
+    subprocess.run(command, env=ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "lo"}, check=True, timeout=500)
     return folder
 
 
-@pytest.mark.parametrize("way", WAYS)
+def found_by(replayed: Path, way: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Losses and gradient norms, and masters."""
+    numbers = torch.tensor(json.loads((replayed / f"{way}.json").read_text()))
+    return numbers, load_file(replayed / f"{way}.safetensors")
+
+
+ROUNDING = "full, bfloat16"  # of what is added up and sent: adapters and their gradients are float32
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != ROUNDING])
 def test_replayed_trials_train_two_ranks_as_one(replayed, way):
     """Three iterations, one of them all on rank 0: losses, gradient norms and every parameter."""
     expected, policy = replay(ALONE, way)
-    found = json.loads((replayed / f"{way}.json").read_text())
-    assert torch.tensor(found).allclose(torch.tensor(expected), rtol=1e-6, atol=1e-6)
-    masters = load_file(replayed / f"{way}.safetensors")
+    found, masters = found_by(replayed, way)
+    assert found.allclose(torch.tensor(expected), rtol=1e-6, atol=1e-6)
     gaps = {name: float((masters[name] - x.detach()).abs().max()) for name, x in policy.masters.items()}
     assert max(gaps.values()) < 1e-6, max(gaps.items(), key=lambda item: item[1])
+
+
+def test_in_bfloat16_two_ranks_are_nearer_to_one_than_that_is_to_float32(replayed):
+    (expected, policy), (exact, precise) = replay(ALONE, ROUNDING), replay(ALONE, "none")
+    found, masters = found_by(replayed, ROUNDING)
+    rounding = (torch.tensor(expected) - torch.tensor(exact)).abs().amax(0)
+    assert ((found - torch.tensor(expected)).abs().amax(0) < rounding / 2).all()
+    assert distance(masters, policy.masters) < distance(policy.masters, precise.masters) / 2
+
+
+@torch.no_grad()
+def distance(ours, theirs) -> float:
+    return float(sum((ours[name] - x).square().sum() for name, x in theirs.items())) ** 0.5
 
 
 def transcripts(run: Path, iteration: int) -> list[dict]:
@@ -138,7 +160,7 @@ def test_a_killed_rank_costs_what_was_not_saved(tmp_path, tiny_folder, on_three)
 
 def test_a_run_moves_from_two_ranks_to_one_and_back(tmp_path, tiny_folder, alone):
     """Two that divide the optimizer, until a signal that both obey after the same iteration; two that divide
-    all weights, by their rows; one; and two again, from its whole tensors."""
+    all weights, by their rows; one; and again two that divide all weights, from its whole tensors."""
     recipe, run = recipe_file(tmp_path, tiny_folder, **EXACT, eval__every=3, eval__tasks=5), tmp_path / "run"
     process = launch(recipe, tmp_path, 2, "--learn.shard", "optimizer")
     wait_for_iterations(process, run / "metrics.jsonl", 1)
@@ -154,8 +176,25 @@ def test_a_run_moves_from_two_ranks_to_one_and_back(tmp_path, tiny_folder, alone
         assert len(rows[0][name]) == len(rows[1][name]) == len(weight) // 2
         assert torch.cat([half[name] for half in rows]).equal(weight)
     assert train_main(recipe, tmp_path, "--name", "run", "--train.iterations", str(done + 2)) == 0
-    assert launch(recipe, tmp_path, 2, "--learn.shard", "optimizer").wait(timeout=240) == 0
+    assert launch(recipe, tmp_path, 2, "--learn.shard", "full").wait(timeout=240) == 0
     close(run, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["apart", "merged"])
+def test_adapters_move_between_ways_to_divide_them(tmp_path, tiny_folder, adapter):
+    """All weights over two ranks, the optimizer over two, one rank, and all weights over two again."""
+    pytest.importorskip("peft", reason="peft is not installed")
+    lora = EXACT | {"model__lora_rank": 4, "rollout__adapter": adapter, "eval__every": 3, "eval__tasks": 5}
+    recipe = recipe_file(tmp_path, tiny_folder, **lora)
+    assert train_main(recipe, tmp_path, "--name", "alone") == 0
+    for until, processes, shard in ((2, 2, "full"), (4, 2, "optimizer"), (5, 1, "auto"), (6, 2, "full")):
+        flags = ("--train.iterations", str(until), "--learn.shard", shard)
+        assert launch(recipe, tmp_path, processes, *flags).wait(timeout=400) == 0
+    close(tmp_path / "run", tmp_path / "alone")
+    ours, theirs = (load_file(tmp_path / n / "adapter" / ADAPTER_WEIGHTS) for n in ("run", "alone"))
+    assert ours.keys() == theirs.keys()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
 def free_port() -> int:

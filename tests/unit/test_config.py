@@ -91,6 +91,10 @@ def resolve(*overrides: str) -> Config:
         ),
         (["--model.base-format=nf4"], ["model.base_format = 'nf4'", "model.lora_rank = 0"]),
         (
+            ["--model.base-format=nf4", "--model.lora-rank=8", "--learn.shard=full"],
+            ["learn.shard = 'full'", "model.base_format = 'nf4'", "take 'optimizer'"],
+        ),
+        (
             ["--model.lora-rank=8", "--model.dora=true", "--rollout.sampler=vllm"],
             ["rollout.adapter = 'apart'", "model.dora = True"],
         ),

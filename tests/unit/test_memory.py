@@ -157,6 +157,14 @@ def test_processes_divide_what_they_must(tmp_path, monkeypatch):
     (weights,) = [p.bytes for p in whole.parts if p.name.startswith("weights")]
     assert 2 / 12 < passing / weights < 3 / 12
 
+    lora = ("--model.lora-rank", "16")
+    state, adapted = (plan_of(*four, *lora, "--learn.shard", kind) for kind in ("optimizer", "full"))
+    assert bytes_of(adapted)["optimizer state"] == bytes_of(state)["optimizer state"]
+    (rows,) = [p.bytes for p in adapted.parts if p.name.startswith("rows of the frozen weights")]
+    assert rows == weights / 4
+    in_rows = bytes_of(adapted)["float32 masters"]
+    assert bytes_of(state)["float32 masters"] == 5 * in_rows, "whole beside its rows"
+
     def with_memory(size, *overrides):
         monkeypatch.setattr(memory, "host_memory", lambda: int(4 * size))
         return plan_of(*four, *overrides)

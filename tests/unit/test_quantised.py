@@ -13,6 +13,7 @@ from lamer_fast.learn.update import LearnStats
 from lamer_fast.model.adapters import (
     adapted,
     adapter_settings,
+    adapter_weights,
     add_adapters,
     base_weights,
     merged_weights,
@@ -134,7 +135,8 @@ def test_what_is_exported_is_what_was_trained(kind, family, tmp_path):
     tiny_tokenizer().save_pretrained(base)
     folder.mkdir()
     config = ModelConfig(path=str(base), lora_rank=4, lora_alpha=8.0)
-    save_adapter(policy.model, adapter_settings(config, policy.model, str(base)), folder)
+    settings = adapter_settings(config, policy.model, str(base))
+    save_adapter(policy.model, adapter_weights(policy.model), settings, folder)
     again = load_policy(ModelConfig(path=str(folder), dtype="float32"), torch.device("cpu"), frozen=True)
     torch.testing.assert_close(again.hidden(packed), policy.hidden(packed), rtol=0, atol=1e-4)
 

@@ -62,6 +62,23 @@ def test_the_adapter_arrives_and_the_trainers_stays_as_it_is(tmp_path, kind, tie
     np.testing.assert_allclose(sampler.score([ids])[0][1:], score_tokens(policy, ids, 1.0), atol=EXACT)
 
 
+@pytest.mark.parametrize("adapter", ["apart", "merged"])
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_a_base_in_few_bits_goes_over_as_its_values(tmp_path, kind, adapter):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    config, plain = make(tmp_path)
+    model = replace(config.model, lora_rank=4, lora_alpha=8.0, base_format=kind)
+    config = replace(config, model=model, rollout=replace(config.rollout, adapter=adapter))
+    policy = load_policy(model, torch.device("cpu"))
+    sampler = VllmSampler(config, policy)
+    assert sampler.takes_adapter == (adapter == "apart")
+    assert worst_gap(sampler, policy) < EXACT < 100 * EXACT < worst_gap(sampler, plain)
+    disturb(policy)
+    assert worst_gap(sampler, policy) > 100 * EXACT
+    sampler.load_weights(policy.weights_for(sampler), 1)
+    assert worst_gap(sampler, policy) < EXACT
+
+
 @pytest.mark.parametrize("lost", ["on the way", "by the request", "in the slot"])
 def test_the_probe_finds_an_adapter_that_did_not_arrive(pair, monkeypatch, lost):
     sampler, policy = pair

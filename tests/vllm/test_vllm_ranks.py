@@ -24,19 +24,16 @@ def model(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory, model) -> Path:
-    folder = tmp_path_factory.mktemp("alone")
-    assert train_main(recipe_file(folder, model, **BY_VLLM), folder, "--name", "run") == 0
-    return folder / "run"
-
-
-@pytest.mark.parametrize("shard", ["none", "full"])
-def test_two_engines_play_and_train_as_one(tmp_path, model, alone, shard):
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_two_engines_play_and_train_as_one(tmp_path, model, lora_rank):
     """Boards, draws and evaluations are equal; every transfer to either engine passed its probe."""
-    recipe = recipe_file(tmp_path, model, **BY_VLLM)
-    assert launch(recipe, tmp_path, 2, "--learn.shard", shard).wait(timeout=400) == 0
-    close(tmp_path / "run", alone)
+    if lora_rank:
+        pytest.importorskip("peft", reason="peft is not installed")
+    recipe = recipe_file(tmp_path, model, **BY_VLLM, model__lora_rank=lora_rank)
+    assert train_main(recipe, tmp_path / "alone", "--name", "run") == 0
+    for shard in ("full",) if lora_rank else ("none", "full"):
+        assert launch(recipe, tmp_path / shard, 2, "--learn.shard", shard).wait(timeout=600) == 0
+        close(tmp_path / shard / "run", tmp_path / "alone" / "run")
 
 
 def test_each_rank_gets_the_weights_and_finds_out_when_it_does_not(tmp_path, model):

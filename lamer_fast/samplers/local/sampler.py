@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lamer_fast.model.adapters import adapted, adapter_weights
 from lamer_fast.model.cache import SlotCache
 from lamer_fast.model.decoder import Decoder, PackedAttention
 from lamer_fast.model.quantised import num_weights
@@ -39,7 +40,8 @@ class TorchSampler:
         max_prefill_tokens: the most new prompt tokens of one pass.
         num_ids: ids of the tokenizer. Rows of the head beyond it are padding, which is never sampled and has
             no share in a log-probability. None: all rows are ids.
-        shares_weights: False: `model` is the sampler's own, and takes what `load_weights` brings.
+        shares_weights: False: `model` is the sampler's own, and takes what `load_weights` brings: of one with
+            adapters these alone.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class TorchSampler:
                 f"cache_tokens {cache_tokens} is less than max_sequence_tokens {max_sequence_tokens}"
             )
         self.shares_weights = shares_weights
+        self.takes_adapter = not shares_weights and bool(adapted(model))
         self.max_sequence_tokens = max_sequence_tokens
         self.max_in_flight, self.max_prefill_tokens = max_in_flight, max_prefill_tokens
         self.policy_version = 0
@@ -178,7 +181,8 @@ class TorchSampler:
 
     @torch.no_grad()
     def _take(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        own = dict(self._decoder.model.named_parameters())
+        model = self._decoder.model
+        own = adapter_weights(model) if self.takes_adapter else dict(model.named_parameters())
         for name, tensor in named_tensors:
             if own[name].data_ptr() != tensor.data_ptr():
                 own[name].copy_(tensor)
