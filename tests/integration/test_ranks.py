@@ -181,6 +181,7 @@ def test_a_run_moves_from_two_ranks_to_one_and_back(tmp_path, tiny_folder, alone
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # five launches
 @pytest.mark.parametrize("adapter", ["apart", "merged"])
 def test_adapters_move_between_ways_to_divide_them(tmp_path, tiny_folder, adapter):
     """All weights over two ranks, the optimizer over two, one rank, and all weights over two again."""

@@ -13,7 +13,7 @@ from tests.integration.test_ranks import ENVIRONMENT, EXACT, close, launch
 from tests.integration.tiny_run import recipe_file, train_main
 from tests.vllm.test_vllm_sampler import save_tiny
 
-pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1800)]
 BY_VLLM = EXACT | {"rollout__sampler": "vllm", "train__iterations": 4, "eval__every": 2, "eval__tasks": 5}
 
 
