@@ -172,6 +172,49 @@ class MinesweeperBatch(_Batch):
 class MinesweeperLargeBatch(MinesweeperBatch):
     """The same up to 16x16. At run time no subclass of MinesweeperBatch."""
 
+class MinesweeperHiddenBatch(_Batch):
+    """Minesweeper whose numbers count some of the lines through a cell, up to 8x8. Every cell opens alone."""
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        num_threads: int = 1,
+        split: Literal["train", "valid", "test"] | None = None,
+        turn_reward: Literal["sum", "last"] = "sum",
+        stop_at_done: bool = True,
+        autoreset: Literal["none", "same", "next"] = "none",
+        height: int = 6,
+        width: int = 6,
+        num_mines: int = 3,
+        first_click: Literal["env"] = "env",
+        no_guess: bool = False,
+        max_tries: int = 100_000,
+        held_out_rules: bool = False,
+        rewards: str | dict[str, float] = "lamer",
+    ) -> None:
+        """rewards: as of MinesweeperBatch; nothing cascades."""
+    @property
+    def num_mines(self) -> int: ...
+    def rules(self, env_idx: _Idx = None) -> NDArray[np.int32]:
+        """[B], 0 to 14: the lines that count are the bits of this plus 1: row, column, diagonal (down and to
+        the right), antidiagonal."""
+    def beliefs(
+        self, seen: NDArray[np.bool_], hit: NDArray[np.bool_], env_idx: _Idx = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(chance of a mine [B, cells], chance of each line to count [B, 4]) for a player who has seen the
+        numbers of the cells `seen` [B, cells] and hit the mines `hit`; the first cell is always seen.
+        ValueError with more than 8,000 layouts."""
+    def explore(
+        self,
+        seen: NDArray[np.bool_],
+        hit: NDArray[np.bool_],
+        episodes: NDArray[np.int32],
+        env_idx: _Idx = None,
+    ) -> NDArray[np.float64]:
+        """[B, cells]: the chance to open all free cells within so many episodes if this cell comes next and
+        all later ones are chosen best. A cell seen before is free."""
+
 class AlfworldGame:
     """A game of ALFWorld, from the tables that `envs.adapters.alfworld.compiler` makes."""
 

@@ -146,7 +146,7 @@ def make(
             levels: texts in XSB or Boxoban format to play instead of generated boards, seed s is level s
             modulo their number. Size, boxes and window are then those of the levels, and cannot be given.
             Minesweeper: height, width (6, up to 16), num_mines (3), first_click ("env" or "agent"), no_guess
-            (False), max_tries.
+            (False), max_tries; neighbours ("all" or "hidden", up to 8x8), held_out_rules (False).
 
     Raises:
         ValueError, TypeError: an unknown word, or values that do not go together; names both.

@@ -19,12 +19,18 @@ inline constexpr char kSymbols[17] = ".12345678*     ?";
 
 // Always inline, as CountNeighbours: sets that are handed over in memory cost more than all the arithmetic.
 template <int kWords>
-LAMER_ALWAYS_INLINE constexpr std::array<Bits<kWords>, 4> VisibleSymbols(const Bits<kWords>& mines,
+LAMER_ALWAYS_INLINE constexpr std::array<Bits<kWords>, 4> VisibleSymbols(const Counts<kWords>& counts,
+                                                                         const Bits<kWords>& mines,
                                                                          const Bits<kWords>& opened) {
-  const auto numbers = CountNeighbours(mines).plane;
+  const auto& numbers = counts.plane;
   const Bits<kWords> hidden = ~opened, hit = opened & mines, number = opened & ~mines;
   return {(numbers[0] & number) | hidden | hit, (numbers[1] & number) | hidden,
           (numbers[2] & number) | hidden, (numbers[3] & number) | hidden | hit};
+}
+template <int kWords>
+LAMER_ALWAYS_INLINE constexpr std::array<Bits<kWords>, 4> VisibleSymbols(const Bits<kWords>& mines,
+                                                                         const Bits<kWords>& opened) {
+  return VisibleSymbols(CountNeighbours(mines), mines, opened);
 }
 
 // One style of one board size.
@@ -39,7 +45,11 @@ class TextLayout {
 
   // Writes size() bytes.
   void Render(const B& mines, const B& opened, char* out) const {
-    const auto planes = [&]() LAMER_INLINE_LAMBDA { return VisibleSymbols(mines, opened); };
+    Render([&]() LAMER_INLINE_LAMBDA { return VisibleSymbols(mines, opened); }, out);
+  }
+  // planes(): the symbol numbers.
+  template <typename Planes>
+  void Render(const Planes& planes, char* out) const {
     text_.Render(planes, out);
   }
 

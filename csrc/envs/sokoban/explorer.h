@@ -73,7 +73,7 @@ inline State After(const State& state, int move, Bits floor) {
 // Of one level.
 class Explorer {
  public:
-  static constexpr std::size_t kMaxNodes = 30'000'000;
+  static constexpr std::size_t kMaxNodes = 4'000'000;  // of one level: about 250 MB
 
   // max_turns: of an episode.
   Explorer(const Level& level, Controls controls, int max_turns)
@@ -179,7 +179,7 @@ class Explorer {
   std::unordered_map<std::uint64_t, double> values_;
 };
 
-// Explorers of the levels asked for lately, up to kMaxNodes in all of them.
+// Explorers of the levels asked for lately, up to kMaxKept nodes in all of them.
 class ExplorerCache {
  public:
   template <typename Fn>
@@ -190,18 +190,25 @@ class ExplorerCache {
     for (Bits b : {level.floor, level.targets, level.boxes, Bit(level.player)}) key = HashCombine(key, b);
     auto it = explorers_.find(key);
     if (it == explorers_.end()) {
-      if (num_nodes_ > Explorer::kMaxNodes) {
+      if (num_nodes_ > kMaxKept) {
         explorers_.clear();
         num_nodes_ = 0;
       }
       it = explorers_.emplace(key, Explorer(level, controls, max_turns)).first;
     }
     num_nodes_ -= it->second.num_nodes();
-    fn(it->second);
+    try {
+      fn(it->second);
+    } catch (...) {  // too large to keep
+      explorers_.erase(it);
+      throw;
+    }
     num_nodes_ += it->second.num_nodes();
   }
 
  private:
+  static constexpr std::size_t kMaxKept = 1'000'000;
+
   std::mutex mutex_;
   std::unordered_map<std::uint64_t, Explorer> explorers_;
   std::size_t num_nodes_ = 0;

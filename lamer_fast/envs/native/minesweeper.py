@@ -10,8 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.envs.batch import _C, Batch
+from lamer_fast.envs.batch import _C, Batch, make
 from lamer_fast.envs.expert import Expert
+from lamer_fast.envs.guide import Guide
+from lamer_fast.envs.native import shapes
 from lamer_fast.envs.native.game import COMMON, REWARD, NativeGame, RewardSets
 from lamer_fast.envs.native.text_env import NativeTextEnv
 from lamer_fast.envs.options import EnvOptions
@@ -36,6 +38,10 @@ class MinesweeperOptions(EnvOptions):
     """Only boards that can be won by reasoning alone; needs first_click env."""
     max_tries: Annotated[int, Range(1, 2_147_483_647)] = 100_000
     """Boards drawn in a row before it is an error that none fits."""
+    neighbours: Literal["all", "hidden"] = "all"
+    """What a number counts: all 8 cells around it, or those on some of 4 lines, which belong to the task."""
+    held_out_rules: bool = False
+    """With hidden neighbours: train, valid and test have lines of their own, not only boards."""
     rewards: Literal["lamer", "sparse"] = "lamer"
     """Reward set: the official shaped rewards, or 10 for success and 0 otherwise."""
     reward_win: Annotated[float, REWARD] | None = None
@@ -54,6 +60,10 @@ class MinesweeperOptions(EnvOptions):
     def validate(self) -> None:
         if self.no_guess and self.first_click == "agent":
             raise ValueError("env.no_guess = True contradicts env.first_click = 'agent'")
+        if self.held_out_rules and self.neighbours == "all":
+            raise ValueError("env.held_out_rules = True contradicts env.neighbours = 'all'")
+        if self.neighbours == "hidden":
+            self._validate_hidden()
         most = self.height * self.width - (2 if self.first_click == "env" else 1)
         if self.num_mines > most:
             raise ValueError(
@@ -61,44 +71,90 @@ class MinesweeperOptions(EnvOptions):
                 f"{self.width}: there is room for {most}"
             )
 
+    def _validate_hidden(self) -> None:
+        for name, needed in (("first_click", "env"), ("no_guess", False)):
+            if getattr(self, name) != needed:
+                raise ValueError(
+                    f"env.{name} = {getattr(self, name)!r} contradicts env.neighbours = 'hidden'"
+                )
+        if max(self.height, self.width) > SMALL:
+            raise ValueError(
+                f"env.height = {self.height} and env.width = {self.width}, but env.neighbours = 'hidden' "
+                f"has boards up to {SMALL}x{SMALL}"
+            )
 
-class MinesweeperBatch(Batch, _C.MinesweeperBatch):
+
+class _AllNeighbours(Batch):
     name = "minesweeper"
 
+    def __init__(
+        self, num_envs: int, *, neighbours: str = "all", held_out_rules: bool = False, **config: Any
+    ) -> None:
+        if neighbours != "all":
+            raise ValueError(f"neighbours must be 'all' or 'hidden', got {neighbours!r}")
+        if held_out_rules:
+            raise ValueError("held_out_rules is True, but neighbours is 'all'")
+        super().__init__(num_envs, **config)
 
-class MinesweeperLargeBatch(Batch, _C.MinesweeperLargeBatch):
+
+class MinesweeperBatch(_AllNeighbours, _C.MinesweeperBatch):
+    """Boards up to 8x8 cells."""
+
+
+class MinesweeperLargeBatch(_AllNeighbours, _C.MinesweeperLargeBatch):
     """Boards above 8x8 cells."""
 
+
+class MinesweeperHiddenBatch(Batch, _C.MinesweeperHiddenBatch):
+    """Of hidden neighbours, up to 8x8."""
+
     name = "minesweeper"
+
+    def __init__(self, num_envs: int, *, neighbours: str = "hidden", **config: Any) -> None:
+        super().__init__(num_envs, **config)
 
 
 class MinesweeperText(NativeTextEnv):
     def task_prompt(self) -> str:
         batch: Any = self.batch
-        return task_prompt(self.prompt, batch.height, batch.width, batch.num_mines)
+        hidden = isinstance(batch, MinesweeperHiddenBatch)
+        return task_prompt(self.prompt, batch.height, batch.width, batch.num_mines, hidden=hidden)
 
     def reply(self, actions: Sequence[int]) -> str:
         row, column = divmod(actions[0], self.batch.width)
         return f"<action>({row + 1}, {column + 1})</action>"
 
 
-def task_prompt(prompt: str, height: int, width: int, num_mines: int) -> str:
-    """Args: `prompt` "full" or "compact"; size of the board in cells."""
+_NEIGHBOURS = """- Four lines go through a cell: its row, its column and its two diagonals. A number counts \
+the two cells beside it on some of these lines, at least one, and not on the others. Which lines count is \
+the same everywhere on the board and in every attempt at this task, and you are not told: you have to find it out.
+- Every cell opens alone."""
+
+
+def task_prompt(prompt: str, height: int, width: int, num_mines: int, *, hidden: bool = False) -> str:
+    """Args: `prompt` "full" or "compact"; size of the board in cells; `hidden` neighbours."""
     mines = "1 mine" if num_mines == 1 else f"{num_mines} mines"
     if prompt == "compact":
-        return f"Minesweeper {height}x{width}, {mines}.\n<action>(row, column)</action>"
+        lines = ", some lines" if hidden else ""
+        return f"Minesweeper {height}x{width}, {mines}{lines}.\n<action>(row, column)</action>"
     example = f"<action>({min(2, height)}, {min(3, width)})</action>"
+    around = "among its neighbours, see below" if hidden else "next to it, diagonals included"
+    none = "among its neighbours" if hidden else "next to it"
+    alone = "- You open one closed cell each turn."
+    if not hidden:
+        alone += " Opening a cell without a neighbouring mine opens its neighbours too."
+    lines = f"\n{_NEIGHBOURS}" if hidden else ""
     return f"""You play Minesweeper on a board of {height} rows and {width} columns that hides {mines}. \
 You see one symbol a cell:
 ? closed cell
-. open cell without a mine next to it
-1 to 8 open cell with that many mines next to it, diagonals included
+. open cell without a mine {none}
+1 to 8 open cell with that many mines {around}
 * a mine that went off
 
 Goal: open every cell that has no mine. Opening a mine loses the game at once.
 
 Rules:
-- You open one closed cell each turn. Opening a cell without a neighbouring mine opens its neighbours too.
+{alone}{lines}
 - Opening a cell that is already open, or that is not on the board, changes nothing and costs a little.
 - The numbers tell which closed cells are safe: prefer a cell that they prove to be free of a mine.
 
@@ -160,7 +216,10 @@ class Minesweeper(NativeGame):
 
     name = "minesweeper"
     options = MinesweeperOptions
-    batch_options = COMMON | {"num_mines": int, "first_click": str, "no_guess": bool, "max_tries": int}
+    batch_options = COMMON | {
+        "num_mines": int, "first_click": str, "no_guess": bool, "max_tries": int, "neighbours": str,
+        "held_out_rules": bool,
+    }  # fmt: skip
     text_env = MinesweeperText
     moves_per_turn = 1, 1
     reward_sets: ClassVar[RewardSets] = {
@@ -169,28 +228,71 @@ class Minesweeper(NativeGame):
     }
 
     def batch_class(self, config: Mapping[str, Any]) -> type[Batch]:
+        if config.get("neighbours", "all") == "hidden":
+            return MinesweeperHiddenBatch
         large = max(config.get("height", 6), config.get("width", 6)) > SMALL
         return MinesweeperLargeBatch if large else MinesweeperBatch
 
     def board_settings(self, options: MinesweeperOptions) -> dict[str, Any]:
-        same = ("height", "width", "num_mines", "first_click", "no_guess", "max_tries")
+        same = ["height", "width", "num_mines", "first_click", "no_guess", "max_tries"]
+        same += ["neighbours", "held_out_rules"] if options.neighbours == "hidden" else []
         return {name: getattr(options, name) for name in same}
 
     def summary(self, options: MinesweeperOptions) -> str:
         mines = "1 mine" if options.num_mines == 1 else f"{options.num_mines} mines"
-        return f"minesweeper {options.height}x{options.width}, {mines}"
+        hidden = ", hidden neighbours" if options.neighbours == "hidden" else ""
+        return f"minesweeper {options.height}x{options.width}, {mines}{hidden}"
 
     def words(self, options: MinesweeperOptions) -> list[str]:
         size = product(range(1, options.height + 1), range(1, options.width + 1))
         cells = [f"({row}, {column})" for row, column in size]
         words = cells + [f"<action>{cell}</action>" for cell in cells]
         words += ["mine ", "no mine", "Minesweeper ", f"{options.height}x{options.width}"]
-        return [*words, ", ", " mines.\n", "(row, column)", *_rows(options)]
+        words += [", ", " mines.\n", "(row, column)"]
+        if options.neighbours == "hidden":
+            words += [
+                " mines, some lines.\n",
+                *(shapes.fact(line, c) for line in shapes.LINES for c in (True, False)),
+            ]
+        return [*words, *_rows(options)]
 
     def expert(
         self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
     ) -> Expert:
+        if isinstance(env.batch, MinesweeperHiddenBatch):
+            return shapes.ShapesExpert(env, noise, memory, num_trials, rng)
         return MinesweeperExpert(env, noise, memory, num_trials, rng)
+
+    def has_bound(self, options: MinesweeperOptions) -> bool:
+        return options.neighbours == "hidden"
+
+    def bound(
+        self, options: MinesweeperOptions, split: str | None, seeds: NDArray[np.uint64],
+        max_turns: int, episodes: int,
+    ) -> NDArray[np.float64] | None:  # fmt: skip
+        if not self.has_bound(options):
+            return None
+        batch = make(self.name, len(seeds), split=split, **self.board_settings(options))
+        batch.reset(seeds)
+        try:
+            return shapes.bound(batch, episodes)
+        except ValueError:  # too large for an exact search
+            return None
+
+    def guide(self, env: Any, max_turns: int, episodes: int) -> Guide | None:
+        if not isinstance(env.batch, MinesweeperHiddenBatch):
+            return None
+        return shapes.ShapesGuide(env, episodes)
+
+    def explorer(
+        self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator,
+        *, max_turns: int, episodes: int,
+    ) -> Expert:  # fmt: skip
+        if not isinstance(env.batch, MinesweeperHiddenBatch):
+            return super().explorer(
+                env, noise, memory, num_trials, rng, max_turns=max_turns, episodes=episodes
+            )
+        return shapes.ShapesExplorer(env, noise, memory, num_trials, rng, episodes=episodes)
 
 
 def _rows(options: MinesweeperOptions) -> list[str]:
@@ -202,10 +304,10 @@ def _rows(options: MinesweeperOptions) -> list[str]:
     symbols = "?." + "12345678"[: options.num_mines] + "*"
     if options.style != "numbered" or options.width > MAX_ROW_CELLS:
         return [symbol + "\n" for symbol in symbols]
-    rows = []
+    rows, hidden = [], options.neighbours == "hidden"
     for cells in product(symbols, repeat=options.width):
         pairs = {a + b for a, b in pairwise(cells)}
-        if cells.count("*") <= 1 and not pairs & {".?", "?.", ".*", "*."}:
+        if cells.count("*") <= 1 and (hidden or not pairs & {".?", "?.", ".*", "*."}):
             rows.append(" ".join(cells))
     numbered = [f"Row {r}: {row}" for r in range(1, options.height + 1) for row in rows]
     return [row if row.startswith("Row 1:") else "\n" + row for row in numbered]
