@@ -94,7 +94,7 @@ class _AllNeighbours(Batch):
             raise ValueError(f"neighbours must be 'all' or 'hidden', got {neighbours!r}")
         if held_out_rules:
             raise ValueError("held_out_rules is True, but neighbours is 'all'")
-        super().__init__(num_envs, **config)
+        super().__init__(num_envs, **config)  # type: ignore[call-arg]
 
 
 class MinesweeperBatch(_AllNeighbours, _C.MinesweeperBatch):
@@ -127,7 +127,8 @@ class MinesweeperText(NativeTextEnv):
 
 _NEIGHBOURS = """- Four lines go through a cell: its row, its column and its two diagonals. A number counts \
 the two cells beside it on some of these lines, at least one, and not on the others. Which lines count is \
-the same everywhere on the board and in every attempt at this task, and you are not told: you have to find it out.
+the same everywhere on the board and in every attempt at this task, and you are not told: you have to find \
+it out.
 - Every cell opens alone."""
 
 
@@ -264,7 +265,8 @@ class Minesweeper(NativeGame):
         return MinesweeperExpert(env, noise, memory, num_trials, rng)
 
     def has_bound(self, options: MinesweeperOptions) -> bool:
-        return options.neighbours == "hidden"
+        small = shapes.is_small(options.height * options.width, options.num_mines)
+        return options.neighbours == "hidden" and small
 
     def bound(
         self, options: MinesweeperOptions, split: str | None, seeds: NDArray[np.uint64],
@@ -280,9 +282,10 @@ class Minesweeper(NativeGame):
             return None
 
     def guide(self, env: Any, max_turns: int, episodes: int) -> Guide | None:
-        if not isinstance(env.batch, MinesweeperHiddenBatch):
-            return None
-        return shapes.ShapesGuide(env, episodes)
+        batch = env.batch
+        hidden = isinstance(batch, MinesweeperHiddenBatch)
+        small = hidden and shapes.is_small(batch.num_actions, batch.num_mines)
+        return shapes.ShapesGuide(env, episodes) if small else None
 
     def explorer(
         self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator,
