@@ -18,12 +18,12 @@ help:  ## this list
 # $(1) what a step does, in a line; $(2) its command, whose output is shown only where it fails
 STEP = echo "$(1)"; log=$$(mktemp) && if { $(2); } >$$log 2>&1; then rm -f $$log; else code=$$?; cat $$log >&2; rm -f $$log; exit $$code; fi
 
-$(VENV)/.ready: pyproject.toml constraints.txt setup.py
+$(VENV)/.ready: pyproject.toml kernels/pyproject.toml constraints.txt setup.py
 	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 15), f"Python 3.11 to 3.14 is needed, this is {sys.version.split()[0]}"'
 	@$(call STEP,1/5  a Python environment in $(VENV),{ test -x $(PY) || $(PYTHON) -m venv $(VENV); } && $(PY) -m pip install -q --disable-pip-version-check -U pip)
 	@$(call STEP,2/5  PyTorch ($(firstword $(TORCH_ARGS))): the longest download,$(PIP) $(TORCH_ARGS))
 	@$(call STEP,3/5  what the C++ games are built with,$(PIP) setuptools wheel pybind11 cmake ninja)
-	@$(call STEP,4/5  lamer-fast: its packages and the C++ games,$(PIP) --no-build-isolation -e '.[dev]')
+	@$(call STEP,4/5  lamer-fast: its packages and the C++ games,$(PIP) --no-build-isolation -e ./kernels -e '.[dev]')
 	@touch $@
 	@echo "5/5  ready: $(VENV)/bin/lamer-fast doctor checks this machine"
 

@@ -1,4 +1,7 @@
-"""Packages and the one native extension; CMakeLists.txt is the real C++ build, CMAKE_ARGS goes to it."""
+"""Packages and the one native extension; CMakeLists.txt is the real C++ build, CMAKE_ARGS goes to it.
+
+The kernels are a distribution of their own (kernels/pyproject.toml), which this one asks for.
+"""
 
 import os
 import re
@@ -71,16 +74,13 @@ setup(
         "lamer_fast.config.recipes",  # data alone; setuptools warns of one that is not named
         "lamer_fast.study.studies",
         "lamer_fast.study.models",
-        *find_packages("kernels", include=["lamer_kernels*"]),
     ],
-    package_dir={"lamer_kernels": "kernels/lamer_kernels"},
     package_data={
         "lamer_fast": ["py.typed", "*.pyi", "report/*.html", "report/*.css", "report/*.js"],
         "lamer_fast.config.recipes": ["*.toml", "**/*"],
         "lamer_fast.study.studies": ["*.toml"],
         "lamer_fast.study.models": ["*.toml"],
         "lamer_fast.envs.adapters.alfworld": ["alfred.*", "LICENSE.*"],
-        "lamer_kernels": ["py.typed"],
     },
     ext_modules=[CMakeExtension("lamer_fast._C")],
     cmdclass={"build_ext": CMakeBuild},

@@ -6,7 +6,7 @@ FROM python:3.11-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN PIP_BUILD_CONSTRAINT=/src/constraints.txt PIP_CONSTRAINT=/src/constraints.txt pip wheel --no-deps --wheel-dir /wheels .
+RUN PIP_BUILD_CONSTRAINT=/src/constraints.txt PIP_CONSTRAINT=/src/constraints.txt pip wheel --no-deps --wheel-dir /wheels . ./kernels
 
 FROM python:3.11-slim-bookworm
 ARG TORCH_ARGS="torch==2.13.0"
@@ -15,7 +15,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev &
 COPY constraints.txt /opt/constraints.txt
 RUN pip install --no-cache-dir -c /opt/constraints.txt ${TORCH_ARGS}
 COPY --from=build /wheels /opt/wheels
-RUN pip install --no-cache-dir -c /opt/constraints.txt "$(ls /opt/wheels/lamer_fast-*.whl)[train,vllm,lora,plot]"
+RUN pip install --no-cache-dir -c /opt/constraints.txt --find-links /opt/wheels "$(ls /opt/wheels/lamer_fast-*.whl)[train,vllm,lora,plot]"
 WORKDIR /home
 ENTRYPOINT ["lamer-fast"]
 CMD ["doctor"]

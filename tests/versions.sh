@@ -23,7 +23,7 @@ case $corner in
 esac
 export PATH=$work/venv/bin:$PATH # setup.py calls cmake
 "$python" -m pip install -q --disable-pip-version-check setuptools wheel pybind11 cmake ninja
-"$python" -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]'
+"$python" -m pip install -q --disable-pip-version-check --no-build-isolation -e ./kernels -e '.[dev]'
 
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 fast=$(sed -n 's/^FAST := //p' Makefile)

@@ -10,7 +10,6 @@ from importlib import import_module
 
 from lamer_fast import __version__
 from lamer_fast.cli.missing import how_to_install
-from lamer_fast.config.resolve import nearest
 from lamer_fast.run.output import drop, open_standard_files
 from lamer_fast.run.stop import INTERRUPTED, Interruptible
 from lamer_fast.say import printed
@@ -57,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
+        from lamer_fast.config.resolve import nearest
+
         known = ", ".join(COMMANDS)
         print(
             f"lamer-fast: no command {command!r}{nearest(command, COMMANDS)}; there are: {known}",

@@ -3,7 +3,7 @@
 import re
 from importlib import metadata
 
-OWN = "lamer-fast"
+OWN, KERNELS = "lamer-fast", "lamer-kernels"
 REQUIREMENT = re.compile(r"""([\w.-]+).*\bextra\s*==\s*["']([\w.-]+)["']""")
 
 
@@ -12,6 +12,8 @@ def how_to_install(module: str | None) -> str:
     name = _normalised((module or "").partition(".")[0])
     if name == OWN:  # which its extras name too
         return ""
+    if name == KERNELS:  # in no index, unlike what else an extra brings
+        return f"{module} is not installed: it is the distribution {KERNELS}, ./kernels of {OWN}'s source"
     try:
         requirements = metadata.requires(OWN) or []
     except metadata.PackageNotFoundError:  # a source tree that is not installed

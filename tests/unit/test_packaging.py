@@ -31,6 +31,10 @@ def test_a_version_stands_in_one_place(package, folder):
     assert newest == package.__version__
 
 
+def test_the_kernels_that_are_asked_for_are_those_of_this_tree():
+    assert f"lamer-kernels=={lamer_kernels.__version__}" in PROJECT["dependencies"]
+
+
 @pytest.mark.parametrize("path", CONTAINERS, ids=lambda path: path.name)
 def test_what_a_container_file_names_exists(path):
     text = path.read_text()
@@ -41,6 +45,7 @@ def test_what_a_container_file_names_exists(path):
         assert (ROOT / source).exists()
     installs = re.findall(r"^RUN pip install .*$", text, re.MULTILINE)
     assert installs and all("-c /opt/constraints.txt" in line for line in installs)
+    assert "--wheel-dir /wheels . ./kernels\n" in text and "--find-links /opt/wheels " in installs[-1]
     (extras,) = re.findall(r"\.whl\)\[([\w,-]+)\]", text)
     assert set(extras.split(",")) <= PROJECT["optional-dependencies"].keys()
     assert {"3.11"} == set(re.findall(r"^FROM python:(\d+\.\d+)-", text, re.MULTILINE))  # of the pins
