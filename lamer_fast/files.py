@@ -64,6 +64,12 @@ def existing(path: Path) -> Path:
     return path
 
 
+def check_folder(flag: str, path: Path) -> None:
+    """Raises ValueError where a file stands in the place of the folder `path`, or of one above it."""
+    if not (there := existing(path)).is_dir():
+        raise ValueError(f"{flag} {path}: {there} is a file; name a folder")
+
+
 def free_bytes(path: Path) -> int:
     """Bytes that this user may still write where `path` is or would be."""
     return shutil.disk_usage(existing(path)).free

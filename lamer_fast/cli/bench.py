@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lamer_fast.cli.flags import Command, Target
+from lamer_fast.files import check_folder
 from lamer_kernels.bench.__main__ import NAMES as KERNELS
 
 SCRIPTS = ("envs", "levels", "iteration", "train")
@@ -53,6 +54,8 @@ def run(argv: Sequence[str]) -> int:
     name, options, _ = COMMAND.parse(argv)
     if name not in ("", *KERNELS, *SCRIPTS):
         raise ValueError(f"no benchmark {name!r}; there are {', '.join((*KERNELS, *SCRIPTS))}")
+    if options.out:
+        check_folder("--out", Path(options.out))
     if name in SCRIPTS:
         return run_script(name, options)
     from lamer_kernels.bench.__main__ import main

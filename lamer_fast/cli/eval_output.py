@@ -11,7 +11,7 @@ from typing import Any
 
 from lamer_fast.eval.record import EvalRecord, check_same_panels, differences, read_record
 from lamer_fast.eval.table import difference_table, table
-from lamer_fast.files import existing, writing
+from lamer_fast.files import check_folder, writing
 from lamer_fast.report.page import write_eval_report
 
 RECORD, TRIALS = "record.json", "trials.jsonl.gz"
@@ -37,8 +37,7 @@ class Output:
             return
         if (folder / RECORD).exists() or (folder / TRIALS).exists():
             raise ValueError(f"--out {folder} holds an evaluation already: take another folder")
-        if not existing(folder).is_dir():
-            raise ValueError(f"--out {folder}: {existing(folder)} is no folder")
+        check_folder("--out", folder)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
 

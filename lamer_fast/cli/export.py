@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lamer_fast.cli.flags import Command, Target
-from lamer_fast.files import existing
+from lamer_fast.files import check_folder
 from lamer_fast.report.inspect_log import write_logs
 
 
@@ -34,8 +34,7 @@ def run(argv: Sequence[str]) -> int:
     source = Path(target)
     if not source.exists():
         raise ValueError(f"{target}: no such file or folder")
-    if not (there := existing(options.out)).is_dir():
-        raise ValueError(f"--out {options.out}: {there} is a file; name a folder, each log is a file in it")
+    check_folder("--out", options.out)
     written = write_logs(source, options.out)
     print(f"{len(written)} {'log' if len(written) == 1 else 'logs'} in {options.out}")
     print(f"next: pip install inspect-ai && inspect view --log-dir {options.out}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamer_fast.cli.flags import Command, Target
+from lamer_fast.files import check_folder
 from lamer_fast.run.listing import RunState, list_runs
 from lamer_fast.text import duration, one_line, percent
 
@@ -37,6 +38,7 @@ COMMAND = Command(
 
 def run(argv: Sequence[str]) -> int:
     text, options, _ = COMMAND.parse(argv)
+    check_folder("--runs", options.runs)
     if not options.runs.is_dir():
         raise ValueError(f"--runs {options.runs}: no such folder; lamer-fast train makes it")
     found = [run for run in list_runs(options.runs) if text in run.name]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.fields import Range
+from lamer_fast.files import check_folder
 from lamer_fast.study.read import LABS, load, names, table_of
 from lamer_fast.study.spec import Cell, Study
 
@@ -54,6 +55,7 @@ COMMAND = Command(
 
 def run(argv: Sequence[str]) -> int:
     source, options, _ = COMMAND.parse(argv)
+    check_folder("--out", options.out)
     if "worlds" in table_of(source):
         from lamer_fast.study.gradient.command import run_lab
 

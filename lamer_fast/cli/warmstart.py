@@ -9,6 +9,7 @@ from typing import Annotated
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.fields import Range
+from lamer_fast.files import check_folder
 from lamer_fast.warmstart.settings import WarmstartSettings, resolve, shipped
 
 
@@ -34,8 +35,9 @@ def run(argv: Sequence[str]) -> int:
     settings = resolve(target, overrides)
     if options.out is None:
         raise ValueError("--out is missing: the folder that the model is written to")
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise ValueError(f"--out {options.out} is {'not empty' if options.out.is_dir() else 'no folder'}")
+    check_folder("--out", options.out)
+    if options.out.exists() and any(options.out.iterdir()):
+        raise ValueError(f"--out {options.out} is not empty")
 
     from lamer_fast.warmstart.supervised import warm_start  # torch from here on
 

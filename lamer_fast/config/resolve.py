@@ -78,6 +78,9 @@ def toml_file(source: str, shipped: Mapping[str, Path], what: str) -> Path:
         known = ", ".join(sorted(shipped))
         raise ValueError(f"no {what} {source!r}{nearest(source, shipped)}; a TOML file, or one of: {known}")
     if not path.is_file():
+        if (path / "config.json").is_file():
+            how = "a run goes on by the command that began it"
+            raise ValueError(f"{what} {source!r} is the folder of a run or a model; {how}")
         found = "is a folder, expected a TOML file" if path.is_dir() else "no such file"
         raise ValueError(f"{what} {source!r}: {found}; there are: {', '.join(sorted(shipped))}")
     return path

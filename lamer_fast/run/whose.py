@@ -66,6 +66,8 @@ def check_place(path: Path, runs: Path) -> None:
 
 def check_is_run(path: Path, advice: str = "") -> None:
     if not is_run(path):
+        if not path.exists():
+            raise ValueError(f"{path}: no such folder{advice}; lamer-fast runs lists those there are")
         lacks = f"it has neither {MARK} nor a config.json with a run's settings"
         raise ValueError(f"{path} is not the folder of a run: {lacks}{advice}")
 

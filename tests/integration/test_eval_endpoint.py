@@ -237,7 +237,7 @@ def test_what_cannot_work_is_told_in_a_line_before_long_work(tmp_path, capsys):
     assert "take --endpoint.model" in told("--model.path", "m")[0]
     assert "no effect with --endpoint" in told("--rollout.cache-tokens", "9")[0]
     assert "did you mean 'minesweeper-tiny'" in told(target=["minesweper-tiny"])[0]
-    assert "is no folder" in told("--out", str(Path(__file__) / "x"))[0]
+    assert "is a file; name a folder" in told("--out", str(Path(__file__) / "x"))[0]
     assert cli.main(["eval"]) == 2 and "RUN|RECIPE is missing" in capsys.readouterr().err
 
 

@@ -161,6 +161,15 @@ def test_a_run_that_is_not_there_is_told_as_one(tmp_path, monkeypatch, capsys):
         assert "no run folder 'runs/mien', did you mean 'runs/mine'?" in capsys.readouterr().err
 
 
+def test_a_run_in_the_place_of_its_recipe_is_told(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert cli.main(["train", str(tmp_path)]) == 2
+    assert (
+        "is the folder of a run or a model; a run goes on by the command that began it"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_folder_of_a_recipes_name_wins_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "minesweeper-tiny").mkdir()

@@ -106,12 +106,24 @@ def test_the_panels_of_an_evaluation_are_logs_of_their_own(run, tmp_path, capsys
 
 
 @pytest.mark.parametrize("below", ["", "deep/er"])
-def test_a_file_in_the_place_of_the_folder_is_named(run, below, tmp_path, capsys):
-    (tmp_path / "logs.json").write_text("kept")
-    assert cli.main(["export", str(run), "--out", str(tmp_path / "logs.json" / below)]) == 2
-    told = capsys.readouterr().err
-    assert f"{tmp_path / 'logs.json'} is a file; name a folder" in told
-    assert (tmp_path / "logs.json").read_text() == "kept"
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "RUN", "--out"],
+        ["study", "main", "--out"],
+        ["warmstart", "minesweeper-tiny-base", "--out"],
+        ["bench", "credit", "--out"],
+        ["runs", "--runs"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_in_the_place_of_a_folder_is_named(command, below, run, tmp_path, capsys):
+    (tmp_path / "one.json").write_text("kept")
+    words = [str(run) if word == "RUN" else word for word in command]
+    assert cli.main([*words, str(tmp_path / "one.json" / below)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'one.json'} is a file; name a folder" in line
+    assert (tmp_path / "one.json").read_text() == "kept"
 
 
 def test_folders_above_the_logs_are_made(run, tmp_path, capsys):

@@ -197,6 +197,11 @@ def test_a_line_that_is_no_record_is_named(run_folder, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_a_folder_that_is_not_there(tmp_path, capsys):
+    assert run([str(tmp_path / "mine")]) == 2
+    assert f"{tmp_path / 'mine'}: no such folder; lamer-fast runs lists" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_run(tmp_path, capsys):
     for folder in (tmp_path, RECIPES / "minesweeper-tiny-base"):
         assert run([str(folder)]) == 2
