@@ -15,8 +15,8 @@ function largest(trial) {
 function paint(value, scale) {
   if (!finite(value)) return "transparent";
   const share = Math.round(70 * Math.min(1, Math.abs(value) / scale));
-  const positive = mode === "gap" ? "var(--blue)" : mode === "advantage" || mode === "blame" ? "var(--green)" : "var(--amber)";
-  return `color-mix(in srgb, ${value >= 0 ? positive : "var(--red)"} ${share}%, transparent)`;
+  const positive = mode === "gap" ? "blue" : mode === "advantage" || mode === "blame" ? "green" : "amber";
+  return `color-mix(in srgb, var(--${value >= 0 ? positive : "red"}-back) ${share}%, transparent)`;
 }
 function tell([text, id, logprob, gap, entropy], turn) {
   const b = blame([text, id, logprob], turn), parts = [`token ${id}`, `log-probability ${short(logprob)} (probability ${short(Math.exp(logprob))})`, `trainer \u2212 sampler ${short(gap)}`, `advantage ${short(turn.advantage)}`, `blame ${short(b)}`, `entropy ${short(entropy)}`];

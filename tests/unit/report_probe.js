@@ -20,6 +20,11 @@ said.story = text("story-title");
 said.current = document.querySelector(".token[aria-current]").textContent;
 said.token = document.querySelector(".token[aria-current]").closest(".turn").querySelector("[role=status]")
   .textContent;
+const tokens = document.querySelector(".token[aria-current]").closest(".reply");
+press(tokens, "ArrowRight");
+said.next = tokens.querySelector(".token[aria-current]").textContent;
+press(tokens, "ArrowLeft");
+said.back = tokens.querySelector(".token[aria-current]").textContent;
 said.peers = [...document.querySelectorAll("#group button")].map(e => e.textContent);
 said.cells = [...document.querySelector("#story .board").children].map(e => e.className);
 said.spoken = document.querySelector("#story .board").getAttribute("aria-label");
@@ -29,7 +34,11 @@ said.colours = Object.fromEntries(Object.keys(MODES).map(key => {
 }));
 said.sokoban = [...board("sokoban", "0: # # #\n1: P X O\n2: # * S", "").children].map(e => e.className);
 said.other = board("sokoban", "You see a door.", "").tagName;
+said.width = innerWidth;
 said.wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
+const levels = [...document.querySelectorAll("h1, h2, h3, h4")].map(e => +e.tagName[1]);
+said.skipped = levels.filter((level, i) => level > (levels[i - 1] || 0) + 1).length;
+said.letters = parseFloat(getComputedStyle(document.body).fontSize);
 const named = (e) => e.textContent.trim() || e.getAttribute("aria-label") || (e.labels && e.labels.length);
-said.nameless = [...document.querySelectorAll("button, a, select, input, [role=img]")].filter(e => !named(e)).length;
+said.nameless = [...document.querySelectorAll("button, a, select, input, table, summary, [role=img], [role=group], [tabindex='0']")].filter(e => !named(e)).length;
 document.body.append(el("pre", JSON.stringify(said), {id: "probe"}));

@@ -15,7 +15,7 @@ from lamer_fast.cli.report import run
 from lamer_fast.config import Config
 from lamer_fast.config.resolve import RECIPES
 from lamer_fast.fields import to_flat
-from lamer_fast.report.page import read_run, write_eval_report, write_report
+from lamer_fast.report.page import FOLDER, read_run, write_eval_report, write_report
 from lamer_fast.text import printable
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -266,10 +266,18 @@ PROBE = f"<script>{Path(__file__).with_name('report_probe.js').read_text()}</scr
 
 
 def probed(page, tmp_path, width=1200):
-    """(what the page shows after a reader used it, the page)."""
+    """(what the page shows after a reader used it, the page).
+
+    It stands in a frame: no window of Chromium is narrower than 500.
+    """
+    inner = page.read_text().replace("</body>", PROBE + "</body>")
+    frame = f'<iframe srcdoc="{html.escape(inner)}" style="border:0;height:900px;width:{width}px"></iframe>'
+    copied = "document.body.replaceWith(document.querySelector('iframe').contentDocument.body)"
     copy = tmp_path / "probed.html"
-    copy.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
-    body = rendered(copy, tmp_path, width)
+    copy.write_text(
+        f'<!doctype html><meta charset="utf-8"><body>{frame}<script>onload = () => {copied}</script>'
+    )
+    body = rendered(copy, tmp_path, max(width, 500))
     return json.loads(html.unescape(re.search(r'<pre id="probe">(.*?)</pre>', body, re.DOTALL)[1])), body
 
 
@@ -290,8 +298,41 @@ def test_five_questions_are_answered_on_the_page(run_folder, tmp_path):
     assert '"action" in iteration 1, trial 2' in said["gap"]
     assert "At most 20.00 GiB of 24.00 GiB on the card, so it fits, and 1.00 GiB of the host" in said["card"]
     assert "Most of it: activations, 15.00 GiB, sized by learn.max_microbatch_tokens" in said["card"]
-    assert said["wide"] is False, "nothing is wider than a small screen"
     assert said["nameless"] == 0, "a screen reader has a name for everything to use or look at"
+    assert said["skipped"] == 0, "headings go down by one level"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize(("width", "letters"), [(400, 15), (3840, 22)])
+def test_the_page_fits_a_telephone_and_a_wall(run_folder, tmp_path, width, letters):
+    said, _ = probed(write_report(run_folder), tmp_path, width)
+    assert said["width"] == width and said["wide"] is False and said["letters"] == letters
+
+
+def luminance(colour):
+    """Of WCAG 2, red, green and blue from 0 to 255."""
+    shares = [x / 255 for x in colour]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_is_told_from_what_is_behind_it(scheme):
+    """At least 4.5 to 1, as WCAG 2 asks of text; a token at full colour included (70 % over its card)."""
+    css = (FOLDER / "style.css").read_text()
+    found = dict(re.findall(r"--([\w-]+): (#\w+);", re.findall(r":root \{([^}]*)\}", css)[scheme]))
+    full = {name: re.sub(r"^#(.)(.)(.)$", r"#\1\1\2\2\3\3", value) for name, value in found.items()}
+    colours = {name: [int(value[i : i + 2], 16) for i in (1, 3, 5)] for name, value in full.items()}
+    pairs = [
+        (text, back) for text in ("ink", "soft", "blue", "green", "amber", "red") for back in ("back", "card")
+    ]
+    for name in ("blue", "green", "amber", "red"):
+        over = zip(colours[f"{name}-back"], colours["card"], strict=True)
+        colours[f"{name} token"] = [0.7 * full + 0.3 * card for full, card in over]
+        pairs.append(("ink", f"{name} token"))
+    for text, back in pairs:
+        low, high = sorted((luminance(colours[text]), luminance(colours[back])))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, f"{text} on {back}"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
@@ -309,6 +350,7 @@ def test_a_reader_finds_and_follows_a_trial(run_folder, tmp_path):
     )
     assert said["story"] == "The story of iteration 1, group 1, trial 3"
     assert said["current"] == "(1, 2)" and "advantage \u22124, blame \u22122" in said["token"]
+    assert said["next"] == "<|end|>" and said["back"] == "(1, 2)", "arrow keys go from token to token"
     assert [text[:8] for text in said["peers"]] == ["trial 2 ", "trial 3 "], "its group side by side"
     assert "first advantage \u22124" in said["peers"][1] and "first advantage 2" in said["peers"][0]
     assert said["cells"] == ["cell unknown", "cell unknown chosen", "cell unknown", "cell open"]
