@@ -85,6 +85,31 @@ def test_with_all_lines_the_numbers_are_those_of_the_ordinary_game():
         assert shown(plain)[0] == "".join(row).replace("*", "?")
 
 
+def test_a_mine_as_the_last_cell_loses():
+    """Also where as many cells are open then as there are free ones."""
+    batch = make("minesweeper", 20, height=3, width=3, num_mines=2, neighbours="hidden")
+    batch.reset(seeds(20))
+    symbols = every_cell(batch)
+    batch.restart()
+    start = np.array([next(c for c, s in enumerate(text) if s != "?") for text in shown(batch)])
+    free = np.array(
+        [
+            np.flatnonzero((row != "*") & (np.arange(9) != cell))
+            for row, cell in zip(symbols, start, strict=True)
+        ]
+    )
+    for cells in free.T[:-1]:
+        batch.step(cells.astype(np.int32)[:, None])
+    data = batch.snapshot()
+    for last, won in (
+        (np.array([np.flatnonzero(row == "*")[0] for row in symbols]), False),
+        (free[:, -1], True),
+    ):
+        out = batch.step(last.astype(np.int32)[:, None])
+        assert out.done.all() and (out.success == won).all() and (out.dead != won).all()
+        batch.restore(data)
+
+
 def test_check_env_finds_nothing():
     env = text_env("minesweeper", 5, split="train", height=4, width=3, num_mines=3, neighbours="hidden")
     assert check_env(env) == []
