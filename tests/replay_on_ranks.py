@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lamer_fast.algo.gae import Credit
-from lamer_fast.algo.packing import pack
+from lamer_fast.algo.packing import pack, pack_lessons
 from lamer_fast.config import AlgoConfig, Config, LearnConfig, ModelConfig, RolloutConfig, TrainConfig
+from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.critic import make_critic, turn_values
 from lamer_fast.learn.policy import BaseOf, Policy
 from lamer_fast.learn.ranks import Ranks, join_ranks
@@ -27,7 +28,7 @@ from lamer_fast.model.rows import whole
 from lamer_fast.run.loop import aim_critic
 from lamer_fast.run.state import make_algorithm
 from lamer_kernels import register_attention
-from tests.hand_made import make_trials
+from tests.hand_made import make_trials, won_later
 from tests.tiny import tiny_model
 
 CONFIG = Config(
@@ -45,6 +46,7 @@ WAYS = (
     "full, each micro-batch",
     "full, recomputed, untied, reference",
     "full, bfloat16",
+    "full, consolidation",
 )
 if find_spec("peft"):
     WAYS += ("full, adapters", "full, dora adapters, bfloat16, recomputed, reference")
@@ -73,6 +75,8 @@ def replay(ranks: Ranks, way: str = "none"):
     if "gae" in way:
         config = replace(CONFIG, algo=replace(CONFIG.algo, estimator="gae"))
     critic = make_critic(config.algo, policy)
+    if "consolidation" in way:
+        config = replace(CONFIG, algo=replace(CONFIG.algo, consolidation=0.5))
     if "reference" in way:
         config = replace(CONFIG, algo=replace(CONFIG.algo, kl_coef=0.1))
         reference = BaseOf(policy) if policy.has_adapters else make_policy(ranks, way, frozen=True)
@@ -99,8 +103,12 @@ def replay(ranks: Ranks, way: str = "none"):
             score_reference(reference, minibatches)
         aim_critic(minibatches, credit, stats)
         num_batches += sum(map(len, minibatches))
-        for minibatch in minibatches:
-            assert update(algorithm, minibatch, stats, ranks) == "applied"
+        lessons: list[Minibatch] = [[] for _ in minibatches]
+        if config.algo.consolidation:
+            lessons, count = pack_lessons(won_later(trials), config, iteration=iteration)
+            assert count > 2
+        for minibatch, beside in zip(minibatches, lessons, strict=True):
+            assert update(algorithm, minibatch, stats, ranks, beside) == "applied"
         found.append([stats.mean(key) for key in sorted(stats.sums) if "loss" in key or "norm" in key])
     of_ranks, updates = ranks.gather(num_batches), ITERATIONS * CONFIG.learn.minibatches
     assert min(of_ranks) > 0 and max(of_ranks) > updates, "one has nothing to add, or there is nothing to sum"

@@ -17,7 +17,7 @@ from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.rollout.trial_batch import Phase, TrialBatch
 from lamer_kernels import register_attention
-from tests.hand_made import make_trials
+from tests.hand_made import make_trials, won_later
 from tests.scripted import CUT, PlannedEnv, ScriptedSampler
 from tests.tiny import tiny_tokenizer
 from tests.unit.test_join import joined
@@ -158,15 +158,6 @@ def test_an_update_adds_it_to_the_policys_loss(flat):
     for key in ("loss", "entropy", "clipped", "kl"):
         assert both.mean(key) == pytest.approx(alone.mean(key), abs=1e-7), key
     assert "consolidation_loss" not in alone.sums and len(both.seen[0]) == len(minibatch)
-
-
-def won_later(trials: TrialBatch) -> TrialBatch:
-    """Every trial that has a second episode has won its last one."""
-    success = trials.success_by_episode.copy()
-    last = np.zeros(trials.num_trials, np.int64)
-    np.maximum.at(last, trials.trial, trials.episode)
-    success[np.arange(trials.num_trials), last] = last > 0
-    return replace(trials, success_by_episode=success)
 
 
 def test_minibatches_learn_from_their_own_trials_and_ranks_as_one():
