@@ -11,10 +11,12 @@ from pathlib import Path
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.files import check_folder
+from lamer_fast.run.display_table import GAP, fitting
 from lamer_fast.run.listing import RunState, list_runs
 from lamer_fast.text import duration, one_line, percent
 
 HEADINGS = ("run", "state", "iteration", "success", "held out", "age")
+RANKS = (0, 1, 2, 3, 5, 4)  # of two columns the one of higher rank is left out first
 MAX_NAME, MAX_NOTE = 40, 200  # characters
 
 
@@ -53,15 +55,15 @@ def run(argv: Sequence[str]) -> int:
 
 
 def lines(runs: Sequence[RunState], width: int | None = None) -> list[str]:
-    """Headings and a line per run; a note is cut at `width`, numbers never are."""
+    """Headings and a line per run; at `width` a note is cut and a column left out, a number never cut."""
     table = [HEADINGS, *map(cells, runs)]
     widths = [max(len(row[i]) for row in table) for i in range(len(HEADINGS))]
+    kept = fitting(widths, RANKS, sum(widths) + GAP * len(widths) if width is None else width)
     notes = ["", *(one_line(run.note, MAX_NOTE) for run in runs)]
     shown = []
     for row, note in zip(table, notes, strict=True):
-        aligned = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
-        aligned += [cell.rjust(size) for cell, size in zip(row[2:], widths[2:], strict=True)]
-        line = "  ".join(aligned).rstrip()
+        aligned = [row[i].ljust(widths[i]) if i < 2 else row[i].rjust(widths[i]) for i in kept]
+        line = (" " * GAP).join(aligned).rstrip()
         room = len(note) if width is None else max(0, width - len(line) - 2)
         shown.append(f"{line}  {note[:room]}".rstrip())
     return shown

@@ -114,11 +114,22 @@ def test_hostile_names_stay_on_their_line(tmp_path):
     assert all(line.split()[0] for line in shown) and max(map(len, shown)) < 140
 
 
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_note_is_cut_at_the_width_of_the_terminal(tmp_path, width):
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_the_list_keeps_to_the_width_of_the_terminal(tmp_path, width):
     (make(tmp_path, "r") / "metrics.jsonl").write_text("nonsense\n")
-    head, row = lines(list_runs(tmp_path, NOW), width)
-    assert len(row) <= max(width, len(head)) and row.startswith("r    broken")
+    make(tmp_path, "a-longer-name-of-a-run", age_s=5 * 86_400)
+    shown = lines(list_runs(tmp_path, NOW), width)
+    assert max(map(len, shown)) <= width
+    rows = {line.split()[0]: line for line in shown[1:]}
+    assert {name: line.split()[1] for name, line in rows.items()} == {
+        "r": "broken",
+        "a-longer-name-of-a-run": "stopped",
+    }
+    whole = [line.split("  ") for line in lines(list_runs(tmp_path, NOW))]
+    words = {word.strip() for line in whole for word in line}
+    assert all(word.strip() in words for word in rows["a-longer-name-of-a-run"].split("  ")), (
+        "a number is never cut"
+    )
 
 
 def test_the_command(tmp_path, capsys):
