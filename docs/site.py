@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
@@ -43,9 +44,16 @@ def on_files(files, config):
             if page.suffix in (".png", ".svg"):
                 files.append(File(place, str(ROOT), config.site_dir, config.use_directory_urls))
             else:
-                files.append(File.generated(config, place, content=text_of(page)))
+                file = File.generated(config, place, content=text_of(page))
+                if place == "README.md":  # would be the home page, as docs/index.md is
+                    file.name, file.dest_uri = "readme", "readme.html"
+                files.append(file)
         if page.suffix == ".md":
             waiting += links_of(page)
+    places = {}
+    for file in files:
+        if (other := places.setdefault(file.dest_uri, file)) is not file:
+            raise PluginError(f"{file.src_uri} and {other.src_uri} would both be {file.dest_uri}")
     return files
 
 

@@ -17,19 +17,19 @@ from lamer_fast.samplers.vllm.environment import prepare_for
 @dataclass(frozen=True)
 class AuditOptions:
     sampler: Literal["torch", "vllm"] | None = None
-    """The one to audit; without it the recipe's."""
+    """Sampler to audit; by default the recipe's."""
     sequences: Annotated[int, Range(1, 64)] = 4
-    """Trials, episodes or turns (by rollout.context) that are replayed."""
+    """Number of trials, episodes or turns (by rollout.context) to replay."""
     tokens: Annotated[int, Range(1, 512)] = 4
-    """Of each reply, from its first one on."""
+    """Number of tokens of each reply, from its first one on."""
     json: bool = False
-    """One JSON object instead of the table."""
+    """Print one JSON object instead of the table."""
 
 
 COMMAND = Command(
     "audit",
     "Replay trials through the sampler and the trainer, compare whole next-token distributions, also after a "
-    "weight transfer, and name the first layer that differs. Exit status 1 when one does.",
+    "weight transfer, and name the first layer that differs. The exit status is 1 if one does.",
     AuditOptions,
     Target("RUN|RECIPE", "a run folder, or a recipe (then its base model plays new trials)"),
     Config,

@@ -20,31 +20,31 @@ ROOT = Path(__file__).resolve().parents[2]
 @dataclass(frozen=True)
 class BenchOptions:
     device: str = ""
-    """cpu, cuda or cuda:1; left out: the first GPU where there is one."""
+    """cpu, cuda or cuda:1; by default the first GPU, if there is one."""
     shape: str = ""
-    """Sizes of a model, say qwen3-4b or smollm2-360m; of kernels."""
+    """Kernels: sizes of this model, for example qwen3-4b or smollm2-360m."""
     sizes: str = ""
-    """Tokens, turns or sequences of the cases, N,N,...; of kernels."""
+    """Kernels: numbers of tokens, turns or sequences, N,N,...."""
     only: str = ""
-    """Run the cases whose text contains this."""
+    """Run only cases whose text contains this."""
     json: bool = False
-    """Write the record: benchmarks/results of a checkout, else lamer-bench below this folder."""
+    """Write the record to benchmarks/results in a checkout, otherwise to lamer-bench in this folder."""
     csv: bool = False
-    """Write it with the columns of Liger-Kernel too."""
+    """Write the record with the columns of Liger-Kernel as well."""
     plot: bool = False
-    """Draw it over size, PNG and SVG (matplotlib)."""
+    """Draw the figures over size, as PNG and SVG (needs matplotlib)."""
     compare: str = ""
-    """An earlier record of this device: exit status 1 where ours is slower beyond noise and 5 %."""
+    """Earlier record of this device; the exit status is 1 if ours is slower beyond noise and 5 %."""
     out: str = ""
-    """Folder for a copy of what is written."""
+    """Folder for a copy of all written files."""
     allow_dirty: bool = False
-    """Write although the tree has changes."""
+    """Write the record even if the tree has changes."""
 
 
 COMMAND = Command(
     "bench",
-    "Measure: each number is behind a check, peers that are installed take part. The kernels alone, without "
-    "the trainer: `python -m lamer_kernels.bench`.",
+    "Measure kernels, boards and trainer. Each result is checked before its time is printed, and installed "
+    "peers take part. Without the trainer: `python -m lamer_kernels.bench`.",
     BenchOptions,
     Target("NAME", f"{', '.join((*KERNELS, *SCRIPTS))}; left out: {', '.join(KERNELS)}", ""),
 )

@@ -19,8 +19,8 @@ class CompletionOptions:
 
 COMMAND = Command(
     "completion",
-    'Print a script that completes commands, flags, choices and recipes. bash and zsh: eval "$(lamer-fast '
-    'completion bash)" in the start file; fish: lamer-fast completion fish | source.',
+    "Print a script that completes commands, flags, choices and recipes. For bash and zsh, put eval "
+    '"$(lamer-fast completion bash)" into the start file; for fish, lamer-fast completion fish | source.',
     CompletionOptions,
     Target("SHELL", ", ".join(SHELLS)),
 )

@@ -24,7 +24,7 @@ TINY = "-tiny"  # what a game's recipe for a CPU ends with
 @dataclass(frozen=True)
 class DemoOptions:
     tasks: Annotated[int, Range(2, 1_000_000)] | None = None
-    """Held-out boards; without it as many as there are, up to 2048."""
+    """Number of held-out boards; by default all, up to 2048."""
     runs: Path = Path("runs")
     """Folder of the runs."""
 
@@ -38,7 +38,7 @@ def games() -> list[str]:
 COMMAND = Command(
     "demo",
     "Train a small language agent on a CPU in minutes: evaluate its base model, train, evaluate again on the "
-    "same boards, write a report. The same command again goes on where it was stopped.",
+    "same boards, write a report. The same command again continues an interrupted demo.",
     DemoOptions,
     Target("GAME|RECIPE", f"{', '.join(games())}, or any recipe", "minesweeper"),
     Config,

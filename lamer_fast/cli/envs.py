@@ -33,10 +33,10 @@ class EnvsOptions:
 
 COMMAND = Command(
     "envs",
-    "List the environments of this package and their options; with NAME, how many tasks its splits have. "
-    "`lamer-fast envs check NAME` plays it on purpose-made calls and says what is wrong with it; "
-    "`lamer-fast envs data NAME PATH` checks the files that it plays on; `lamer-fast envs compare NAME PATH` "
-    "plays them by our stepper and by the package that it stands for.",
+    "List the environments of this package and their options; with NAME, also the number of tasks of each "
+    "split. `lamer-fast envs check NAME` tests an environment and reports its faults. "
+    "`lamer-fast envs data NAME PATH` checks its data files. `lamer-fast envs compare NAME PATH` plays games "
+    "with our stepper and with the original package.",
     EnvsOptions,
     Target("NAME", f"{', '.join(GAMES)}, or package.module:factory of your own", ""),
     Chosen,
@@ -46,21 +46,21 @@ COMMAND = Command(
 @dataclass(frozen=True)
 class CheckOptions:
     replies: str = ""
-    """Replies that it can parse, separated by `|`; not needed with legal_actions() or expert_replies()."""
+    """Valid replies, separated by `|`; not needed with legal_actions() or expert_replies()."""
     boards: Annotated[int, Range(2, 10_000)] = 8
-    """Boards that are played at once."""
+    """Number of boards played at once."""
     turns: Annotated[int, Range(1, 10_000)] = 12
-    """Turns of each game."""
+    """Number of turns in each game."""
     seed: Annotated[int, Range(0)] = 0
-    """Of the boards and the replies."""
+    """Seed of the boards and the replies."""
     timeout_s: Annotated[float, Range(1, 86_400)] = 60.0
-    """Without a sign of life for so long, it is ended and reported."""
+    """End and report an environment that gives no sign of life for this time."""
 
 
 CHECK = Command(
     "envs check",
-    "Look for what is wrong with an environment, in a process of its own, and count its turns a second. Exit "
-    "status 1 when something is wrong.",
+    "Look for faults in an environment, in a separate process, and measure its turns per second. The exit "
+    "status is 1 if something is wrong.",
     CheckOptions,
     Target("NAME", f"{', '.join(GAMES)}, or package.module:factory of your own"),
     Chosen,
@@ -68,10 +68,10 @@ CHECK = Command(
 
 DATA = Command(
     "envs data NAME",
-    "Check the files that an environment plays on, before long work: what is there, with counts and digests. "
-    "What it makes of them once is made now.",
+    "Check the data files of an environment before long work, and print counts and digests. Anything that it "
+    "builds from them once is built now.",
     EnvsOptions,
-    Target("PATH", "the folder or file; left out: what the environment's options name, or what ships", ""),
+    Target("PATH", "the folder or file; by default the one in the environment's options, or that ships", ""),
     Chosen,
 )
 
@@ -79,19 +79,19 @@ DATA = Command(
 @dataclass(frozen=True)
 class CompareOptions:
     split: str = "valid"
-    """Whose games."""
+    """Split of the games."""
     turns: Annotated[int, Range(1, 10_000)] = 40
-    """Of a random walk through each game, beside its walkthrough."""
+    """Number of turns of a random walk through each game, beside its walkthrough."""
     seed: Annotated[int, Range(0)] = 0
-    """Of the walks."""
+    """Seed of the walks."""
 
 
 COMPARE = Command(
     "envs compare NAME",
-    "Play games by our stepper and by the package that it stands for: every text, command and reward. The "
-    "first difference ends it with exit status 2.",
+    "Play games with our stepper and with the original package, and compare every text, command and reward. "
+    "The first difference ends it with exit status 2.",
     CompareOptions,
-    Target("PATH", "the folder or file; left out: what the environment's options name", ""),
+    Target("PATH", "the folder or file; by default the one that the environment's options name", ""),
     Chosen,
 )
 

@@ -32,19 +32,19 @@ OWN = ""  # the panel of the policy's own boards, as `lamer_fast.eval.record` ca
 @dataclass(frozen=True)
 class EvalOptions:
     split: Literal["valid", "test"] = "test"
-    """Boards of that split."""
+    """Split of the boards."""
     tasks: Annotated[int, Range(2, 1_000_000)] | None = None
-    """Boards; without it as many as there are, up to 2048. An interval needs two."""
+    """Number of boards; by default all, up to 2048. An interval needs two."""
     seed: Annotated[int, Range(0)] = 0
-    """Of the sampling."""
+    """Seed of the sampling."""
     no_attempts: bool = False
-    """Play the trials alone, without independent attempts beside them."""
+    """Play only trials, without independent attempts beside them."""
     label: str | None = None
     """Store the result in the run, as eval/LABEL.json."""
     out: Path | None = None
-    """Folder for record.json, every trial (trials.jsonl.gz) and a page of both (report.html)."""
+    """Folder for record.json, every trial (trials.jsonl.gz) and a page about both (report.html)."""
     against: Path | None = None
-    """Record of another evaluation on the same panel: differences, paired by task."""
+    """Record of another evaluation on the same panel; prints differences, paired by task."""
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
     dump: DumpOptions = field(default_factory=DumpOptions)
     roles: RolesOptions = field(default_factory=RolesOptions)
@@ -54,15 +54,15 @@ USED_OF_TRAIN = ("train.num_threads", "train.device", "train.deterministic")
 UNUSED = dict.fromkeys(  # section or setting -> why an evaluation does not take it
     ["name", "algo", "learn", "rollout.sleep_during_updates", "eval.every"]
     + [key for key in settings_of(Config) if key.startswith("train.") and key not in USED_OF_TRAIN],
-    "it is of training",
+    "it belongs to training",
 ) | {
-    "rollout.temperature": "it is of training; take --eval.temperature",
-    "rollout.episodes": "it is of training; take --eval.episodes",
-    "rollout.memory": "it is of training; take --eval.memory",
-    "rollout.reflect": "it is of training; take --eval.memory",
-    "eval.split": "it is of evaluations during training",
-    "eval.tasks": "it is of evaluations during training",
-    "train.seed": "it is of training; take --seed",
+    "rollout.temperature": "it belongs to training; take --eval.temperature",
+    "rollout.episodes": "it belongs to training; take --eval.episodes",
+    "rollout.memory": "it belongs to training; take --eval.memory",
+    "rollout.reflect": "it belongs to training; take --eval.memory",
+    "eval.split": "it belongs to evaluations during training",
+    "eval.tasks": "it belongs to evaluations during training",
+    "train.seed": "it belongs to training; take --seed",
 }
 
 
@@ -70,8 +70,8 @@ SHORT = {"endpoint": "endpoint.url", "from_dump": "dump.file"}
 SHORT |= {name: f"roles.{name}" for name in ("explorer", "reflector", "player")}
 COMMAND = Command(
     "eval",
-    "Play distinct held-out boards: one trial with reflections, and K independent attempts, which "
-    "--no-attempts leaves out.",
+    "Play distinct held-out boards: on each one trial with reflections and K independent attempts, which "
+    "--no-attempts leaves out. Prints success@1..K with 95 % intervals.",
     EvalOptions,
     Target("RUN|RECIPE", "a run folder, or a recipe (then its base model is evaluated)", ""),
     Config,

@@ -21,12 +21,12 @@ RANDOM = "random"  # plays legal actions, writes no reflections
 @dataclass(frozen=True)
 class RolesOptions:
     explorer: str | None = None
-    """Who plays every episode but the last, A or A,B,...: run folders, model folders, shipped models or
-    `random`. With more than one, every combination of the three is played."""
+    """Policies for every episode but the last, A or A,B,...: run folders, model folders, shipped models or
+    `random`. With more than one, every combination of the three roles is played."""
     reflector: str | None = None
-    """Who writes the reflections."""
+    """Policies that write the reflections."""
     player: str | None = None
-    """Who plays the last episode."""
+    """Policies that play the last episode."""
 
     @property
     def given(self) -> bool:

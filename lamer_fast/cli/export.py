@@ -15,15 +15,15 @@ from lamer_fast.report.inspect_log import write_logs
 @dataclass(frozen=True)
 class ExportOptions:
     to: Literal["inspect"] = "inspect"
-    """Whose format: logs of Inspect, one per iteration, for `inspect view`."""
+    """Format: logs of Inspect, one per iteration, for `inspect view`."""
     out: Path = Path("logs")
-    """Folder of the logs, made where it is missing; `inspect view` takes the same one by default."""
+    """Folder of the logs, made if it is missing; `inspect view` reads the same one by default."""
 
 
 COMMAND = Command(
     "export",
-    "Write the recorded trials of a run or an evaluation for a viewer of others: messages, rewards, "
-    "advantages, log-probabilities of tokens. Nothing of the run changes.",
+    "Write the recorded trials of a run or an evaluation for another program's viewer: messages, rewards, "
+    "advantages, log-probabilities of tokens. The run itself does not change.",
     ExportOptions,
     Target("RUN|FILE", "a run folder, the --out folder of an evaluation, or a file of trials"),
 )

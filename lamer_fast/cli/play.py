@@ -21,13 +21,13 @@ from lamer_fast.samplers.vllm.environment import prepare_for
 @dataclass(frozen=True)
 class PlayOptions:
     me: bool = False
-    """You play; `:hint` asks the expert, `:undo` takes a turn back."""
+    """Play yourself; `:hint` asks the expert, `:undo` takes a turn back."""
     against: bool = False
-    """You play against the policy, which plays a trial on the same board first, unseen."""
+    """Play against the policy, which first plays a hidden trial on the same board."""
     board: Annotated[int, Range(0, 1_000_000)] = 0
-    """Which of the distinct boards of split `test`, from 0."""
+    """Number of the board among the distinct boards of split `test`, from 0."""
     seed: Annotated[int, Range(0)] = 0
-    """Of the sampling."""
+    """Seed of the sampling."""
     pause: Annotated[float, Range(0, 3600)] = 0.4
     """Seconds between turns."""
 

@@ -18,8 +18,8 @@ class ReportOptions:
 
 COMMAND = Command(
     "report",
-    "Write the report page of a run, report.html in its folder. Of several runs: comparison.html beside the "
-    "first, their curves, tables and what differs in their settings.",
+    "Write the report page of a run, report.html in its folder. With several runs, write comparison.html "
+    "beside the first: their curves, tables and differing settings.",
     ReportOptions,
     Target("RUN", "a folder such as runs/minesweeper-tiny, or several"),
 )

@@ -25,16 +25,16 @@ class RunsOptions:
     runs: Path = Path("runs")
     """Folder of the runs."""
     json: bool = False
-    """Print JSON: a list, all of it, ages in seconds, success as a fraction."""
+    """Print a list in JSON with everything, ages in seconds and success as a fraction."""
 
 
 COMMAND = Command(
     "runs",
-    "List the runs of a folder, the latest first: running, stopped (the same lamer-fast train goes on), "
-    "finished or broken; iterations done; success@K of the last iteration's training trials and on held-out "
-    "boards, where it was evaluated; how long ago it wrote that.",
+    "List the runs of a folder, the latest first. The columns are the state (running, finished, broken, or "
+    "stopped, which the same lamer-fast train continues), finished iterations, success@K of the last "
+    "iteration's training trials and on held-out boards, if it was evaluated, and the age of these figures.",
     RunsOptions,
-    Target("TEXT", "only runs whose name holds it", ""),
+    Target("TEXT", "only runs whose name contains this text", ""),
 )
 
 

@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class StudyOptions:
     out: Path = Path("runs/studies")
-    """Folder of results, tables, figures and page, below it one folder a study."""
+    """Folder of results, tables, figures and page, with a folder for each study."""
     runs: Path = Path("runs")
     """Folder of the runs that the cells train."""
     jobs: Annotated[int, Range(0, 256)] = 0
-    """Cells at a time; 0 is as many as the cores allow."""
+    """Number of cells at a time; 0 takes as many as the cores allow."""
     only: str = ""
-    """Cells whose names contain one of these words: "lamer,gigpo"."""
+    """Only cells whose names contain one of these words: "lamer,gigpo"."""
     minutes: Annotated[float, Range(0.1, 1e5)] | None = None
-    """Stop after so long, where each cell can go on later."""
+    """Stop after this time, so that each cell can continue later."""
     model: str = ""
-    """Another model than the recipes' own: one that ships, or a TOML file, which may extend one."""
+    """Model in place of the recipes' own: one that ships, or a TOML file, which may extend one."""
     dry_run: bool = False
-    """Run nothing: what each training needs."""
+    """Run nothing; print the needs of each training."""
     gpu_memory: Annotated[float, Range(0.1, 10_000)] | None = None
-    """With --dry-run: GiB of a GPU, which need not be here."""
+    """With --dry-run: size in GiB of a GPU, here or elsewhere."""
     quick: bool = False
-    """Two iterations of few boards: shows that a study runs, and nothing else."""
+    """Train two iterations on few boards, only to show that a study runs."""
     report: bool = False
-    """Run nothing: tables, figures and page of what is there."""
+    """Run nothing; write tables, figures and page of the finished cells."""
     list: bool = False
     """Print the cells and whether they are finished."""
 

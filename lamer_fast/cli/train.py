@@ -19,21 +19,21 @@ from lamer_fast.samplers.vllm.environment import prepare_for
 @dataclass(frozen=True)
 class TrainOptions:
     dry_run: bool = False
-    """Print settings and estimates, train nothing."""
+    """Print settings and estimates, and train nothing."""
     gpu_memory: Annotated[float, Range(0.1, 10_000)] | None = None
-    """With --dry-run: GiB of a GPU, which need not be here; says what would make the run fit it."""
+    """With --dry-run: size in GiB of a GPU, here or elsewhere; suggests settings with which the run fits."""
     overwrite: bool = False
     """Discard an earlier run of this name."""
     from_checkpoint: Annotated[int, Range(1)] | None = None
-    """Resume after that iteration, whose checkpoint must be there, and discard what came later."""
+    """Resume after this iteration, whose checkpoint must exist, and discard all later ones."""
     runs: Path = Path("runs")
     """Folder of the runs."""
 
 
 COMMAND = Command(
     "train",
-    "Train by a recipe. The same command again resumes the run where its last checkpoint is. A setting that "
-    "is not given has the recipe's value, or else the default shown here; --dry-run prints them as resolved.",
+    "Train by a recipe. The same command again resumes the run from its last checkpoint. A setting that is "
+    "not given has the recipe's value, or else the default shown here; --dry-run prints the result.",
     TrainOptions,
     Target("RECIPE", f"a shipped recipe's name ({', '.join(recipe.names())}) or a TOML file"),
     Config,

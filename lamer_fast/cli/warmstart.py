@@ -16,7 +16,7 @@ from lamer_fast.warmstart.settings import WarmstartSettings, resolve, shipped
 @dataclass(frozen=True)
 class WarmstartOptions:
     out: Path | None = None
-    """Folder of the model, written at the end. It must be given, and be empty or not there."""
+    """Folder of the model, written at the end; required, and must be empty or new."""
     num_threads: Annotated[int, Range(0, 1024)] = 0
     """CPU threads; 0 leaves torch's own choice."""
 

@@ -33,13 +33,13 @@ Row = Mapping[str, Any]
 @dataclass(frozen=True)
 class DumpOptions:
     file: Path | None = None
-    """Rollouts of another trainer (JSON lines, .gz too, or TRL's parquet), to be scored instead of played."""
+    """Score another trainer's rollouts from this file: JSON lines (.gz), or TRL's parquet."""
     reward: str | None = None
-    """Field with the reward; not needed where there is one, or where a line says success."""
+    """Name of the reward field; not needed if there is only one, or if the lines have a success."""
     success_reward: Annotated[float, Range(-1e12, 1e12)] | None = None
-    """A reward from here on is a success; not needed where rewards are 0 and 1, -1 and 1, or 0 and 10."""
+    """Smallest reward of a success; not needed if rewards are 0 and 1, -1 and 1, or 0 and 10."""
     step: int | None = None
-    """Of a file with several training steps, the one to score."""
+    """Training step to score, if the file has several."""
 
 
 @dataclass(frozen=True)

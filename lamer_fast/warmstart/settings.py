@@ -14,55 +14,55 @@ class WarmstartSettings:
     recipe: str = "minesweeper-tiny"
     """Recipe whose boards, prompts and limits are used."""
     start: str = ""
-    """Model to go on from (folder or shipped name); empty makes a new one."""
+    """Model to continue from (folder or shipped name); empty makes a new one."""
     updates: Annotated[int, Range(1)] = 4500
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     cpu_seconds: Annotated[float, Range(0)] = 0.0
-    """A budget in the place of `updates`: the learning rate falls to 0 as it runs out. 0 is off."""
+    """CPU time to use in place of `updates`; the learning rate falls to 0 at its end. 0 is off."""
     trials: Annotated[int, Range(1)] = 16
-    """Expert trials of an update, all of them new."""
+    """Number of expert trials in an update, all of them new."""
     lr: Annotated[float, Range(0, 1)] = 1e-3
     """Peak learning rate."""
     warmup_updates: Annotated[int, Range(0)] = 100
-    """Updates of linear warm-up."""
+    """Number of updates in the linear warm-up."""
     decay_updates: Annotated[int, Range(0)] = 1000
-    """Last updates, over which the learning rate falls to 0 along a cosine."""
+    """Number of last updates over which the learning rate falls to 0 along a cosine."""
     weight_decay: Annotated[float, Range(0, 1)] = 0.05
-    """AdamW."""
+    """AdamW: weight decay."""
     noise: str = "0.25"
     """Levels of the experts' noise, separated by commas; a trial draws one."""
     memory: Annotated[float, Range(0, 1)] = 0.6
-    """Share of experts that use what earlier episodes revealed."""
+    """Share of experts that use knowledge from earlier episodes."""
     teacher: Literal["expert", "explorer"] = "expert"
-    """The environment's expert, or the best explorer of what it hides, where that is known."""
+    """The environment's expert, or the best explorer of a hidden rule, where there is one."""
     easy: str = ""
-    """What the recipe has otherwise on easier boards to begin with, `env.controls=plain`; comma-separated."""
+    """Settings of easier boards for the beginning, separated by commas: `env.controls=plain`."""
     easy_updates: Annotated[int, Range(0)] = 0
-    """Updates over which the share of those on easier boards falls from all to none."""
+    """Number of updates over which the share of easier boards falls from all to none."""
     seed: Annotated[int, Range(0)] = 0
-    """Of the first weights, the boards and the experts."""
+    """Seed of the first weights, the boards and the experts."""
     eval_every: Annotated[int, Range(1)] = 250
     """Updates between evaluations on `valid`."""
     eval_tasks: Annotated[int, Range(1)] = 256
-    """Boards of such an evaluation."""
+    """Number of boards in each of these evaluations."""
     vocab_tokens: Annotated[int, Range(0, 1_000_000)] = 1024
-    """Most pieces of words that a new model's tokenizer learns, where the environment lists no words."""
+    """Maximum number of word pieces that a new tokenizer learns, if the environment lists no words."""
     vocab_trials: Annotated[int, Range(1)] = 32
-    """Expert trials that it learns them from."""
+    """Number of expert trials from which it learns them."""
     num_layers: Annotated[int, Range(1)] = 3
-    """Decoder layers of a new model."""
+    """Number of decoder layers of a new model."""
     hidden_size: Annotated[int, Range(1)] = 128
     """Width of the residual stream."""
     mlp_size: Annotated[int, Range(1)] = 384
     """Width of the gated MLP."""
     num_heads: Annotated[int, Range(1)] = 4
-    """Query heads."""
+    """Number of query heads."""
     num_kv_heads: Annotated[int, Range(1)] = 2
-    """Key and value heads."""
+    """Number of key and value heads."""
     head_size: Annotated[int, Range(2)] = 32
     """Width of a head."""
     rope_theta: Annotated[float, Range(1)] = 200.0
-    """Base of the rotary positions; the common 1e4 spends most of a small head on distances never met."""
+    """Base of the rotary positions; the usual 1e4 wastes most of a small head on unused distances."""
 
     @property
     def noise_levels(self) -> tuple[float, ...]:

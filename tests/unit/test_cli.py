@@ -124,14 +124,14 @@ def test_flags_stand_before_and_behind_with_dashes_or_underscores():
         (["eval", "minesweeper-tiny", "--rollout.temperature", "0.7"], "take --eval.temperature"),
         (
             ["play", "minesweeper-tiny", "--algo.loss", "clip"],
-            "has no effect on lamer-fast play: it is of training",
+            "has no effect on lamer-fast play: it belongs to training",
         ),
         (
             ["eval", "minesweeper-tiny", "--eval.temperature", "-3"],
             "eval.temperature = -3.0, must be in [0, 100]",
         ),
         (["play", "minesweeper-tiny", "--eval.top-p", "nan"], "eval.top_p = nan, must be a finite number"),
-        (["eval", "minesweeper-tiny", "--train.iterations", "3"], "it is of training"),
+        (["eval", "minesweeper-tiny", "--train.iterations", "3"], "it belongs to training"),
         (
             ["eval", "minesweeper-tiny", "--eval.memory", "reflection"],
             "contradicts rollout.memory = 'reflection'",

@@ -27,25 +27,25 @@ class Switches:
     episode_credit: EpisodeCredit = "cross"
     """Whether returns flow from later episodes to earlier ones."""
     return_form: ReturnForm = "paper"
-    """Which of the two published forms of the cross-episode return."""
+    """Published form of the cross-episode return."""
     gamma_step: Annotated[float, "[0, 1]"] = 0.95
     """Discount per turn inside an episode."""
     gamma_traj: Annotated[float, "[0, 1]"] = 0.6
     """Discount per episode inside a trial."""
     reflection_score: ReflectionScore = "next_return"
-    """What a reflection scores in the episode bracket."""
+    """Score of a reflection in the episode bracket."""
     stats_unit: StatsUnit = "trial"
-    """What group means and deviations are taken over."""
+    """Unit of group means and deviations."""
     baseline: Baseline | None = None
     """Group baseline; None is the estimator's own (rloo: leave_one_out, others: mean)."""
     scale: Scale | None = None
     """Divide by the standard deviation; None is the estimator's own (grpo and reinforce++: std)."""
     anchor_key: AnchorKey = "board"
-    """Which turns share a step group."""
+    """Key by which turns share a step group."""
     step_weight: Annotated[float, "[0, inf)"] = 1.0
-    """w, weight of the step bracket of gigpo."""
+    """w: weight of the step bracket of gigpo."""
     invalid_penalty: Annotated[float, "[0, inf)"] = 0.5
-    """Taken from the score of a turn whose reply could not be parsed."""
+    """Penalty that is subtracted from the score of a turn whose reply could not be parsed."""
     eps: Annotated[float, "[0, inf)"] = 1e-6
     """Added to a standard deviation before it divides."""
 

@@ -37,17 +37,17 @@ class Options(WorldOptions):
     id: str = "FrozenLake-v1"
     """A registered environment; `minigrid:BabyAI-GoToRedBall-v0` imports the module that registers it."""
     arguments: str = ""
-    """What its constructor is given, as a JSON object: `{"size": 4, "is_slippery": false}`."""
+    """Arguments of its constructor, as a JSON object: `{"size": 4, "is_slippery": false}`."""
     describe: str = ""
-    """`package.module:function` that writes an observation as a text; none: the text rendering."""
+    """`package.module:function` that turns an observation into text; by default its text rendering."""
     actions: str = ""
-    """Names of its actions from 0 on, separated by commas; none: those that are known, or their numbers."""
+    """Names of its actions from 0 on, separated by commas; by default known names, or numbers."""
     rules: str = ""
-    """What the model is told of the task; none: what is known of it."""
+    """Description of the task for the model; by default the known one."""
     success_above: float | None = None
-    """An episode that ends by its rules with a last reward above this is a success; none: 0, or as known."""
+    """An episode that ends by its rules with a last reward above this is a success; by default 0."""
     max_steps: Annotated[int, Range(1)] | None = None
-    """Actions after which an episode is cut off; none: as registered."""
+    """Maximum number of actions in an episode; by default as registered."""
 
     def validate(self) -> None:
         if not isinstance(_object(self.arguments), dict):

@@ -27,11 +27,11 @@ class Options(WorldOptions):
     dataset: str = "countdown"
     """Name of a data set of reasoning-gym."""
     config: str = ""
-    """What the data set is given, as a JSON object: `{"min_numbers": 3}`."""
+    """Configuration of the data set, as a JSON object: `{"min_numbers": 3}`."""
     size: Annotated[int, Range(1, 2**31 - 1)] = 1_000_000
-    """Questions that a seed chooses from; some data sets refuse a large number."""
+    """Number of questions that a seed chooses from; some data sets refuse a large one."""
     answers: Annotated[int, Range(1)] = 1
-    """Answers that an episode allows."""
+    """Number of answers in an episode."""
 
     def validate(self) -> None:
         try:

@@ -43,9 +43,9 @@ DRAWN_LATER = ("Minesweeper",)
 @dataclass(frozen=True)
 class Options(WorldOptions):
     game: str = "Mastermind-v0"
-    """Id of a game for one player; `lamer-fast envs data textarena` lists those that start here."""
+    """Id of a game for one player; `lamer-fast envs data textarena` lists the games that start here."""
     success_reward: float = 1.0
-    """A game that ends with at least this reward is a success: the package knows no other sign of it."""
+    """A game that ends with at least this reward is a success: the package has no other sign of one."""
 
 
 class Board:

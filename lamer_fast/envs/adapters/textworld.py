@@ -47,11 +47,11 @@ STATUS = re.compile(r"^> +-= .* =-.*$", re.MULTILINE)
 @dataclass(frozen=True)
 class Options(WorldOptions):
     games: str = "games"
-    """Folder of .z8 files, each beside the .json made with it; or folders train, valid and test of them."""
+    """Folder of .z8 files, each beside its .json, or one such folder each for train, valid and test."""
     commands: Literal["admissible", "any"] = "admissible"
-    """Which commands reach the game: those that it offers, or any; all others are invalid replies."""
+    """Commands that reach the game: those that it offers, or any; all others are invalid replies."""
     max_steps: Annotated[int, Range(1)] = 50
-    """Commands after which an episode is cut off."""
+    """Maximum number of commands in an episode."""
 
 
 @cache

@@ -35,27 +35,27 @@ class MinesweeperOptions(EnvOptions):
     first_click: Literal["env", "agent"] = "env"
     """Who opens the first cell, which is never a mine: the environment at its start, or the player."""
     no_guess: bool = False
-    """Only boards that can be won by reasoning alone; needs first_click env."""
+    """Play only boards that can be won by reasoning alone; needs first_click env."""
     max_tries: Annotated[int, Range(1, 2_147_483_647)] = 100_000
-    """Boards drawn in a row before it is an error that none fits."""
+    """Number of boards to draw in a row before the run gives up because none fits."""
     neighbours: Literal["all", "hidden"] = "all"
-    """What a number counts: all 8 cells around it, or those on some of 4 lines, which belong to the task."""
+    """Cells that a number counts: all 8 around it, or those on some of 4 lines, which belong to the task."""
     held_out_rules: bool = False
-    """With hidden neighbours: train, valid and test have lines of their own, not only boards."""
+    """With hidden neighbours: split the lines, too; train, valid and test have different ones."""
     rewards: Literal["lamer", "sparse"] = "lamer"
     """Reward set: the official shaped rewards, or 10 for success and 0 otherwise."""
     reward_win: Annotated[float, REWARD] | None = None
-    """Of the cell that wins, alone; as all reward_*, none given: that of the set."""
+    """Total reward of the cell that wins; like all reward_*, by default that of the set."""
     reward_open: Annotated[float, REWARD] | None = None
-    """Of a cell that opens by itself."""
+    """Reward of a cell that opens by itself."""
     reward_cascade: Annotated[float, REWARD] | None = None
-    """Of a cell that opens others too."""
+    """Reward of a cell that opens others too."""
     reward_mine: Annotated[float, REWARD] | None = None
-    """Of a mine."""
+    """Reward of a mine."""
     reward_invalid: Annotated[float, REWARD] | None = None
-    """Of a reply that cannot be read, an open cell, or one off the board."""
+    """Reward of a reply that cannot be read, of an open cell, and of a cell off the board."""
     style: Literal["numbered", "compact", "peers"] = "numbered"
-    """How a board is written."""
+    """Text style of a board."""
 
     def validate(self) -> None:
         if self.no_guess and self.first_click == "agent":

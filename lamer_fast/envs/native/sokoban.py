@@ -73,39 +73,39 @@ class SokobanOptions(EnvOptions):
     max_moves: Annotated[int, Range(1, 1000)] = 21
     """Longest allowed optimal solution, in moves."""
     controls: Literal["plain", "permuted", "broken"] = "plain"
-    """What the words do: what they say; the four of direction exchanged; or all five, with `still`."""
+    """Meaning of the words: plain; the four directions exchanged; or all five words exchanged."""
     held_out_rules: bool = False
-    """Train, valid and test have exchanges of words of their own, not only boards."""
+    """Split the exchanges of words, too: train, valid and test have different ones."""
     show_moves: bool = False
-    """A last line of the text says what the last word did: `up: left`, or `up: nothing`."""
+    """Add a last line that says what the last word did: `up: left`, or `up: nothing`."""
     levels: str | None = None
-    """File of levels in XSB or Boxoban format to play instead: size, boxes and moves are then theirs."""
+    """Play the levels of this file, in XSB or Boxoban format, with their own sizes, boxes and moves."""
     moves_per_turn: Annotated[int, Range(1, 64)] = 3
-    """Moves that one reply may hold; further ones are dropped."""
+    """Maximum number of moves in a reply; further ones are dropped."""
     rewards: Literal["lamer", "sparse"] = "lamer"
     """Reward set: the official shaped rewards, or 10 for success and 0 otherwise."""
     reward_step: Annotated[float, REWARD] | None = None
-    """Of every move, beside what else it earns; as all reward_*, none given: that of the set."""
+    """Reward of every move, in addition to others; like all reward_*, by default that of the set."""
     reward_on: Annotated[float, REWARD] | None = None
-    """Of a box that comes onto a target."""
+    """Reward of a box that comes onto a target."""
     reward_off: Annotated[float, REWARD] | None = None
-    """Of a box that leaves a target."""
+    """Reward of a box that leaves a target."""
     reward_win: Annotated[float, REWARD] | None = None
-    """Of the move after which every box stands on a target."""
+    """Reward of the move after which every box stands on a target."""
     reward_dead: Annotated[float, REWARD] | None = None
-    """Of the push after which the board cannot be solved any more; needs track_dead."""
+    """Reward of the push after which the board can no longer be solved; needs track_dead."""
     reward_invalid: Annotated[float, REWARD] | None = None
-    """Of a reply that cannot be read."""
+    """Reward of a reply that cannot be read."""
     turn_reward: Literal["sum", "last"] = "sum"
-    """Reward of a turn of several moves: of all of them, or of the last alone (the official code)."""
+    """Reward of a turn with several moves: their sum, or the last one alone (the official code)."""
     stop_at_done: bool = True
-    """Moves after the one that ends the game are not made; false: they are (the official code)."""
+    """Drop the moves after the one that ends the game; false plays them (the official code)."""
     track_dead: bool = False
-    """Know boards that cannot be solved any more."""
+    """Detect boards that can no longer be solved."""
     end_on_dead: bool = False
-    """End the episode on such a board (the official code); needs track_dead."""
+    """End the episode when the board can no longer be solved (the official code); needs track_dead."""
     style: Literal["numbered", "compact", "peers"] = "numbered"
-    """How a board is written."""
+    """Text style of a board."""
 
     def validate(self) -> None:
         if self.min_moves > self.max_moves:

@@ -15,27 +15,27 @@ class EndpointOptions:
     url: str | None = None
     """OpenAI-compatible server whose model plays, for example http://127.0.0.1:8000/v1."""
     model: str | None = None
-    """The model's name there; not needed where the server has one alone."""
+    """Name of the model on the server; not needed if the server has only one."""
     key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; local servers need none."""
     concurrency: Annotated[int, Range(1, 4096)] = 16
-    """Requests in flight at most."""
+    """Maximum number of requests in flight."""
     timeout_s: Annotated[float, Range(0.01, 86_400)] = 600.0
-    """A request without an answer for so long is given up and made again."""
+    """A request without an answer within this time is given up and repeated."""
     max_retries: Annotated[int, Range(0, 100)] = 6
-    """Times that a request is made again after busy servers, broken answers and timeouts."""
+    """Maximum number of repetitions of a request after a busy server, a broken answer or a timeout."""
     max_wait_s: Annotated[float, Range(0, 3600)] = 60.0
-    """Longest pause before that, also where the server asks for a longer one."""
+    """Longest pause before a repetition, even if the server asks for a longer one."""
     max_lost: Annotated[float, Range(0, 1)] = 0.1
-    """A larger share of trials without an answer ends the evaluation: it would say nothing of the model."""
+    """A larger share of lost trials ends the evaluation, which would say nothing about the model."""
     limit: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
-    """How the server calls the limit of a reply; auto: the first, and the second if it says so."""
+    """Name of the reply limit in requests; auto tries the first, and the second if the server asks for it."""
     extra: str = "{}"
     """Further fields of each request as a JSON object, for example {"reasoning_effort": "low"}."""
     price_prompt: Annotated[float, Range(0)] | None = None
     """Price of a million prompt tokens, in any currency."""
     price_cached: Annotated[float, Range(0)] | None = None
-    """Price of a million prompt tokens that the server had cached; by default that of all others."""
+    """Price of a million prompt tokens that the server had cached; by default the price of the others."""
     price_completion: Annotated[float, Range(0)] | None = None
     """Price of a million tokens of replies, thinking included."""
 

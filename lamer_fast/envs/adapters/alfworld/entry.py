@@ -30,14 +30,14 @@ class Options(PoolOptions):
     name: str = "alfworld"
     """This environment."""
     data: str | None = None
-    """Folder of the games; none: $ALFWORLD_DATA/json_2.1.1. `made:small`, `made:full`: games of our own."""
+    """Folder of the games; by default $ALFWORLD_DATA/json_2.1.1. `made:small`, `made:full`: our own games."""
     task_types: str = ",".join(FIRST4)
-    """Types of task, by commas: pick, look, clean, heat, cool, pick2."""
+    """Types of task, separated by commas: pick, look, clean, heat, cool, pick2."""
     panels: Literal["rooms", "first4/seen", "first4/unseen", "cool+pick2"] = "rooms"
-    """rooms: valid plays rooms seen in training, test others. Else both play that panel, of its own types."""
+    """rooms: valid plays rooms seen in training, test others. Otherwise both play the named panel."""
 
     engine: Literal["native", "package"] = "native"
-    """Who plays: our stepper, equal to the package text for text (`envs compare`), or the package itself."""
+    """Our stepper, equal to the package text for text (`envs compare`), or the package itself."""
 
     def validate(self) -> None:
         types_of(self.task_types)
