@@ -33,7 +33,7 @@ class MinesweeperOptions(EnvOptions):
     num_mines: Annotated[int, Range(1, 255)] = 3
     """Mines on the board."""
     first_click: Literal["env", "agent"] = "env"
-    """Who opens the first cell, which is never a mine: the environment at its start, or the player."""
+    """Player of the first cell, which is never a mine: the environment at the start, or the agent."""
     no_guess: bool = False
     """Play only boards that can be won by reasoning alone; needs first_click env."""
     max_tries: Annotated[int, Range(1, 2_147_483_647)] = 100_000
