@@ -56,8 +56,8 @@ class RolloutConfig:
     """Part of earlier episodes that the model sees; context `trial` shows both, or the history alone if there
     are no reflections."""
     play_prompt: str = "think"
-    """What full prompts ask for beside an action: think, direct (nothing), react (a thought first); or a text
-    of your own, or a .txt file of it, which the run keeps the text of."""
+    """Request of full prompts beside an action: think, direct (none), react (a thought first), a text of your
+    own, or a .txt file, whose text the run keeps."""
     reflect_prompt: str = "plan"
     """Request for a reflection: plan, facts, short, a text of your own, or a .txt file, whose text the run
     keeps."""
