@@ -24,8 +24,11 @@ const ADDED = [
   ["critic: mean value, beside the mean return of a trial", {value: m => m.critic_value, return: m => m.critic_value === undefined ? null : m.return}],
   ["critic: squared error of its values", {loss: m => m.critic_loss}],
   ["groups of an iteration", {played: m => m.groups_played, "alike as drawn": m => m.groups_flat_drawn, "alike as trained on": m => m.groups_flat}],
+  ["stage of the curriculum", {stage: m => m.stage}],
+  ["consolidation: loss on later episodes that won", {loss: m => m.consolidation_loss}],
+  ["consolidation: trials of an iteration that taught", {trials: m => m.consolidated}],
 ];
-const NAMED = /^(critic_(explained|value|loss|grad_norm)|groups_(played|flat_drawn|flat))$/;
+const NAMED = /^(critic_(explained|value|loss|grad_norm)|groups_(played|flat_drawn|flat)|stage|consolidation_loss|consolidated)$/;
 function numbers(value, path) {
   if (finite(value)) return [[path, value]];
   return value && typeof value === "object" ? Object.entries(value).flatMap(([key, v]) => numbers(v, `${path} ${key}`)) : [];

@@ -385,7 +385,14 @@ def test_what_an_algorithm_adds_to_its_records_is_drawn(run_folder, tmp_path):
     """Those of a critic and of drawn groups by their names; those of a later version under their keys."""
     path = run_folder / "metrics.jsonl"
     added = {"critic_loss": 12.5, "critic_explained": 0.25, "critic_value": 3.0, "critic_grad_norm": 4.0}
-    added |= {"groups_played": 16, "groups_flat_drawn": 5, "groups_flat": 2}
+    added |= {
+        "stage": 1,
+        "consolidation_loss": 0.5,
+        "consolidated": 3,
+        "groups_played": 16,
+        "groups_flat_drawn": 5,
+        "groups_flat": 2,
+    }
     added |= {"levels": {"<b>easy": 0.5, "hard": 0.125}, "odd_words": "none", "odd_number": 7}
     lines = [json.loads(line) | added for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -396,6 +403,8 @@ def test_what_an_algorithm_adds_to_its_records_is_drawn(run_folder, tmp_path):
     assert read["critic: squared error of its values"] == "iteration 2: loss 12.5"
     assert read["critic: mean value"] == "iteration 2: value 3, return 1"
     assert "played 16, alike as drawn 5, alike as trained on 2" in read["groups of an iteration"]
+    assert read["stage of the curriculum"] == "iteration 2: stage 1"
+    assert read["consolidation: trials of an iteration that taught"] == "iteration 2: trials 3"
     assert read["norm of the gradient"] == "iteration 2: policy 1, critic 4"
     assert read["levels"] == "iteration 2: <b>easy 0.5, hard 0.125"
     assert read["odd number"] == "iteration 2: odd_number 7"
