@@ -6,15 +6,19 @@ function mines(c) {
 }
 const GAMES = {sokoban: (c) => SOKOBAN[c], minesweeper: mines};
 const NAMES = {wall: "wall", floor: "floor", target: "target", box: "box", "box target": "box on a target", player: "you", "player target": "you on a target", unknown: "unknown", mine: "mine"};
+// [rows of cells, what stands below them] such as what the last word did
 function rowsOf(game, text) {
-  const cell = GAMES[game], lines = text.split("\n").filter(line => line.trim());
-  if (!cell || !lines.length) return null;
-  const rows = lines.map(line => [...line.replace(/^\s*(Row\s+)?\d+:\s*/, "").replace(/\s/g, "")].map(cell));
-  return rows.every(row => row.length && row.length === rows[0].length && row.every(Boolean)) ? rows : null;
+  const cell = GAMES[game], lines = text.split("\n").filter(line => line.trim()), rows = [];
+  for (const line of cell ? lines : []) {
+    const row = [...line.replace(/^\s*(Row\s+)?\d+:\s*/, "").replace(/\s/g, "")].map(cell);
+    if (!row.length || !row.every(Boolean) || row.length !== (rows[0] || row).length) break;
+    rows.push(row);
+  }
+  return [rows, lines.slice(rows.length)];
 }
 function board(game, text, reply) {
-  const rows = rowsOf(game, text);
-  if (!rows) return el("pre", text, {class: "text-board"});
+  const [rows, below] = rowsOf(game, text);
+  if (!rows.length) return el("pre", text, {class: "text-board"});
   const spoken = rows.map((row, i) => `row ${i + 1}: ` + row.map(([kind, sign]) => NAMES[kind] || sign || "open").join(", ")).join("; ");
   const grid = el("div", null, {class: "board", role: "img", "aria-label": spoken, style: `grid-template-columns:repeat(${rows[0].length},1.5em)`});
   const pair = game === "minesweeper" ? (reply || "").match(/\(\s*(\d+)\s*,\s*(\d+)\s*\)/) : null;
@@ -22,5 +26,5 @@ function board(game, text, reply) {
     const chosen = pair && +pair[1] === r + 1 && +pair[2] === c + 1;
     grid.append(el("span", sign, {class: `cell ${kind}${chosen ? " chosen" : ""}`}));
   }));
-  return grid;
+  return below.length ? el("div", null, {}, grid, el("pre", below.join("\n"))) : grid;
 }

@@ -33,6 +33,8 @@ said.colours = Object.fromEntries(Object.keys(MODES).map(key => {
   return [key, [...document.querySelectorAll("#story .turn .reply")].map(e => e.firstChild.style.background)];
 }));
 said.sokoban = [...board("sokoban", "0: # # #\n1: P X O\n2: # * S", "").children].map(e => e.className);
+const told = board("sokoban", "###\n#P#\n###\nup: nothing", "");
+said.told = [told.firstChild.children.length, told.lastChild.textContent];
 said.other = board("sokoban", "You see a door.", "").tagName;
 said.width = innerWidth;
 said.wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;

@@ -360,6 +360,7 @@ def test_a_reader_finds_and_follows_a_trial(run_folder, tmp_path):
     assert "--red" in said["colours"]["blame"][0] and "--green" in said["colours"]["blame"][-1]
     walls, row = ["cell wall"] * 3, ["cell player", "cell box", "cell target"]
     assert said["sokoban"] == [*walls, *row, "cell wall", "cell box target", "cell player target"]
+    assert said["told"] == [9, "up: nothing"], "words below a board are words"
     assert said["other"] == "PRE"
 
 
