@@ -69,7 +69,7 @@ def curves(part: str, own: Sequence[Summary]) -> Any:
         xlabel="iteration", ylabel="success within all episodes of a trial, %", title=f"{part}, training"
     )
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left")
     return figure
 
 
@@ -82,7 +82,7 @@ def bars(part: str, own: Sequence[Summary]) -> Any:
     within = {f"success@{k + 1}": [s.within[min(k, len(s.within) - 1)] for s in own] for k in range(K)}
     grouped(axes, [summary.arm.name for summary in own], within, 100.0)
     axes.set(ylabel="test boards, %", title=f"{part}, 95 % intervals over seeds and boards")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left")
     return figure
 
 
@@ -99,7 +99,7 @@ def measures(kind: str, part: str, own: Sequence[Summary]) -> Any:
         grouped(axes, arms, {mode: [s.measures.get(mode, {}).get(name) for s in own] for mode in modes})
         axes.set(title=name)
     if len(modes) > 1:
-        panels[0][0].legend(fontsize=8)
+        panels[0][0].legend(fontsize=8, loc="upper left")
     figure.suptitle(f"{part}, {kind} on the test boards, 95 % intervals over seeds and boards")
     return figure
 
@@ -118,7 +118,7 @@ def notes(part: str, own: Sequence[Summary]) -> Any:
                 lines(axes, drawn[0]["iteration"][:shortest], y, summary.arm.name)
         axes.set(xlabel="iteration", title=meaning)
         axes.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    panels[0].legend(fontsize=8, loc="upper left")
     figure.suptitle(f"{part}, reflections of the training trials")
     return figure
 

@@ -138,5 +138,5 @@ def test_a_cell_of_its_architecture_runs(name, tmp_path, monkeypatch):
         cell = by_name[f"minesweeper-{arm}-0"]
         assert run_cell(study, cell, result_path(tmp_path, cell), tmp_path / "runs")
     text = (tmp_path / "runs" / f"{study.name}-minesweeper-reflexion-0.test" / "report.html").read_text()
-    assert "Thought:" in text and "reflect" in text
+    assert '"phase":"play"' in text and '"phase":"reflect"' in text
     assert os.path.getsize(tmp_path / "runs" / f"{study.name}-minesweeper-lamer-0" / "model" / "config.json")
