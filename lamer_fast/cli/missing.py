@@ -13,7 +13,10 @@ def how_to_install(module: str | None) -> str:
     if name == OWN:  # which its extras name too
         return ""
     if name == KERNELS:  # in no index, unlike what else an extra brings
-        return f"{module} is not installed: it is the distribution {KERNELS}, ./kernels of {OWN}'s source"
+        how = f"pip install --force-reinstall --no-deps ./kernels (or the wheel of {KERNELS})"
+        return (
+            f"{module} is not there: {how}; uninstalling an older {OWN}, which contained it, took its files"
+        )
     try:
         requirements = metadata.requires(OWN) or []
     except metadata.PackageNotFoundError:  # a source tree that is not installed
