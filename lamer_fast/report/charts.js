@@ -8,7 +8,7 @@ function ticks(low, high, count, least) {
     ? v.toExponential(Math.max(0, Math.floor(Math.log10(Math.abs(v)) + 1e-9) - digits)) : v.toFixed(Math.max(0, -digits));
   return Array.from({length: last - first + 1}, (_, i) => { const v = (first + i) * step; return {v, text: label(v)}; });
 }
-// lines: [{name, points: [[x, y, low?, high?], ...]}]; options: range of y, episodes or iterations of x, marks, unit
+// lines: [{name, points: [[x, y, low?, high?], ...], at?: the number of its colour}]; options: range of y, episodes or iterations of x, marks, unit
 function chart(title, lines, options) {
   const card = el("div", null, {class: "card chart"}), o = options || {};
   card.append(el("h3", title));
@@ -31,8 +31,8 @@ function chart(title, lines, options) {
     s.append(line);
   }
   lines.forEach((line, i) => {
-    const color = colors[i % colors.length], ok = line.points.filter(p => finite(p[1]));
-    s.append(svg("polyline", {points: ok.map(p => `${X(p[0])},${Y(p[1])}`).join(" "), fill: "none", stroke: color, "stroke-width": 2, ...(i >= colors.length ? {"stroke-dasharray": "6 3"} : {})}));
+    const at = line.at ?? i, color = colors[at % colors.length], ok = line.points.filter(p => finite(p[1]));
+    s.append(svg("polyline", {points: ok.map(p => `${X(p[0])},${Y(p[1])}`).join(" "), fill: "none", stroke: color, "stroke-width": 2, ...(at >= colors.length ? {"stroke-dasharray": "6 3"} : {})}));
     for (const p of ok) {
       if (finite(p[2]) && finite(p[3])) s.append(svg("line", {x1: X(p[0]), x2: X(p[0]), y1: Y(p[2]), y2: Y(p[3]), stroke: color, "stroke-width": 1.5, class: "interval"}));
       if (p.length === 4 || ok.length === 1) s.append(svg("circle", {cx: X(p[0]), cy: Y(p[1]), r: 3, fill: color}));
@@ -60,7 +60,7 @@ function chart(title, lines, options) {
     read();
   });
   const legend = el("div", null, {class: "legend"});
-  lines.forEach((line, i) => { const e = el("span", line.name); e.prepend(el("i", "", {style: `background:${colors[i % colors.length]}`})); legend.append(e); });
+  lines.forEach((line, i) => { const e = el("span", line.name); e.prepend(el("i", "", {style: `background:${colors[(line.at ?? i) % colors.length]}`})); legend.append(e); });
   read();
   cursor.setAttribute("visibility", "hidden");
   card.append(s, legend, readout);

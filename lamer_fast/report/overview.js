@@ -94,11 +94,11 @@ function compare() {
   place("training").append(el("div", null, {class: "cards"},
     chart("success@K on training boards, %", last(m => percent(m.success_at.at(-1))), {range: [0, 100]}),
     chart("success@1 on training boards, %", last(m => percent(m.success_at[0])), {range: [0, 100]}),
-    chart("success@K on held-out boards, %", runs.map(run => ({name: run.name, points: evaluatedOf(run).map(e => [e.iteration, percent(e.success_at.at(-1)), ...[e.success_low, e.success_high].map(v => v ? percent(v.at(-1)) : null)])})), {range: [0, 100]}),
+    ...(runs.some(run => evaluatedOf(run).length) ? [chart("success@K on held-out boards, %", runs.map(run => ({name: run.name, points: evaluatedOf(run).map(e => [e.iteration, percent(e.success_at.at(-1)), ...[e.success_low, e.success_high].map(v => v ? percent(v.at(-1)) : null)])})), {range: [0, 100]})] : []),
     chart("return of a trial", last(m => m.return)), chart("entropy, nats per token", last(m => m.entropy)), chart("mismatch, nats", last(m => m.mismatch.mean)),
     chart("sampled tokens per second", last(m => rate(m.tokens.sampled, m.seconds.sample))),
     ...[...ADDED, ...unnamed(runs)].flatMap(([title, get]) => {
-      const lines = runs.flatMap(run => linesOf(run, get, line => Object.keys(get).length > 1 ? `${run.name}: ${line}` : run.name));
+      const lines = runs.flatMap((run, r) => linesOf(run, get, line => Object.keys(get).length > 1 ? `${run.name}: ${line}` : run.name).map((line, j) => ({...line, at: r + j * colors.length})));
       return lines.length ? [chart(title, lines)] : [];
     })));
   const rows = runs.map(run => { const m = run.metrics.at(-1), s = run.starts.at(-1); return [run.name, run.metrics.length, m ? m.success_at.map(v => percent(v).toFixed(1)).join(" / ") : "", m ? short(m.return) : "", m ? short(Math.max(...run.metrics.map(m => percent(m.success_at.at(-1))))) : "", s ? s.device : "unknown", s ? s.commit || s.version : "unknown"]; });

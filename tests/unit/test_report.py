@@ -368,6 +368,9 @@ def test_a_reader_finds_and_follows_a_trial(run_folder, tmp_path):
 def test_runs_beside_each_other(run_folder, tmp_path, capsys):
     other = run_folder.parent / "<b>other"
     shutil.copytree(run_folder, other)
+    path = other / "metrics.jsonl"
+    lines = [json.loads(line) | {"critic_loss": 2.0} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = json.loads((other / "config.json").read_text()) | {"name": "<b>other", "algo.gamma_traj": 0.25}
     (other / "config.json").write_text(json.dumps(config))
     assert run([str(run_folder), str(other)]) == 0
@@ -378,7 +381,9 @@ def test_runs_beside_each_other(run_folder, tmp_path, capsys):
     assert (
         "<td>algo.gamma_traj</td><td>0.6</td><td>0.25</td>" in body and "<td>algo.gamma_step</td>" not in body
     )
-    assert body.count("<polyline") == 7 * 2 + 8 and "undefined" not in body and "NaN" not in body
+    colours = re.findall(r'<polyline[^>]*stroke="var\(--(\w+)\)"', body.partition('id="evaluations"')[0])
+    assert colours == ["blue", "amber"] * 7 + ["amber"], "a run keeps its colour, alone in its chart too"
+    assert body.count("<polyline") == 7 * 2 + 1 + 8 and "undefined" not in body and "NaN" not in body
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
