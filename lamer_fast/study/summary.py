@@ -30,7 +30,9 @@ class Summary:
     lead: Estimate | None  # success@K of the arm that is compared with, less this one's; None: it is the same
     measures: dict[str, dict[str, Estimate | None]]  # mode -> measure -> mean; None: no board has a value
     regret: list[Estimate] = field(default_factory=list)  # to the bound at 1..K, where the world knows it
-    closed: list[Estimate] = field(default_factory=list)  # share of the regret of the untrained arm
+    closed: list[Estimate | None] = field(
+        default_factory=list
+    )  # share of the untrained arm's; None: it has none
 
     @property
     def seeds(self) -> list[int]:
@@ -79,7 +81,10 @@ def with_regret(study: Study, summary: Summary, all_: Sequence[Summary]) -> Summ
     if not untrained or not summary.arm.train:
         return replace(summary, regret=regret)
     base = successes(untrained[0].results, "test", untrained[0].mode)
-    parts = [closed(v, b, best) for v, b, best in zip(each_k(values), each_k(base), bound.T, strict=True)]
+    parts: list[Estimate | None] = []
+    for v, b, best in zip(each_k(values), each_k(base), bound.T, strict=True):
+        has_regret = over_seeds_and_tasks(best - b).low > 0  # else a share of it is noise
+        parts.append(closed(v, b, best) if has_regret else None)
     return replace(summary, regret=regret, closed=parts)
 
 

@@ -302,7 +302,8 @@ def played(expert, env, count, episodes):
             won[boards, episode] = out.success
             boards = boards[~out.done]
         lost = np.flatnonzero(~won.any(axis=1))
-        notes = dict(zip(lost.tolist(), expert.reflect(lost), strict=True)) if len(lost) else {}
+        notes = dict(zip(lost.tolist(), expert.reflect(lost), strict=True))
+        assert expert.play(lost[:0])[0] == []  # a turn in which every trial reflects
     return np.logical_or.accumulate(won, axis=1).mean(axis=0), notes
 
 

@@ -1,5 +1,7 @@
 """Regret: the bound of hidden controls, as a number of evaluations and studies, as a teacher, in hints."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -11,8 +13,12 @@ from lamer_fast.eval.bound import bound_of, has_bound, with_regret
 from lamer_fast.eval.success import summarize
 from lamer_fast.eval.table import table
 from lamer_fast.study.estimates import closed
+from lamer_fast.study.read import load
+from lamer_fast.study.result import CellResult, Played
+from lamer_fast.study.summary import summaries
+from lamer_fast.study.tables import tables_of
 from lamer_fast.warmstart.settings import WarmstartSettings
-from lamer_fast.warmstart.supervised import easier_state, is_easy, supervised_config, teacher
+from lamer_fast.warmstart.supervised import easier_state, is_easy, supervised_config, teacher, warm_start
 
 HIDDEN = recipe.resolve("hidden-controls-tiny")
 
@@ -120,3 +126,54 @@ def test_a_warm_start_begins_on_easier_boards():
         WarmstartSettings(easy_updates=5).validate()
     state = object()
     assert easier_state(WarmstartSettings(), state) is state
+
+
+def test_a_study_of_hidden_rules_has_a_table_of_regrets():
+    study = load("hidden")
+    cells = [c for c in study.cells() if c.arm.name in ("base", "lamer") and c.seed == 0]
+    split = {s: panel(HIDDEN.env, s, study.tasks) for s in ("valid", "test")}
+    bound = bound_of(HIDDEN, split["test"]).mean(axis=0)
+
+    def result(cell, digit, digest):
+        modes = dict.fromkeys(("notes", "history", "attempts"), digit * study.tasks)
+        splits = {s: Played(digest or split[s].digest, 3, modes) for s in split}
+        return CellResult(study.name, cell.part, cell.arm.name, cell.seed, cell.settings(), splits)
+
+    def made(digest=""):
+        return {c.name: result(c, "0" if c.arm.name == "base" else "2", digest) for c in cells}
+
+    lamer, base = summaries(study, made())
+    np.testing.assert_allclose([e.mean for e in base.regret], bound)
+    np.testing.assert_allclose([e.mean for e in lamer.regret], bound - [0, 1, 1])
+    assert base.closed == [] and lamer.closed[0].mean == 0
+    assert lamer.closed[2].mean == pytest.approx(1 / bound[2])
+    titles = [table.title for table in tables_of(study, [lamer, base])]
+    assert any("regret to the best explorer" in title for title in titles)
+    with pytest.raises(ValueError, match="panel other was played, now"):
+        summaries(study, made("other"))
+    won = {c.name: result(c, "1", "") for c in cells}
+    assert summaries(study, won)[0].closed == [None, None, None]  # of a base without regret
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe": "hidden-shapes-tiny"},
+        {"recipe": "hidden-shapes-tiny", "teacher": "explorer"},
+        {"recipe": "hidden-controls-tiny", "teacher": "explorer"},
+        {
+            "recipe": "hidden-controls-tiny",
+            "easy": "env.controls=plain, rollout.max_reply_tokens=14",
+            "easy_updates": 2,
+        },
+    ],
+)
+def test_warm_starts_of_hidden_rules_run(changes, tmp_path):
+    settings = WarmstartSettings(
+        **changes, updates=3, warmup_updates=0, decay_updates=1, trials=6, noise="0,0.5", eval_tasks=6,
+        num_layers=1, hidden_size=32, mlp_size=32, num_heads=2, num_kv_heads=1, head_size=16,
+    )  # fmt: skip
+    settings.validate()
+    warm_start(settings, tmp_path / "base")
+    (record,) = map(json.loads, (tmp_path / "base" / "warmstart.jsonl").open())
+    assert record["update"] == 3 and np.isfinite(record["valid_loss"])

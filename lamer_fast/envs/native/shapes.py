@@ -56,7 +56,8 @@ class Memory:
         """At the boards as they stand: open cells, and the mine of a board that is lost."""
         cells, ends = self.batch.observe(boards, "compact")
         texts = [cells[ends[i] : ends[i + 1]] for i in range(len(boards))]
-        shown = np.array([text[text != ord("\n")] for text in texts]).reshape(len(boards), -1)
+        shape = len(boards), self.batch.num_actions
+        shown = np.array([text[text != ord("\n")] for text in texts], np.uint8).reshape(shape)
         self.hit[boards] |= shown == ord("*")
         self.seen[boards] |= (shown != ord("?")) & (shown != ord("*"))
 
