@@ -2,17 +2,23 @@
 
     PYTHONPATH=.:kernels python benchmarks/launch_ranks.py 50
     PYTHONPATH=.:kernels python benchmarks/launch_ranks.py 50 --tear-down
+    PYTHONPATH=.:kernels python benchmarks/launch_ranks.py 50 --train
 
 Each launch is a torchrun of two processes: a small Qwen3 in float32 shards, two updates of four micro-batches
 with one reduction each, every parameter compared with one process that trains alone, then the end by
-`lamer_fast.leave`, or by the interpreter's own tear-down.
+`lamer_fast.leave`, or by the interpreter's own tear-down. With `--train` it is a whole run of the tests' tiny
+model: `lamer-fast train` with all weights divided over two processes, one iteration, and every launch has to
+leave the same bits.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
-TEAR_DOWN = "--tear-down"
+TEAR_DOWN, TRAIN = "--tear-down", "--train"
 KEPT = []  # alive until the interpreter is torn down, as a trainer's model is
 
 
@@ -71,16 +77,37 @@ def launch(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True)
 
 
+def train() -> tuple[subprocess.CompletedProcess[str], str]:
+    """How it ended, and a digest of the model that it left."""
+    from tests.integration.tiny_run import recipe_file
+    from tests.tiny import tiny_model, tiny_tokenizer
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tiny_model().save_pretrained(folder / "tiny")
+        tiny_tokenizer().save_pretrained(folder / "tiny")
+        one = {"model__dtype": "float32", "train__iterations": 1, "learn__shard": "full"}
+        recipe = recipe_file(folder, folder / "tiny", **one)
+        command = [sys.executable, "-m", "lamer_fast", "train", str(recipe), "--name", "run"]
+        flags = ["--runs", name, "--train.processes", "2"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+        ended = subprocess.run([*command, *flags], env=environment, capture_output=True, text=True)
+        model = folder / "run" / "model" / "model.safetensors"
+        return ended, hashlib.sha256(model.read_bytes()).hexdigest()[:12] if model.is_file() else "no model"
+
+
 def main() -> int:
     count, *arguments = sys.argv[1:]
-    failed = 0
+    failed, left = 0, set()
     for i in range(int(count)):
-        ended = launch(arguments)
+        ended, model = train() if TRAIN in arguments else (launch(arguments), "")
+        left.add(model)
         failed += ended.returncode != 0
         if ended.returncode:
             print(f"launch {i} ended with {ended.returncode}:\n{ended.stderr[-3000:]}", file=sys.stderr)
-    print(f"{int(count) - failed} of {count} launches passed")
-    return min(failed, 1)
+    models = ", ".join(sorted(left))
+    print(f"{int(count) - failed} of {count} launches passed{models and f', and left {models}'}")
+    return int(failed > 0 or len(left) > 1)
 
 
 if __name__ == "__main__":
