@@ -33,6 +33,8 @@ def test_a_version_stands_in_one_place(package, folder):
 
 def test_the_kernels_that_are_asked_for_are_those_of_this_tree():
     assert f"lamer-kernels=={lamer_kernels.__version__}" in PROJECT["dependencies"]
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    assert built["before-test"] == "pip install {project}/kernels", "before a wheel that requires it is tried"
 
 
 @pytest.mark.parametrize("path", CONTAINERS, ids=lambda path: path.name)
