@@ -40,6 +40,8 @@ def flat_groups(trials: TrialBatch, group: NDArray[np.int32], by: Alike = "rewar
 
 def replaced(trials: TrialBatch, others: TrialBatch, at: NDArray[np.int64]) -> TrialBatch:
     """`trials` with those of `others` [m] as its trials `at` [m], ascending; both with all their tokens."""
+    if len(at) == 0:
+        return trials
     take = dict(zip(at.tolist(), range(len(at)), strict=True))
     chosen = [(others, take[m]) if m in take else (trials, m) for m in range(trials.num_trials)]
     pieces = list(_pieces(chosen))
