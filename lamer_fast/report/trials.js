@@ -63,10 +63,22 @@ function drawStory() {
   const extra = [trial.task_text && el("pre", trial.task_text), trial.error && el("p", `lost by its environment: ${trial.error}`)].filter(Boolean);
   place("story").replaceChildren(el("h3", `The story of ${called(trial)}`, {id: "story-title", tabindex: -1}), ...extra, turns);
 }
+// The list is one stop of the Tab key: the trial that is shown, or the first; arrow keys go on from there.
+function markShown() {
+  const all = [...place("list").querySelectorAll("button")], current = all.find(b => b.trial === shown.trial) || all[0];
+  for (const b of all) { b.setAttribute("aria-current", b.trial === shown.trial); b.tabIndex = b === current ? 0 : -1; }
+}
+function walk(event) {
+  const all = [...place("list").querySelectorAll("button")], at = all.indexOf(event.target);
+  const next = {ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1}[event.key];
+  if (at < 0 || next === undefined || !all[next]) return;
+  event.preventDefault();
+  all[next].focus();
+}
 function open(trial, pointed, focus) {
   shown.trial = trial;
   shown.pointed = pointed || null;
-  for (const b of place("list").querySelectorAll("button")) b.setAttribute("aria-current", b.trial === trial);
+  markShown();
   drawGroup(trial);
   drawStory();
   if (focus) place("story-title").focus();
@@ -76,11 +88,12 @@ function drawList() {
   const found = trials.filter(t => (iteration === "" || String(t.iteration) === iteration) && (group === "" || String(t.group) === group) && OUTCOMES[outcome][1](t)
     && (!text || t.turns.some(u => u.reply.toLowerCase().includes(text) || u.board.toLowerCase().includes(text))));
   place("list").replaceChildren(...found.map(t => {
-    const b = button(`${called(t)} `, () => open(t), {"aria-current": t === shown.trial});
+    const b = button(`${called(t)} `, () => open(t));
     b.trial = t;
     b.append(dots(t));
     return el("li", null, {}, b);
   }));
+  markShown();
   place("found").textContent = `${found.length} of ${trials.length} trials`;
   return found;
 }
@@ -106,7 +119,8 @@ function drawTrials(section) {
   section.append(
     el("p", `${trials.length} trials are shown, whole groups from iterations spread over the run; ${f.searched} recorded ones${from} were searched for the answers above` + (one.logged ? ` (a run records the first ${one.logged} of an iteration).` : "."), {class: "soft", id: "sampled"}),
     el("form", null, {class: "filters", "aria-label": "find trials"}, choice("iteration", "iteration", each("iteration")), choice("group-number", "group", each("group")), choice("outcome", "outcome", Object.entries(OUTCOMES).map(([k, [word]]) => [k, word])), el("label", "text", {for: "text"}, search), el("span", "", {id: "found", role: "status"})),
-    el("div", null, {class: "viewer"}, el("ul", null, {id: "list", class: "list", "aria-label": "trials"}), el("div", null, {}, el("div", null, {id: "group"}), modes, el("p", "", {id: "scale", class: "soft"}), el("div", null, {id: "story"}))));
+    el("div", null, {class: "viewer"}, el("ul", null, {id: "list", class: "list", "aria-label": "trials; arrow keys go from one to the next"}), el("div", null, {}, el("div", null, {id: "group"}), modes, el("p", "", {id: "scale", class: "soft"}), el("div", null, {id: "story"}))));
+  place("list").addEventListener("keydown", walk);
   section.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   drawList();
   setMode(mode);

@@ -345,6 +345,9 @@ def test_a_reader_finds_and_follows_a_trial(run_folder, tmp_path):
     assert said["marks"] == [*happened, *evaluated]
     assert said["changedOnly"] == "1 of 3 trials" and said["none"] == "0 of 3 trials"
     assert said["search"] == "2 of 3 trials"
+    assert (said["stops"], said["walked"]) == (1, 1), (
+        "Tab passes the list in one step, arrow keys go through it"
+    )
     assert said["change"].startswith(
         "What the next episode did differently: on the same first board it answers"
     )
