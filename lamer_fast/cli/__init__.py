@@ -17,7 +17,7 @@ from lamer_fast.text import printable
 
 # command -> (module with `run(argv) -> exit status` and `COMMAND`, help), imported only when it runs
 COMMANDS = {
-    "demo": ("lamer_fast.cli.demo", "train a small agent on a CPU in minutes, from nothing to a report"),
+    "demo": ("lamer_fast.cli.demo", "train a small agent on a CPU in minutes and write its report"),
     "train": ("lamer_fast.cli.train", "train an agent by a recipe, or resume its run"),
     "eval": ("lamer_fast.cli.eval", "success@1..K of a run or model on held-out boards"),
     "study": ("lamer_fast.cli.study", "compare ways to train, over seeds, on fixed boards"),
@@ -25,15 +25,15 @@ COMMANDS = {
     "runs": ("lamer_fast.cli.runs", "list runs with their state, iteration and success"),
     "play": ("lamer_fast.cli.play", "watch one trial in the terminal, or play against the policy"),
     "report": ("lamer_fast.cli.report", "write the report page of a run"),
-    "export": ("lamer_fast.cli.export", "write recorded trials for a viewer of others"),
-    "envs": ("lamer_fast.cli.envs", "list the environments, or say what is wrong with one"),
-    "bench": ("lamer_fast.cli.bench", "measure boards, kernels and training, each number behind a check"),
+    "export": ("lamer_fast.cli.export", "write recorded trials for another program's viewer"),
+    "envs": ("lamer_fast.cli.envs", "list the environments, or test one"),
+    "bench": ("lamer_fast.cli.bench", "measure boards, kernels and training, with checked results"),
     "audit": ("lamer_fast.cli.audit", "compare sampler and trainer, distribution by distribution"),
     "completion": (
         "lamer_fast.cli.completion",
-        "print a script that completes them in a shell",
+        "print a script that completes commands in a shell",
     ),
-    "doctor": ("lamer_fast.doctor.command", "say what this machine can run, and what is missing"),
+    "doctor": ("lamer_fast.doctor.command", "check this machine, and name what is missing"),
 }
 
 

@@ -163,7 +163,7 @@ def _entry(setting: Setting, doc: str, *, switch: bool = False) -> list[str]:
     facts = [] if setting.range is None else [str(setting.range)]
     facts += (
         []
-        if setting.default is None
+        if setting.default in (None, "")
         else [f"default {str(setting.default).lower() if setting.kind is bool else setting.default}"]
     )
     name = f"  --{setting.key.replace('_', '-')}"

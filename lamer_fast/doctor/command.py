@@ -34,14 +34,14 @@ class Result:
 @dataclass(frozen=True)
 class DoctorOptions:
     json: bool = False
-    """One JSON object instead of lines."""
+    """Print one JSON object instead of lines."""
 
 
 COMMAND = Command(
     "doctor",
-    "Prove on this machine, in about a minute, that the pieces agree. Exit status 1 when something is wrong.",
+    "Check in about a minute that all parts agree here. The exit status is 1 if something is wrong.",
     DoctorOptions,
-    Target("RECIPE", "a shipped recipe's name or a TOML file: its model is tried", "minesweeper-tiny"),
+    Target("RECIPE", "the shipped recipe or TOML file whose model is tried", "minesweeper-tiny"),
     Config,
 )
 
