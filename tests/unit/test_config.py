@@ -367,7 +367,7 @@ def test_the_options_are_those_of_the_named_environment():
         ),
         (
             "--env.max-moves",
-            "show_actions, height, width, num_mines, first_click, no_guess, max_tries, rewards",
+            "show_actions, height, width, num_mines, first_click, no_guess, max_tries, neighbours",
         ),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
