@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from lamer_fast.study.gradient.policy import (
     score_sums,
     true_gradient,
 )
-from lamer_fast.study.gradient.record import read
+from lamer_fast.study.gradient.record import missing, path_of, read
 from lamer_fast.study.gradient.tree import every_trial
 
 UNDISCOUNTED = {"gamma_step": 1.0, "gamma_traj": 1.0}
@@ -338,6 +339,12 @@ def test_an_arm_of_ones_own_is_measured_beside_what_is_known(tmp_path, capsys):
     source.write_text(SMALL.replace("updates = 20", "updates = 40"))
     with pytest.raises(ValueError, match=r"updates was 20, the lab says 40"):
         study_command.run(line)
+
+
+def test_what_the_repository_keeps_is_what_the_shipped_lab_asks():
+    lab, folder = load("gradient"), Path(__file__).parents[2] / "benchmarks/studies/gradient"
+    for cell in lab.cells():
+        assert missing(path_of(folder, cell), lab.settings(cell), cell) == []
 
 
 @pytest.mark.parametrize(

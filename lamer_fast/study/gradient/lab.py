@@ -8,6 +8,7 @@ from typing import Any
 
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
+from lamer_fast.envs.registry import default_options
 from lamer_fast.fields import to_flat
 from lamer_fast.study.gradient.estimators import Estimator
 from lamer_fast.study.gradient.minds import MINDS
@@ -70,10 +71,12 @@ class Lab:
         return replace(arm, algo=config.algo)
 
     def settings(self, cell: Cell) -> dict[str, Any]:
-        """What decides the numbers of a cell, its arms left out: ready for JSON."""
-        flat = to_flat(cell.world.config)
-        of_world = {key: flat[key] for key in flat if key.startswith("env.")}
-        of_world |= {key: flat[key] for key in ("rollout.episodes", "rollout.max_turns")}
+        """What decides the numbers of a cell, its arms left out, and of its environment what is not as by
+        default: ready for JSON."""
+        flat, env = to_flat(cell.world.config), cell.world.config.env
+        usual = {f"env.{key}": value for key, value in to_flat(default_options(env.name)).items()}
+        of_world = {key: flat[key] for key in usual if flat[key] != usual[key]}
+        of_world |= {key: flat[key] for key in ("env.name", "rollout.episodes", "rollout.max_turns")}
         return of_world | {
             "mind": cell.world.mind, "boards": cell.world.boards, "steps": cell.steps, "size": cell.size,
             "trials": self.trials, "updates": self.updates, "seed": self.seed, "spread": self.spread,

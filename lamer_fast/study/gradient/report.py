@@ -41,7 +41,8 @@ def directions(cell: Cell, record: Record) -> Table:
             [
                 arm.name, of_arm.claims, with_error(claim.cosine, claim.cosine_error), f"{claim.scale:.2f}",
                 with_error(goal.cosine, goal.cosine_error), f"{100 * goal.bias:.0f} %", f"{goal.noise:.1f}",
-                f"{goal.one:.3f}", *(f"{of_arm.parts[part][SUCCESS].cosine:.2f}" for part in own),
+                f"{goal.one:.3f}",
+                *(with_error(p.cosine, p.cosine_error, 2) for p in (of_arm.parts[k][SUCCESS] for k in own)),
             ]
         )  # fmt: skip
     shown = " / ".join(f"{100 * p:.0f}" for p in record.within)
@@ -73,9 +74,8 @@ def goal(arm: OfArm) -> Any:
     return arm.parts[WHOLE][SUCCESS]
 
 
-def with_error(value: float, error: float) -> str:
-    """As many digits as the error allows, three at most."""
-    return f"{value:.3f} ± {error:.3f}"
+def with_error(value: float, error: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
 def draw(lab: Lab, found: Found, folder: Path) -> list[Path]:
@@ -108,5 +108,5 @@ def dots(pyplot: Any, cell: Cell, record: Record) -> Any:
         xlabel="cosine to the true gradient", title=f"{cell.world.name}, {cell.policy} policy", xlim=(0, 1.02)
     )
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower left")
+    axes.legend(fontsize=8, loc="center")
     return figure
