@@ -14,7 +14,7 @@ from lamer_fast.cost.limits import Rates
 from lamer_fast.cost.memory import Memory, Part
 from lamer_fast.device import GIB
 from lamer_fast.samplers.vllm.memory import MARGIN, EngineMemory, engine_memory
-from lamer_fast.samplers.vllm.sampler import engine_options
+from lamer_fast.samplers.vllm.sampler import engine_options, of_a_rank
 
 QWEN3_1_7B = Qwen3Config(
     hidden_size=2048, intermediate_size=6144, num_hidden_layers=28, num_attention_heads=16,
@@ -101,3 +101,16 @@ def test_on_a_gpu_the_plan_says_both_numbers(monkeypatch):
     assert f"gpu_memory_utilization = {engine / (80 * GIB):.3f}: {engine / GIB:.1f} of 80.0 GiB" in str(made)
     on_device = [part for part in made.memory.parts if not part.on_host]
     assert made.memory.total() < sum(part.bytes for part in on_device)
+
+
+def test_each_rank_has_an_engine_for_its_own_trials():
+    flags = ["--rollout.sampler=vllm", "--train.device=cpu", "--learn.shard=none"]
+
+    def cache_of(processes):
+        config = resolve("minesweeper-tiny", [*flags, f"--train.processes={processes}"])
+        (part,) = [p for p in plan.estimate(config).memory.parts if p.name.startswith("vLLM's own key-value")]
+        return part.bytes
+
+    assert cache_of(4) == cache_of(1) / 4
+    assert of_a_rank(1) == {}, "alone it makes a group of its own"
+    assert of_a_rank(4) == {"distributed_executor_backend": "external_launcher"}
