@@ -33,6 +33,8 @@ def draw(study: Study, found: Sequence[Summary], folder: Path) -> list[Path]:
             if any(result.curve for summary in own for result in summary.results):
                 written += save(curves(part, own), folder / f"{part}-training")
             written += save(bars(part, own), folder / f"{part}-success")
+            if any(summary.regret for summary in own):
+                written += save(regret(part, own), folder / f"{part}-regret")
             for kind in study.measures:
                 written += save(measures(kind, part, own), folder / f"{part}-{kind}")
             if any(result.notes for summary in own for result in summary.results):
@@ -82,6 +84,19 @@ def bars(part: str, own: Sequence[Summary]) -> Any:
     within = {f"success@{k + 1}": [s.within[min(k, len(s.within) - 1)] for s in own] for k in range(K)}
     grouped(axes, [summary.arm.name for summary in own], within, 100.0)
     axes.set(ylabel="test boards, %", title=f"{part}, 95 % intervals over seeds and boards")
+    axes.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def regret(part: str, own: Sequence[Summary]) -> Any:
+    """What is left of the bound at 1..K episodes, by arm."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(max(6, 0.9 * len(own)), 4))
+    K = max(len(summary.regret) for summary in own)
+    at = {f"regret@{k + 1}": [s.regret[k] if k < len(s.regret) else None for s in own] for k in range(K)}
+    grouped(axes, [summary.arm.name for summary in own], at, 100.0)
+    axes.set(ylabel="points below the best explorer", title=f"{part}, 95 % intervals over seeds and boards")
     axes.legend(fontsize=8, loc="upper left")
     return figure
 

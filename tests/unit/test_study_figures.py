@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lamer_fast.eval.intervals import Estimate
 from lamer_fast.study.figures import draw, smooth
 from lamer_fast.study.measures import KINDS
 from lamer_fast.study.read import load
@@ -62,10 +63,11 @@ def test_every_measure_has_a_panel_with_mean_and_interval(found, tmp_path, monke
     drawn = {}
     monkeypatch.setattr(figures, "save", lambda figure, stem: drawn.setdefault(stem.name, figure) and [])
     study, own = found
-    draw(study, own, tmp_path)
-    assert set(drawn) == {
-        f"mines-{name}" for name in ("training", "success", "exploration", "notes", "notes-training")
-    }
+    bounded = [replace(own[0], regret=[Estimate(0.4, 0.3, 0.5), Estimate(0.1, 0.0, 0.2)]), own[1]]
+    draw(study, bounded, tmp_path)
+    kinds = ("training", "success", "exploration", "notes", "notes-training", "regret")
+    assert set(drawn) == {f"mines-{name}" for name in kinds}
+    assert [bar.get_height() for bar in drawn["mines-regret"].axes[0].patches] == [40.0, 10.0]
     for kind, names in KINDS.items():
         panels = drawn[f"mines-{kind}"].axes
         assert [axes.get_title() for axes in panels] == list(names)
