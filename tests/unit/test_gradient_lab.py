@@ -15,7 +15,7 @@ from lamer_fast.rollout.trial_batch import Phase
 from lamer_fast.study.gradient.boards import ONE, alike, explore
 from lamer_fast.study.gradient.command import load
 from lamer_fast.study.gradient.estimators import Estimator, advantages, draw, turn_weights, values
-from lamer_fast.study.gradient.measure import SUCCESS, WHOLE, measure
+from lamer_fast.study.gradient.measure import CLAIM, SUCCESS, WHOLE, measure
 from lamer_fast.study.gradient.minds import MINDS, NOTHING
 from lamer_fast.study.gradient.moments import Moments, z_scores
 from lamer_fast.study.gradient.objectives import (
@@ -36,8 +36,10 @@ from lamer_fast.study.gradient.policy import (
     true_gradient,
 )
 from lamer_fast.study.gradient.record import missing, path_of, read
+from lamer_fast.study.gradient.report import tables_of
 from lamer_fast.study.gradient.tree import every_trial
 
+ROOT = Path(__file__).parents[2]
 UNDISCOUNTED = {"gamma_step": 1.0, "gamma_traj": 1.0}
 LAMBDA_1 = {"scale": "none", "lambda_step": 1.0, "lambda_traj": 1.0}
 OBJECTIVES = {
@@ -367,3 +369,30 @@ def test_a_wrong_lab_is_told_before_anything_runs(tmp_path, change, message):
     with pytest.raises(ValueError, match="small") as error:
         load(str(tmp_path / "small.toml"))
     assert wrong in str(error.value) or "arms.mine" in str(error.value)
+
+
+def test_the_page_has_the_figures_of_the_committed_cells():
+    folder, lab = ROOT / "benchmarks" / "studies" / "gradient", load("gradient")
+    found = {cell.name: read(path_of(folder, cell)) for cell in lab.cells()}
+    tables = tables_of(lab, found)
+    text = "\n".join(f"{table.title}\n\n{table.markdown()}\n" for table in tables)
+    assert (folder / "tables.md").read_text() == text
+
+    page = (ROOT / "docs" / "study.md").read_text()
+    section = page.split("## Which estimator points the right way?")[1].split("\n## ")[0]
+    shown = {row[0].strip("`"): row[2:] for row in rows_of(section) if row[0].startswith("`")}
+    assert len(shown) > 20
+    for name, row in shown.items():
+        expected = []
+        for world in ("mines", "controls"):
+            parts = found[f"{world}-trained-8"].arms[name].parts
+            goal = parts[WHOLE][SUCCESS]
+            expected += [f"{parts[WHOLE][CLAIM].cosine:.2f}", f"{goal.cosine:.2f}"]
+            expected += [f"{parts['blank'][SUCCESS].cosine:+.2f}"] if world == "controls" else []
+            expected += [f"{goal.noise:.0f}", f"{goal.one:.2f}"]
+        assert row == expected, name
+
+
+def rows_of(markdown):
+    lines = (line for line in markdown.splitlines() if line.startswith("|"))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
