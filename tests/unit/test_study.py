@@ -312,8 +312,14 @@ def test_the_page_has_the_tables_of_the_committed_cells(name):
     shown = (ROOT / "docs" / "study.md").read_text()
     for table in tables if name == "main" else tables[:1]:
         assert table.markdown() in shown
+    readme = (ROOT / "README.md").read_text()
+    if name == "hidden":
+        won = {row[0]: row[4] for row in tables[0].rows}
+        regret = {row[0]: row[4] for row in tables[1].rows}
+        best = float(won["lamer"].split()[0]) + float(regret["lamer"].split()[0])
+        for told in (f"{won['lamer']} %", f"{won['gigpo']} %", f"{best:.1f} %"):
+            assert told in readme
     if name == "main":
-        readme = (ROOT / "README.md").read_text()
         rows = {row[0]: row for row in tables[0].rows}
         for arm in ("base", "gigpo", "grpo", "lamer"):
             first, second = (rows[arm][column].split()[0] for column in (2, 3))
