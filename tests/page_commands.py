@@ -186,7 +186,7 @@ def ours(words: list[str], *, whole: bool) -> None:
         rest = [word for i, word in enumerate(rest) if i == 0 or word.startswith("-")]
     target, options, overrides = command.parse(rest)
     if name == "study" and target in study_names():
-        study_command.chosen(load_study(target, options.model), options.only)
+        study_command.chosen(load_study(target, options.model).cells(), options.only)
     elif name == "bench" and target not in ("", *bench.KERNELS, *bench.SCRIPTS):
         raise ValueError(f"no benchmark {target}")
     elif name == "completion" and target not in completion.SHELLS:

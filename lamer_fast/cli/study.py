@@ -13,7 +13,7 @@ from lamer_fast.cli.flags import Command, Target
 from lamer_fast.fields import Range
 from lamer_fast.files import check_folder
 from lamer_fast.study.read import LABS, load, names, table_of
-from lamer_fast.study.spec import Cell, Study
+from lamer_fast.study.spec import Study, chosen
 
 if TYPE_CHECKING:
     from lamer_fast.study.runner import Running
@@ -59,8 +59,10 @@ def run(argv: Sequence[str]) -> int:
     if "worlds" in table_of(source):
         from lamer_fast.study.gradient.command import run_lab
 
-        if options.model or options.dry_run:
-            raise ValueError(f"--model and --dry-run have no effect on {source!r}, which trains nothing")
+        given = {"--model": options.model, "--dry-run": options.dry_run, "--gpu-memory": options.gpu_memory}
+        for flag, value in given.items():
+            if value:
+                raise ValueError(f"{flag} has no effect on {source!r}, which trains nothing")
         return run_lab(source, options)
     study = load(source, options.model)
     if options.gpu_memory is not None and not options.dry_run:
@@ -68,7 +70,7 @@ def run(argv: Sequence[str]) -> int:
     if options.quick:
         study = study.quick()
     folder = options.out / study.name
-    cells = chosen(study, options.only)
+    cells = chosen(study.cells(), options.only)
     if options.dry_run:
         from lamer_fast.study.needs import needs
 
@@ -105,16 +107,6 @@ def run(argv: Sequence[str]) -> int:
     for name, log in failed.items():
         print(f"cell {name} failed:\n{log}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def chosen(study: Study, only: str) -> list[Cell]:
-    words = [word.strip() for word in only.split(",") if word.strip()]
-    cells = [cell for cell in study.cells() if not words or any(word in cell.name for word in words)]
-    if not cells:
-        raise ValueError(
-            f"--only {only!r}: no cell has such a name; there are " + ", ".join(c.name for c in study.cells())
-        )
-    return cells
 
 
 def write(study: Study, folder: Path) -> None:

@@ -53,10 +53,10 @@ def _study(name: str, table: Mapping[str, Any]) -> Study:
     for key in ("question", "seeds", "parts", "arms"):
         if not table.get(key):
             raise ValueError(f"{key} is missing")
-    parts = {n: _part(n, p) for n, p in table["parts"].items()}
-    given = table.get("modes", {"trials": {}})
-    modes = {n: _mode(n, m) for n, m in given.items()}
-    arms = {n: _arm(n, a, {"parts": parts, "modes": [*modes, ATTEMPTS]}) for n, a in table["arms"].items()}
+    parts = {n: _part(n, p) for n, p in tables_in("parts", table["parts"]).items()}
+    modes = {n: _mode(n, m) for n, m in tables_in("modes", table.get("modes", {"trials": {}})).items()}
+    known = {"parts": parts, "modes": [*modes, ATTEMPTS]}
+    arms = {n: _arm(n, a, known) for n, a in tables_in("arms", table["arms"]).items()}
     for part in parts.values():
         for arm in part.published:
             if arm not in arms:
@@ -81,7 +81,8 @@ def _part(name: str, table: Mapping[str, Any]) -> Part:
     known_keys(f"parts.{name}.evaluate", evaluate, {"env", "rollout", "eval"})
     published = _published(f"parts.{name}.published", table.get("published", {}))
     return Part(
-        name, str(table["recipe"]), settings_of_table(table), settings_of_table(evaluate),
+        name, str(table["recipe"]), settings_of_table(table, f"parts.{name}"),
+        settings_of_table(evaluate, f"parts.{name}.evaluate"),
         table.get("tasks"), published,
     )  # fmt: skip
 
@@ -110,7 +111,8 @@ def _arm(name: str, table: Mapping[str, Any], known: Mapping[str, Collection[str
             if word not in names_there:
                 raise ValueError(f"arms.{name}.{key} has {word!r}; there are: {', '.join(names_there)}")
     return Arm(
-        name, str(table.get("doc", "")), settings_of_table(table), bool(table.get("trained", True)),
+        name, str(table.get("doc", "")), settings_of_table(table, f"arms.{name}"),
+        bool(table.get("trained", True)),
         str(table.get("searched", "")), None if seeds is None else _seeds(f"arms.{name}.seeds", seeds),
         str(table.get("budget", "")), prompts=prompts, **confined,
     )  # fmt: skip
@@ -127,7 +129,7 @@ def _mode(name: str, table: Mapping[str, Any]) -> Mode:
         known = [r for r in ROLES if (phase, r) != ("reflector", "random")]
         if role not in known:
             raise ValueError(f"modes.{name}.{phase} = {role!r}, must be one of: {', '.join(known)}")
-    return Mode(name, str(table.get("doc", "")), settings_of_table(table), roles)
+    return Mode(name, str(table.get("doc", "")), settings_of_table(table, f"modes.{name}"), roles)
 
 
 def _measures(kinds: Any) -> tuple[str, ...]:
@@ -149,12 +151,20 @@ def known_keys(where: str, table: Mapping[str, Any], keys: set[str]) -> None:
             raise ValueError(f"unknown key {dotted!r}{recipe.nearest(key, sorted(keys))}")
 
 
-def settings_of_table(table: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for section in SECTIONS:
-        for key, value in dict(table.get(section, {})).items():
-            flat[f"{section}.{key}"] = value
-    return flat
+def tables_in(where: str, value: Any) -> Mapping[str, Mapping[str, Any]]:
+    """`value` as a table of tables. Raises ValueError naming what is none."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} = {value!r}, must be a table")
+    for key, entry in value.items():
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"{where}{'.' if where else ''}{key} = {entry!r}, must be a table")
+    return value
+
+
+def settings_of_table(table: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Sections of a table as one flat mapping: "env.height" -> 3. `where` the table stands, for errors."""
+    own = {section: table[section] for section in SECTIONS if section in table}
+    return {f"{section}.{key}": v for section, t in tables_in(where, own).items() for key, v in t.items()}
 
 
 def _seeds(where: str, seeds: Any) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
@@ -26,6 +26,28 @@ NOT_OF_THE_RESULT = frozenset(  # settings that change no number of a cell
         "train.trials_logged", "train.wandb", "train.max_skipped_updates", "env.workers", "env.timeout_s",
     }
 )  # fmt: skip
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+OneCell = TypeVar("OneCell", bound=Named)
+
+
+def chosen(cells: Sequence[OneCell], only: str) -> list[OneCell]:
+    """Cells whose names contain one of the words of `only`, separated by commas; empty: all.
+
+    Raises:
+        ValueError: there is none.
+    """
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    found = [cell for cell in cells if not words or any(word in cell.name for word in words)]
+    if not found:
+        names = ", ".join(cell.name for cell in cells)
+        raise ValueError(f"--only {only!r}: no cell has such a name; there are {names}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lamer_fast.run.stop import INTERRUPTED, StopRequest
-from lamer_fast.study.gradient.lab import Lab, chosen, read_lab
+from lamer_fast.study.gradient.lab import Lab, read_lab
 from lamer_fast.study.gradient.record import missing, path_of, read
 from lamer_fast.study.gradient.report import draw, tables_of
 from lamer_fast.study.gradient.run import run_cells
 from lamer_fast.study.read import table_of
+from lamer_fast.study.spec import chosen
 from lamer_fast.study.tables import write_tables
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from lamer_fast.envs.registry import default_options
 from lamer_fast.fields import to_flat
 from lamer_fast.study.gradient.estimators import Estimator
 from lamer_fast.study.gradient.minds import MINDS
-from lamer_fast.study.read import known_keys, settings_of_table
+from lamer_fast.study.gradient.moments import BLOCKS
+from lamer_fast.study.read import known_keys, settings_of_table, tables_in
 
 QUICK_UPDATES, QUICK_BOARDS = 20, 3
 
@@ -99,35 +100,59 @@ def arm_settings(arm: Estimator) -> dict[str, Any]:
 
 
 def read_lab(name: str, table: Mapping[str, Any]) -> Lab:
-    """Raises ValueError naming a key that it does not know, or an arm that cannot be used."""
+    """Raises ValueError naming a key that it does not know, or a value that cannot be used."""
     known_keys("", table, {
         "question", "worlds", "policies", "arms", "sizes", "trials", "updates", "seed", "spread",
     })  # fmt: skip
     for key in ("question", "worlds", "policies", "arms", "sizes"):
         if not table.get(key):
             raise ValueError(f"{key} is missing")
-    sizes = tuple(table["sizes"])
+    trials, sizes = _whole("trials", table.get("trials", 128)), _sizes(table["sizes"])
     for size in sizes:
-        if table.get("trials", 128) % size:
-            raise ValueError(f"trials = {table.get('trials', 128)} is no multiple of sizes = {size}")
+        if trials % size:
+            raise ValueError(f"trials = {trials} is no multiple of sizes = {size}")
+    updates = _whole("updates", table.get("updates", 1200))
+    if updates % BLOCKS:
+        raise ValueError(f"updates = {updates} is no multiple of {BLOCKS}, over which errors are taken")
     arms, by_size = [], set()
-    for arm, values in table["arms"].items():
+    for arm, values in tables_in("arms", table["arms"]).items():
         known_keys(f"arms.{arm}", values, {"doc", "algo", "critic", "sequences", "sizes"})
         arms.append(_arm(arm, values))
         by_size |= {arm} if values.get("sizes") else set()
+    if not isinstance(table["policies"], Mapping):
+        raise ValueError(f"policies = {table['policies']!r}, must be a table of steps")
+    policies = {n: _whole(f"policies.{n}", steps, least=0) for n, steps in table["policies"].items()}
     lab = Lab(
-        name, str(table["question"]), tuple(_world(n, w) for n, w in table["worlds"].items()),
-        dict(table["policies"]), tuple(arms), frozenset(by_size), sizes,
-        int(table.get("trials", 128)), int(table.get("updates", 1200)), int(table.get("seed", 0)),
-        float(table.get("spread", 0.5)),
+        name, str(table["question"]),
+        tuple(_world(n, w) for n, w in tables_in("worlds", table["worlds"]).items()),
+        policies, tuple(arms), frozenset(by_size), sizes, trials, updates,
+        _whole("seed", table.get("seed", 0), least=0), _spread(table.get("spread", 0.5)),
     )  # fmt: skip
     for cell in lab.cells():
         _check(cell)
     return lab
 
 
+def _whole(where: str, value: Any, least: int = 1) -> int:
+    if type(value) is not int or value < least:
+        raise ValueError(f"{where} = {value!r}, must be a whole number from {least} up")
+    return value
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"sizes = {value!r}, must be a list of trials of a group")
+    return tuple(_whole("sizes", size) for size in value)
+
+
+def _spread(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+        raise ValueError(f"spread = {value!r}, must be a number from 0 up")
+    return float(value)
+
+
 def _arm(name: str, table: Mapping[str, Any]) -> Estimator:
-    settings = settings_of_table({"algo": table.get("algo", {})})
+    settings = settings_of_table({"algo": table.get("algo", {})}, f"arms.{name}")
     blank = Config().algo
     return Estimator(
         name, str(table.get("doc", "")), blank, settings, table.get("critic", "exact"),
@@ -139,8 +164,12 @@ def _world(name: str, table: Mapping[str, Any]) -> World:
     known_keys(f"worlds.{name}", table, {"recipe", "mind", "boards", "env", "rollout"})
     if table.get("mind") not in MINDS:
         raise ValueError(f"worlds.{name}.mind = {table.get('mind')!r}, must be one of: {', '.join(MINDS)}")
-    config = recipe.apply(recipe.load(str(table["recipe"])), settings_of_table(table))
-    return World(name, config, str(table["mind"]), int(table["boards"]))
+    for key in ("recipe", "boards"):
+        if key not in table:
+            raise ValueError(f"worlds.{name}.{key} is missing")
+    boards = _whole(f"worlds.{name}.boards", table["boards"], least=2)
+    config = recipe.apply(recipe.load(str(table["recipe"])), settings_of_table(table, f"worlds.{name}"))
+    return World(name, config, str(table["mind"]), boards)
 
 
 def _check(cell: Cell) -> None:
@@ -154,14 +183,3 @@ def _check(cell: Cell) -> None:
         for key, words in (("critic", ("exact", "zero")), ("sequences", ("turns", "trials"))):
             if getattr(arm, key) not in words:
                 raise ValueError(f"arms.{arm.name}.{key} = {getattr(arm, key)!r}, must be one of {words}")
-
-
-def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
-    """Cells whose names contain one of the words of `only`."""
-    words = [word.strip() for word in only.split(",") if word.strip()]
-    found = [cell for cell in cells if not words or any(word in cell.name for word in words)]
-    if not found:
-        raise ValueError(
-            f"--only {only!r}: no cell has such a name; there are " + ", ".join(c.name for c in cells)
-        )
-    return found

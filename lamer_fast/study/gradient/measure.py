@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from lamer_fast.rollout.trial_batch import TrialBatch
 from lamer_fast.study.gradient.estimators import Estimator, advantages, draw, turn_weights, values
 from lamer_fast.study.gradient.minds import NOTHING
-from lamer_fast.study.gradient.moments import Moments
+from lamer_fast.study.gradient.moments import BLOCKS, Moments
 from lamer_fast.study.gradient.objectives import claimed, success
 from lamer_fast.study.gradient.policy import Array, chances, log_softmax, score_sums, true_gradient
 from lamer_fast.study.gradient.tree import Tree
 
-BLOCKS = 20
 WHOLE = "all"
 CLAIM, SUCCESS = "claimed", "success"
 
@@ -79,9 +78,7 @@ class Block:
             )
         else:
             of_turn = self.num_updates * self.weighted(self.trials, arm, known)
-        return score_sums(
-            self.tree, probabilities, of_turn, self.rows, self.update, self.num_updates
-        )  # fmt: skip
+        return score_sums(self.tree, probabilities, of_turn, self.rows, self.update, self.num_updates)
 
     def weighted(self, trials: TrialBatch, arm: Estimator, known: NDArray[np.float32] | None) -> Array:
         return np.asarray(advantages(trials, arm, known).astype(np.float64) * turn_weights(trials, arm))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+BLOCKS = 20  # of a measurement: errors are the jackknife's over them
 
 
 @dataclass(frozen=True)
