@@ -16,10 +16,12 @@ ROOT = Path(lamer_fast.__file__).parent
 # what is made to be seen: the commands, the live table, and modules that are programs of their own
 PRINT = {
     "doctor/command.py",
+    "doctor/one_rank.py",
     "run/display.py",
     "run/job.py",
     "warmstart/supervised.py",
     "study/cell.py",
+    "study/gradient/command.py",
     "launch.py",
 }
 PRINT |= {"envs/adapters/alfworld/generate.py", "say.py"}

@@ -282,9 +282,10 @@ class Minesweeper(NativeGame):
             return None
 
     def guide(self, env: Any, max_turns: int, episodes: int) -> Guide | None:
-        batch = env.batch
-        hidden = isinstance(batch, MinesweeperHiddenBatch)
-        small = hidden and shapes.is_small(batch.num_actions, batch.num_mines)
+        batch = getattr(env, "batch", None)  # a world of one's own may take its place
+        if not isinstance(batch, MinesweeperHiddenBatch):
+            return None
+        small = shapes.is_small(batch.num_actions, batch.num_mines)
         return shapes.ShapesGuide(env, episodes) if small else None
 
     def explorer(

@@ -262,7 +262,8 @@ class Sokoban(NativeGame):
             return None
 
     def guide(self, env: Any, max_turns: int, episodes: int) -> Guide | None:
-        known = env.batch.controls != "plain" and env.moves_per_turn == 1
+        batch = getattr(env, "batch", None)  # a world of one's own may take its place
+        known = batch is not None and batch.controls != "plain" and env.moves_per_turn == 1
         return explorer.ControlsGuide(env, max_turns, episodes) if known else None
 
     def explorer(
