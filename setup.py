@@ -74,12 +74,14 @@ setup(
         "lamer_fast.config.recipes",  # data alone; setuptools warns of one that is not named
         "lamer_fast.study.studies",
         "lamer_fast.study.models",
+        "lamer_fast.study.models.common",
     ],
     package_data={
         "lamer_fast": ["py.typed", "*.pyi", "report/*.html", "report/*.css", "report/*.js"],
         "lamer_fast.config.recipes": ["*.toml", "**/*"],
         "lamer_fast.study.studies": ["*.toml"],
         "lamer_fast.study.models": ["*.toml"],
+        "lamer_fast.study.models.common": ["*.toml"],
         "lamer_fast.envs.adapters.alfworld": ["alfred.*", "LICENSE.*"],
     },
     ext_modules=[CMakeExtension("lamer_fast._C")],

@@ -9,9 +9,11 @@
 #include "bindings/sokoban.h"
 #include "core/simd.h"
 #include "core/split.h"
+#include "core/too_large.h"
 
 PYBIND11_MODULE(_C, m) {
   namespace py = pybind11;
+  py::register_exception<lamer::TooLarge>(m, "TooLarge", PyExc_ValueError);
   lamer::bindings::BindSokoban(m);
   lamer::bindings::BindAlfworld(m);
   lamer::bindings::BindMinesweeper(m);

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 _Idx = NDArray[np.int64] | None
 _Style = Literal["compact", "numbered", "peers"]
 
+class TooLarge(ValueError):
+    """An exact search would take too long."""
+
 class _Batch:
     bytes_per_board: ClassVar[int]
     """Memory of one live board, bytes, tables of Sokoban levels apart."""

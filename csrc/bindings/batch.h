@@ -12,6 +12,16 @@
 
 namespace lamer::bindings {
 
+// The rule of each board of a game that hides one.
+template <typename Batch>
+Array<std::int32_t> Rules(Batch& self, const py::object& env_idx) {
+  const Idx idx(env_idx, self.num_envs());
+  Array<std::int32_t> rules(idx.size());
+  auto* out = rules.mutable_data();
+  self.Map(idx.idx, Batch::kMinStepChunk, [&](std::size_t i, const auto& board) { out[i] = board.rule; });
+  return rules;
+}
+
 template <typename Batch>
 py::tuple Step(Batch& self, const py::object& actions, const py::object& lengths, const py::object& env_idx,
                const py::object& out) {

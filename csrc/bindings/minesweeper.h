@@ -189,17 +189,7 @@ inline void BindHiddenMinesweeper(py::module_& m) {
       .def_property_readonly("height", [](const Batch& self) { return self.env().config().height; })
       .def_property_readonly("width", [](const Batch& self) { return self.env().config().width; })
       .def_property_readonly("num_mines", [](const Batch& self) { return self.env().config().num_mines; })
-      .def(
-          "rules",
-          [](Batch& self, const py::object& env_idx) {
-            const Idx idx(env_idx, self.num_envs());
-            Array<std::int32_t> rules(idx.size());
-            auto* out = rules.mutable_data();
-            self.Map(idx.idx, Batch::kMinStepChunk,
-                     [&](std::size_t i, const HiddenMinesweeper::Board& board) { out[i] = board.rule; });
-            return rules;
-          },
-          py::arg("env_idx") = py::none())
+      .def("rules", &Rules<Batch>, py::arg("env_idx") = py::none())
       .def("beliefs", &ShapeBeliefs, py::arg("seen"), py::arg("hit"), py::arg("env_idx") = py::none())
       .def("explore", &ExploreShapes, py::arg("seen"), py::arg("hit"), py::arg("episodes"),
            py::arg("env_idx") = py::none());

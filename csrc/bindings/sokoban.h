@@ -100,17 +100,7 @@ inline void BindSokoban(py::module_& m) {
                                const auto& levels = self.env().config().levels;
                                return levels ? levels->levels.size() : std::size_t{0};
                              })
-      .def(
-          "rules",
-          [](Batch& self, const py::object& env_idx) {
-            const Idx idx(env_idx, self.num_envs());
-            Array<std::int32_t> rules(idx.size());
-            auto* out = rules.mutable_data();
-            self.Map(idx.idx, Batch::kMinStepChunk,
-                     [&](std::size_t i, const Sokoban::Board& board) { out[i] = board.rule; });
-            return rules;
-          },
-          py::arg("env_idx") = py::none())
+      .def("rules", &Rules<Batch>, py::arg("env_idx") = py::none())
       .def(
           "state_hashes",
           [](Batch& self, const py::object& env_idx) {

@@ -14,12 +14,11 @@ from lamer_fast.config import resolve as recipe
 from lamer_fast.study.extend import extended, merged
 
 MODELS = Path(__file__).parent / "models"
-COMMON = "chat"  # what the shipped files extend
 GROUPS = ("parts", "arms", "modes")
 
 
 def names() -> list[str]:
-    return sorted(path.stem for path in MODELS.glob("*.toml") if path.stem != COMMON)
+    return sorted(path.stem for path in MODELS.glob("*.toml"))
 
 
 def on_model(table: Mapping[str, Any], source: str, sections: Collection[str]) -> dict[str, Any]:

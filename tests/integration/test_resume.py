@@ -63,17 +63,23 @@ def test_evaluations_leave_the_training_alone(tmp_path, tiny_folder, whole_run):
     assert (records, trials, tensors) == outcome(whole_run)
 
 
+def gone_on_after_two(recipe: Path, runs: Path) -> tuple[list[dict], dict[str, bytes], dict[str, bytes]]:
+    """The outcome of `runs`/run, which stopped after two iterations, goes on, and equals a whole run."""
+    assert train_main(recipe, runs, "--name", "whole") == 0
+    assert train_main(recipe, runs, "--name", "run", "--train.iterations", "2") == 0
+    assert train_main(recipe, runs, "--name", "run") == 0
+    found = outcome(runs / "run")
+    assert found == outcome(runs / "whole")
+    return found
+
+
 @pytest.mark.parametrize("critic", ["trunk", "head"])
 def test_a_critic_goes_on_too(tmp_path, tiny_folder, critic):
     recipe = recipe_file(
         tmp_path, tiny_folder, algo__estimator="gae", algo__critic=critic, learn__critic_lr=3e-3,
         learn__epochs=2, learn__minibatches=2, train__iterations=4,
     )  # fmt: skip
-    assert train_main(recipe, tmp_path, "--name", "whole") == 0
-    assert train_main(recipe, tmp_path, "--name", "run", "--train.iterations", "2") == 0
-    assert train_main(recipe, tmp_path, "--name", "run") == 0
-    records, trials, tensors = outcome(tmp_path / "run")
-    assert (records, trials, tensors) == outcome(tmp_path / "whole")
+    records, _, tensors = gone_on_after_two(recipe, tmp_path)
     assert records[-1]["critic_loss"] > 0 and records[-1]["critic_explained"] != 0
     assert any(key.startswith("critic:") for key in tensors)
 
@@ -84,11 +90,7 @@ def test_spare_groups_and_stages_are_the_same_when_a_run_goes_on(tmp_path, tiny_
         tmp_path, tiny_folder, rollout__spare_groups=3, train__iterations=3, train__trials_logged=4,
         train__curriculum=curriculum, train__save_every=1,
     )  # fmt: skip
-    assert train_main(recipe, tmp_path, "--name", "whole") == 0
-    assert train_main(recipe, tmp_path, "--name", "run", "--train.iterations", "2") == 0
-    assert train_main(recipe, tmp_path, "--name", "run") == 0
-    records, trials, tensors = outcome(tmp_path / "run")
-    assert (records, trials, tensors) == outcome(tmp_path / "whole")
+    records, trials, _ = gone_on_after_two(recipe, tmp_path)
     assert [r["groups_played"] for r in records] == [5, 5, 5], "nobody wins: all that may be drawn"
     assert all(r["groups_flat_drawn"] == r["groups_flat"] == 2 for r in records)
     assert [r["stage"] for r in records] == [1, 2, 3]

@@ -130,7 +130,7 @@ def test_plots_are_written_or_say_what_they_need(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"pip install matplotlib, or the extra lamer-kernels\[bench\]"):
         plot.write_plots("bench_head", record.environment(), rows, tmp_path / "head")
     monkeypatch.undo()
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plot)")
     paths = plot.write_plots("bench_head", record.environment(), rows, tmp_path / "head")
     assert [path.suffix for path in paths] == [".png", ".svg"] and all(path.stat().st_size for path in paths)
 

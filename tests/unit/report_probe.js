@@ -1,4 +1,4 @@
-// What a reader does on the report page, by mouse and keyboard, and what it shows then; see test_report.py.
+// What a reader does on the report page, by mouse and keyboard, and what it shows then; see test_report_in_browser.py.
 const said = {}, press = (e, key) => e.dispatchEvent(new KeyboardEvent("keydown", {key})), text = (id) => place(id).textContent;
 for (const id of ["learned", "changed", "blamed", "gap", "card"]) said[id] = text("answer-" + id);
 said.change = document.querySelector(".note .change").textContent;

@@ -1,6 +1,7 @@
 """Regret: the bound of hidden controls, as a number of evaluations and studies, as a teacher, in hints."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from lamer_fast.cli.play_yourself import Game
 from lamer_fast.config import resolve as recipe
 from lamer_fast.envs.panel import panel
-from lamer_fast.envs.registry import entry, eval_seeds, make_env
+from lamer_fast.envs.registry import default_options, entry, eval_seeds, make_env
 from lamer_fast.eval.bound import bound_of, has_bound, with_regret
 from lamer_fast.eval.success import summarize
 from lamer_fast.eval.table import table
@@ -177,3 +178,13 @@ def test_warm_starts_of_hidden_rules_run(changes, tmp_path):
     warm_start(settings, tmp_path / "base")
     (record,) = map(json.loads, (tmp_path / "base" / "warmstart.jsonl").open())
     assert record["update"] == 3 and np.isfinite(record["valid_loss"])
+
+
+def test_a_search_that_is_too_large_has_no_bound_and_a_wrong_number_is_an_error():
+    seeds = np.zeros(1, np.uint64)
+    options = replace(default_options("sokoban"), controls="broken", moves_per_turn=1, height=10, width=10)
+    large = replace(options, num_boxes=4, min_moves=20, max_moves=40)
+    assert entry("sokoban").bound(large, None, seeds, 60, 3) is None
+    hidden = replace(default_options("minesweeper"), neighbours="hidden", height=2, width=3, num_mines=2)
+    with pytest.raises(ValueError, match="episodes must be 1 to 255, got 256"):
+        entry("minesweeper").bound(hidden, None, seeds, 6, 256)

@@ -57,7 +57,7 @@ def found(tmp_path):
 
 
 def test_every_measure_has_a_panel_with_mean_and_interval(found, tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plot)")
     from lamer_fast.study import figures
 
     drawn = {}
@@ -86,7 +86,7 @@ def test_every_measure_has_a_panel_with_mean_and_interval(found, tmp_path, monke
 
 
 def test_figures_are_files_and_the_same_ones_again(found, tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plot)")
     study, own = found
     paths = draw(study, own, tmp_path / "one")
     assert {path.suffix for path in paths} == {".png", ".svg"} and len(paths) == 10

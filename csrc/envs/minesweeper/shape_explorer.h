@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "core/rng.h"
+#include "core/too_large.h"
 #include "envs/minesweeper/shapes.h"
 
 namespace lamer::mines {
@@ -121,10 +122,9 @@ class ShapeExplorer {
 
   void List() const {
     if (!is_feasible()) {
-      throw std::invalid_argument(
-          std::to_string(static_cast<std::int64_t>(NumLayouts(grid_.num_cells, num_mines_))) +
-          " layouts under " + std::to_string(kNumShapes) + " shapes are more than " +
-          std::to_string(static_cast<int>(kMaxHypotheses)) + ": too many to look at each");
+      throw TooLarge(std::to_string(static_cast<std::int64_t>(NumLayouts(grid_.num_cells, num_mines_))) +
+                     " layouts under " + std::to_string(kNumShapes) + " shapes are more than " +
+                     std::to_string(static_cast<int>(kMaxHypotheses)) + ": too many to look at each");
     }
     ForEachLayout(grid_, num_mines_, [&](const Cells& layout) {
       for (int rule = 0; rule < kNumShapes; ++rule) {

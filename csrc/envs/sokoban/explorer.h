@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/rng.h"
+#include "core/too_large.h"
 #include "envs/sokoban/bits.h"
 #include "envs/sokoban/controls.h"
 #include "envs/sokoban/search.h"
@@ -132,8 +133,8 @@ class Explorer {
       best = std::max(best, ValueOf(word, state, belief, turns, episodes));
     }
     if (values_.size() >= kMaxNodes) {
-      throw std::invalid_argument("explore: more than " + std::to_string(kMaxNodes) +
-                                  " beliefs and states, an exact search is for small boards and few turns");
+      throw TooLarge("explore: more than " + std::to_string(kMaxNodes) +
+                     " beliefs and states, an exact search is for small boards and few turns");
     }
     values_.emplace(key, best);
     return best;

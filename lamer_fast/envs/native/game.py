@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.envs.batch import Batch, distinct_seeds, make
+from lamer_fast.envs.batch import _C, Batch, distinct_seeds, make
 from lamer_fast.envs.entry import Entry
 from lamer_fast.envs.native.text_env import NativeTextEnv
 from lamer_fast.fields import Range
@@ -71,3 +71,23 @@ class NativeGame(Entry):
 
     def seeds(self, options: Any, split: str | None, count: int | None) -> NDArray[np.uint64]:
         return distinct_seeds(self.name, split, count, **self.board_settings(options))
+
+    def bound(
+        self, options: Any, split: str | None, seeds: NDArray[np.uint64], max_turns: int, episodes: int
+    ) -> NDArray[np.float64] | None:
+        if not self.has_bound(options):
+            return None
+        batch = make(self.name, len(seeds), split=split, **self.board_settings(options))
+        batch.reset(seeds)
+        try:
+            return self.best_chances(batch, max_turns, episodes)
+        except _C.TooLarge:
+            return None
+
+    @abstractmethod
+    def best_chances(self, batch: Any, max_turns: int, episodes: int) -> NDArray[np.float64]:
+        """[E, episodes]: `bound` on the boards of `batch`, whose options hide something.
+
+        Raises:
+            TooLarge: the exact search would take too long.
+        """

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.envs.batch import _C, Batch, make
+from lamer_fast.envs.batch import _C, Batch
 from lamer_fast.envs.expert import Expert
 from lamer_fast.envs.guide import Guide
 from lamer_fast.envs.native import shapes
@@ -268,18 +268,8 @@ class Minesweeper(NativeGame):
         small = shapes.is_small(options.height * options.width, options.num_mines)
         return options.neighbours == "hidden" and small
 
-    def bound(
-        self, options: MinesweeperOptions, split: str | None, seeds: NDArray[np.uint64],
-        max_turns: int, episodes: int,
-    ) -> NDArray[np.float64] | None:  # fmt: skip
-        if not self.has_bound(options):
-            return None
-        batch = make(self.name, len(seeds), split=split, **self.board_settings(options))
-        batch.reset(seeds)
-        try:
-            return shapes.bound(batch, episodes)
-        except ValueError:  # too large for an exact search
-            return None
+    def best_chances(self, batch: Any, max_turns: int, episodes: int) -> NDArray[np.float64]:
+        return shapes.bound(batch, episodes)
 
     def guide(self, env: Any, max_turns: int, episodes: int) -> Guide | None:
         batch = getattr(env, "batch", None)  # a world of one's own may take its place

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lamer_fast.envs.batch import _C, Batch, make
+from lamer_fast.envs.batch import _C, Batch
 from lamer_fast.envs.expert import Expert
 from lamer_fast.envs.guide import Guide
 from lamer_fast.envs.native import explorer
@@ -248,18 +248,8 @@ class Sokoban(NativeGame):
     def has_bound(self, options: SokobanOptions) -> bool:
         return options.controls != "plain" and options.moves_per_turn == 1 and not options.end_on_dead
 
-    def bound(
-        self, options: SokobanOptions, split: str | None, seeds: NDArray[np.uint64],
-        max_turns: int, episodes: int,
-    ) -> NDArray[np.float64] | None:  # fmt: skip
-        if not self.has_bound(options):
-            return None
-        batch = make(self.name, len(seeds), split=split, **self.board_settings(options))
-        batch.reset(seeds)
-        try:
-            return explorer.bound(batch, max_turns, episodes)
-        except ValueError:  # too large for an exact search
-            return None
+    def best_chances(self, batch: Any, max_turns: int, episodes: int) -> NDArray[np.float64]:
+        return explorer.bound(batch, max_turns, episodes)
 
     def guide(self, env: Any, max_turns: int, episodes: int) -> Guide | None:
         batch = getattr(env, "batch", None)  # a world of one's own may take its place
