@@ -67,21 +67,7 @@ def train(state: TrainState, folder: RunFolder | NoFolder, display: Display, sto
             log.warning(f"iteration {iteration}: {trials.lost()}")
         progress = iteration / max(1, config.train.iterations - 1)
         with clock.phase("learn"), display.phase("learn"):
-            values = score_values(state, trials)
-            credit = state.algorithm.credit(trials, progress, values)
-            advantages = credit.advantages
-            minibatches = pack(trials, advantages, config, iteration=iteration, device=state.policy.device)
-            score_before_updates(state, minibatches)
-            aim_critic(minibatches, credit, stats)
-            lessons = lessons_of(state, trials, iteration, stats)
-            updates = config.learn.epochs * len(minibatches)
-            both = list(zip(minibatches, lessons, strict=True))
-            for done, (minibatch, beside) in enumerate(epochs(both, config.learn.epochs)):
-                display.advance(done, updates, "updates")
-                outcome = update(state.algorithm, minibatch, stats, ranks, beside)
-                state.note(outcome, [*minibatch, *beside])
-                if state.skipped_in_row >= config.train.max_skipped_updates:
-                    break
+            advantages, minibatches = learn(state, trials, iteration, progress, stats, display)
         with clock.phase("sync"), display.phase("sync"):
             transfer(state, version=iteration + 1)
         state.iteration = iteration + 1
@@ -125,6 +111,32 @@ def train(state: TrainState, folder: RunFolder | NoFolder, display: Display, sto
             )
         if stopping:
             return
+
+
+def learn(
+    state: TrainState, trials: TrialBatch, iteration: int, progress: float, stats: LearnStats,
+    display: Display,
+) -> tuple[NDArray[np.float32], list[Minibatch]]:  # fmt: skip
+    """Credit, packing and updates; fewer of these where too many in a row were skipped.
+
+    Returns:
+        The advantage of each turn, [R], of all ranks; and what this rank was trained on.
+    """
+    config = state.config
+    credit = state.algorithm.credit(trials, progress, score_values(state, trials))
+    minibatches = pack(trials, credit.advantages, config, iteration=iteration, device=state.policy.device)
+    score_before_updates(state, minibatches)
+    aim_critic(minibatches, credit, stats)
+    lessons = lessons_of(state, trials, iteration, stats)
+    updates = config.learn.epochs * len(minibatches)
+    both = list(zip(minibatches, lessons, strict=True))
+    for done, (minibatch, beside) in enumerate(epochs(both, config.learn.epochs)):
+        display.advance(done, updates, "updates")
+        outcome = update(state.algorithm, minibatch, stats, state.ranks, beside)
+        state.note(outcome, [*minibatch, *beside])
+        if state.skipped_in_row >= config.train.max_skipped_updates:
+            break
+    return credit.advantages, minibatches
 
 
 def seconds_of_ranks(ranks: Ranks) -> dict[str, float]:
