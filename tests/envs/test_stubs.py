@@ -11,7 +11,9 @@ from lamer_fast import _C
 
 STUB = ast.parse((Path(lamer_fast.__file__).parent / "_C.pyi").read_text())
 CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
-NATIVE = [name for name in dir(_C) if isinstance(getattr(_C, name), type)]
+TYPES = [name for name in dir(_C) if isinstance(getattr(_C, name), type)]
+ERRORS = [name for name in TYPES if issubclass(getattr(_C, name), Exception)]
+NATIVE = sorted(set(TYPES) - set(ERRORS))
 
 
 def members(name):
@@ -34,7 +36,13 @@ def is_property(node):
 
 def test_functions():
     functions = {node.name for node in STUB.body if isinstance(node, ast.FunctionDef)}
-    assert functions == {name for name in dir(_C) if not name.startswith("_")} - set(NATIVE)
+    assert functions == {name for name in dir(_C) if not name.startswith("_")} - set(TYPES)
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_are_what_their_stub_says(name):
+    bases = [base.__name__ for base in getattr(_C, name).__bases__]
+    assert bases == [base.id for base in CLASSES[name].bases]
 
 
 @pytest.mark.parametrize("name", NATIVE)
