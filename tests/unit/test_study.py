@@ -273,6 +273,30 @@ def test_what_is_only_evaluated_otherwise_is_not_trained_again(tmp_path):
     assert run_of(same, run.parent) == run.parent / same.config.name
 
 
+@pytest.mark.parametrize(
+    ("name", "parts", "trained_by"),
+    [
+        ("exploration", {"minesweeper", "sokoban"}, ("main", "credit")),
+        ("exploration", {"controls"}, ("hidden",)),
+        ("transfer", {"old_rules", "dead_words"}, ("hidden",)),
+    ],
+)
+def test_studies_that_only_evaluate_train_nothing_of_their_own(name, parts, trained_by):
+    known = {cell.training for other in trained_by for cell in load(other).cells()}
+    cells = [cell for cell in load(name).cells() if cell.part in parts and cell.arm.train]
+    assert {cell.part for cell in cells} == parts
+    assert {cell.training for cell in cells} <= known
+
+
+def test_new_rules_are_played_on_the_boards_of_the_old_ones():
+    """Parts of `transfer` that differ in training alone: what they play is one panel, of rules held out."""
+    cells = {(c.part, c.arm.name): c for c in load("transfer").cells() if c.seed == 0}
+    for arm in ("lamer", "gigpo_3e4"):
+        old, new = cells["old_rules", arm], cells["new_rules", arm]
+        assert old.evaluated.env == new.evaluated.env and new.config.env.held_out_rules
+        assert not old.config.env.held_out_rules
+
+
 def test_two_cells_of_one_training_never_run_at_the_same_time(tmp_path):
     cells = study(tmp_path, SMALL + EVALUATED).cells()
     assert [cell.name for cell in cells[:4]] == [
