@@ -16,7 +16,10 @@ BLOCKS = 20  # of a measurement: errors are the jackknife's over them
 
 @dataclass(frozen=True)
 class Direction:
-    """Of an estimator's update against a true gradient g. `_error` is one standard error."""
+    """Of an estimator's update against a true gradient g. `_error` is one standard error.
+
+    Cosine, bias and noise are NaN where the mean is no longer than its own noise: no direction is known.
+    """
 
     scale: float  # <mean, g> / <g, g>: 1 where it is unbiased
     scale_error: float
@@ -59,6 +62,8 @@ class Moments:
         J = len(blocks)
         errors = np.sqrt((J - 1) / J * ((left - left.mean(axis=0)) ** 2).sum(axis=0)).tolist()
         scale, cosine, noise, one = whole
+        if np.isnan(errors[1]):  # all but one block know no direction: what the last one adds is no knowledge
+            cosine = noise = float("nan")
         cosine = float(np.clip(cosine, -1, 1))  # the noise that is taken off is itself an estimate
         bias = float(np.sqrt(1 - cosine**2))
         return Direction(scale, errors[0], cosine, errors[1], bias, noise, one, errors[3])

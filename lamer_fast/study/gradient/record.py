@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,15 +37,18 @@ class Record:
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps({"format": FORMAT, **rounded(asdict(self))}) + "\n")
+        replace_file(path, json.dumps({"format": FORMAT, **rounded(asdict(self))}, allow_nan=False) + "\n")
 
 
 def rounded(value: Any) -> Any:
+    """Ready for JSON, which has no NaN: what is not known is null."""
     if isinstance(value, dict):
         return {key: rounded(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [rounded(entry) for entry in value]
-    return round(value, DIGITS) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return round(value, DIGITS) if math.isfinite(value) else None
 
 
 def path_of(folder: Path, cell: Cell) -> Path:
@@ -66,10 +70,14 @@ def read(path: Path) -> Record | None:
 
 def _arm(values: Mapping[str, Any]) -> OfArm:
     parts = {
-        part: {name: Direction(**found) for name, found in against.items()}
+        part: {name: Direction(**_known(found)) for name, found in against.items()}
         for part, against in values["parts"].items()
     }
     return OfArm(values["settings"], values["claims"], parts)
+
+
+def _known(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {key: math.nan if value is None else value for key, value in values.items()}
 
 
 def missing(path: Path, settings: Mapping[str, Any], cell: Cell) -> list[Estimator]:

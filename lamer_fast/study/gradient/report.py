@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from lamer_fast.study.gradient.record import OfArm, Record
 from lamer_fast.study.tables import Table
 
 PARTS = {"blank": "plays, nothing known", "notes": "notes", "informed": "plays, something known"}
+UNKNOWN = "empty: the mean is no longer than its noise, so that its direction is not known"
 Found = Mapping[str, Record]  # name of a cell -> its record
 
 
@@ -40,14 +43,14 @@ def directions(cell: Cell, record: Record) -> Table:
         rows.append(
             [
                 arm.name, of_arm.claims, with_error(claim.cosine, claim.cosine_error), f"{claim.scale:.2f}",
-                with_error(goal.cosine, goal.cosine_error), f"{100 * goal.bias:.0f} %", f"{goal.noise:.1f}",
-                f"{goal.one:.3f}",
+                with_error(goal.cosine, goal.cosine_error), known(100 * goal.bias, ".0f", " %"),
+                known(goal.noise, ".1f"), f"{goal.one:.3f}",
                 *(with_error(p.cosine, p.cosine_error, 2) for p in (of_arm.parts[k][SUCCESS] for k in own)),
             ]
         )  # fmt: skip
     shown = " / ".join(f"{100 * p:.0f}" for p in record.within)
     title = f"{cell.world.name}, {cell.policy} policy (success@1..K {shown} %), groups of {cell.size}"
-    return Table(title, columns, rows)
+    return told(Table(title, columns, rows))
 
 
 def by_size(lab: Lab, world: str, found: Found) -> Table:
@@ -59,10 +62,10 @@ def by_size(lab: Lab, world: str, found: Found) -> Table:
         if arm.name not in lab.by_size:
             continue
         of = [found[cell.name].arms.get(arm.name) for cell in cells]
-        means = ["" if a is None else f"{goal(a).cosine:.3f}" for a in of]
-        rows.append([arm.name, *means, *("" if a is None else f"{goal(a).one:.3f}" for a in of)])
+        means = ["-" if a is None else known(goal(a).cosine, ".3f") for a in of]
+        rows.append([arm.name, *means, *("-" if a is None else f"{goal(a).one:.3f}" for a in of)])
     title = f"{world}: cosine to success@K by trials of a group, {lab.trials} trials an update"
-    return Table(title, columns, rows if cells else [])
+    return told(Table(title, columns, rows if cells else []))
 
 
 def trained(lab: Lab, world: str) -> list[Cell]:
@@ -75,7 +78,18 @@ def goal(arm: OfArm) -> Any:
 
 
 def with_error(value: float, error: float, digits: int = 3) -> str:
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    return known(value, f".{digits}f", f" ± {error:.{digits}f}")
+
+
+def known(value: float, form: str, more: str = "") -> str:
+    """Empty where there is no value."""
+    return "" if math.isnan(value) else f"{value:{form}}{more}"
+
+
+def told(table: Table) -> Table:
+    """With the reason of its empty cells, where it has any."""
+    empty = any(not cell for row in table.rows for cell in row)
+    return replace(table, title=f"{table.title}; {UNKNOWN}") if empty else table
 
 
 def draw(lab: Lab, found: Found, folder: Path) -> list[Path]:
