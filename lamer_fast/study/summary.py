@@ -77,7 +77,9 @@ def with_regret(study: Study, summary: Summary, all_: Sequence[Summary]) -> Summ
     if bound is None:
         return summary
     regret = [over_seeds_and_tasks(best - v) for best, v in zip(bound.T, each_k(values), strict=True)]
-    untrained = [s for s in all_ if s.part == summary.part and not s.arm.train]
+    untrained = [
+        s for s in all_ if s.part == summary.part and not s.arm.train and len(s.within) == len(bound.T)
+    ]
     if not untrained or not summary.arm.train:
         return replace(summary, regret=regret)
     base = successes(untrained[0].results, "test", untrained[0].mode)

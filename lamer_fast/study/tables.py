@@ -99,8 +99,8 @@ def regrets(part: str, own: Sequence[Summary]) -> Table:
     columns += [f"closed@{k}" for k in range(1, K + 1)]
     rows = []
     for s in own:
-        cells = [*map(percent, s.regret), *map(percent, s.closed)]
-        rows.append([s.arm.name, str(len(s.seeds)), *cells, *[""] * (2 * K - len(cells))])
+        halves = [[percent(x) for x in half] + [""] * (K - len(half)) for half in (s.regret, s.closed)]
+        rows.append([s.arm.name, str(len(s.seeds)), *halves[0], *halves[1]])
     title = (
         f"{part}: regret to the best explorer, in points, and how much of the base's is closed, in percent"
     )

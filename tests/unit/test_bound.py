@@ -156,6 +156,34 @@ def test_a_study_of_hidden_rules_has_a_table_of_regrets():
     assert summaries(study, won)[0].closed == [None, None, None]  # of a base without regret
 
 
+def test_an_arm_of_one_long_episode_stands_beside_trials_of_three():
+    """It is compared with the base in episodes as long, and its columns stay its own."""
+    study = replace(load("context"), tasks=64)
+
+    def result(cell):
+        config = cell.evaluated
+        K = config.rollout.episodes if cell.arm.name.startswith("long") else 3
+        played = {s: panel(config.env, s, study.tasks) for s in ("valid", "test")}
+        modes = dict.fromkeys(["attempts"] if K == 1 else ["notes", "attempts"], "1" * study.tasks)
+        if cell.arm.name.endswith("base"):
+            modes = dict.fromkeys(modes, "0" * study.tasks)
+        splits = {s: Played(p.digest, K, modes) for s, p in played.items()}
+        return CellResult(study.name, cell.part, cell.arm.name, cell.seed, cell.settings(), splits)
+
+    made = {c.name: result(c) for c in study.cells() if c.seed == 0}
+    found = {s.arm.name: s for s in summaries(study, made)}
+    bounds = [found[name].regret[0].mean for name in ("base", "long_base")]
+    assert (
+        0.1 < bounds[0] < 0.3 and 0.8 < bounds[1] < 1
+    )  # nine turns find out the words, and then there are some left
+    assert len(found["long"].regret) == len(found["long"].closed) == 1
+    assert found["long"].closed[0].mean == pytest.approx(1 / bounds[1])
+    table = next(t for t in tables_of(study, list(found.values())) if "regret" in t.title)
+    row = dict(zip(table.columns, next(row for row in table.rows if row[0] == "long"), strict=True))
+    assert [row[f"regret@{k}"] != "" for k in (1, 2, 3)] == [True, False, False]
+    assert [row[f"closed@{k}"] != "" for k in (1, 2, 3)] == [True, False, False]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
