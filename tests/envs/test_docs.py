@@ -44,7 +44,7 @@ def test_every_option_of_a_world_is_on_the_page(name):
 
 def test_the_number_of_small_tasks():
     count, exact = num_tasks("minesweeper", height=4, width=4, num_mines=2)
-    assert exact and f"4x4 Minesweeper with 2 mines {count}" in PAGE
+    assert exact and f"4x4 Minesweeper with 2 mines has {count}" in PAGE
 
 
 def test_the_tables_are_those_of_the_records(monkeypatch):

@@ -45,9 +45,10 @@ def shell(tmp_path):
     (programs / "lamer-fast").chmod(0o755)
     here = tmp_path / "here"
     here.mkdir()
-    for name in ("benchmarks", "kernels", "lamer_fast", "pyproject.toml"):
+    for name in ("kernels", "lamer_fast", "pyproject.toml"):
         (here / name).symlink_to(ROOT / name)
-    shutil.copytree(ROOT / "examples", here / "examples")
+    for name in ("benchmarks", "examples"):  # commands write into these
+        shutil.copytree(ROOT / name, here / name)
     path = f"{programs}:{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
     env = os.environ | {"PATH": path, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "HF_HUB_OFFLINE": "1"}
 

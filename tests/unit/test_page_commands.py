@@ -71,6 +71,14 @@ def test_a_misspelt_flag_in_a_sentence_is_found():
     assert wrong("lamer-fast eval --lable", whole=False) and not wrong("lamer-fast eval --label", whole=False)
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_two_commands_of_a_page_write_into_one_folder(page):
+    """The second would be refused: `--out` holds an evaluation already."""
+    words = [split(found.text)[0] for found in commands(page)]
+    made = [line[line.index("--out") + 1] for line in words if line[1:2] != ["study"] and "--out" in line]
+    assert sorted(set(made)) == sorted(made)
+
+
 def test_each_command_is_run_or_says_what_it_needs():
     """Neither `make`, whose targets are tests themselves, nor `pip`, which downloads."""
     left = [found for found in ALL if not (found.quick or found.slow or found.needs)]
