@@ -215,20 +215,38 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+        ValueError: names the file that is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{path} is not JSON: {e}") from None
+
+
+def read_jsonl(path: Path, *, growing: bool = False) -> list[dict[str, Any]]:
     """Records of a JSON-lines file, packed by gzip if its name ends so.
+
+    Args:
+        growing: half a last line is left out, as a crash or a run that is writing it leaves it.
 
     Raises:
         ValueError: names the file, and the line that is not JSON or no object.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
     records = []
     try:
-        with opener(path, "rt", encoding="utf-8") as f:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as f:
             for number, line in enumerate(f, 1):
                 try:
-                    records.append(json.loads(line))
-                except json.JSONDecodeError as e:
+                    records.append(json.loads(line.decode("utf-8")))
+                except (ValueError, RecursionError) as e:
+                    if growing and not line.endswith(b"\n"):
+                        break
                     raise ValueError(f"{path}, line {number} is not JSON: {e}") from None
                 if not isinstance(records[-1], dict):
                     raise ValueError(f"{path}, line {number} is no JSON object")

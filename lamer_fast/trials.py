@@ -21,7 +21,7 @@ def read_trials(path: str | Path, frame: Frame | None = None) -> Any:
             null there, and has no key in a dictionary.
 
     Raises:
-        ValueError: there are no trials, a line is not JSON (named), or `frame` is another word.
+        ValueError: there are no trials, a line is none (named), or `frame` is another word.
         ImportError: the package of `frame` is not installed.
     """
     if frame not in (None, "polars", "pandas"):
@@ -47,10 +47,33 @@ def trial_files(path: Path) -> list[Path]:
 
 
 def trials_of(file: Path) -> Iterator[dict[str, Any]]:
-    """Each with its `iteration` where the file's name tells it."""
+    """Each with its `iteration` where the file's name tells it.
+
+    Raises:
+        ValueError: a line is no trial; names the file, the line and what it lacks.
+    """
     number = file.name.split(".")[0]
     known = {"iteration": int(number)} if number.isdecimal() else {}
-    return (known | trial for trial in read_jsonl(file))
+    for line, trial in enumerate(read_jsonl(file), 1):
+        if wrong := _lacks(trial):
+            raise ValueError(f"{file}, line {line} is no trial: {wrong}")
+        yield known | trial
+
+
+# what every version has recorded
+OF_TRIAL: dict[str, type] = {"group": int, "trial": int, "success_by_episode": list, "turns": list}
+OF_TURN: dict[str, type] = {"phase": str, "episode": int, "turn": int, "board": str, "reply": str}
+
+
+def _lacks(trial: dict[str, Any]) -> str:
+    for key, kind in OF_TRIAL.items():
+        if not isinstance(trial.get(key), kind):
+            return f"it has no {key}"
+    for i, turn in enumerate(trial["turns"]):
+        for key, kind in OF_TURN.items():
+            if not isinstance(turn, dict) or not isinstance(turn.get(key), kind):
+                return f"its turn {i} has no {key}"
+    return ""
 
 
 def _rows(trials: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lamer_fast.files import replace_file
+from lamer_fast.files import read_json, replace_file
 from lamer_fast.text import printable
 from lamer_fast.trials import trial_files, trials_of
 
@@ -39,7 +39,7 @@ def write_logs(source: Path, folder: Path) -> list[Path]:
     written = []
     for file in trial_files(source):
         time = datetime.fromtimestamp(file.stat().st_mtime, UTC).replace(microsecond=0)
-        for part, trials in _parts(file, trials_of(file)).items():
+        for part, trials in _parts(trials_of(file)).items():
             log = log_of(trials, config, time, part)
             words = [_word(log["eval"][key]) for key in ("task", "task_id")]
             path = folder / ("_".join([f"{time:%Y-%m-%dT%H-%M-%S}+00-00", *words]) + ".json")
@@ -157,12 +157,10 @@ def _mean(name: str, values: Sequence[float]) -> Json:
     return {"name": name, "scorer": name, "reducer": "mean", "metrics": {"mean": mean}}
 
 
-def _parts(file: Path, trials: Iterable[Trial]) -> dict[str, list[Trial]]:
+def _parts(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
     """Trials of an evaluation by their panel; those of a run together."""
     parts: dict[str, list[Trial]] = {}
     for trial in trials:
-        if not isinstance(trial.get("turns"), list) or "group" not in trial:
-            raise ValueError(f"{file} holds something else than trials: a line lacks group or turns")
         parts.setdefault(str(trial.get("panel", "")), []).append(trial)
     return parts
 
@@ -172,7 +170,7 @@ def _settings(source: Path) -> Json:
     folder = source.parent if source.is_file() else source
     for path in (folder / "config.json", folder.parent / "config.json", folder / "record.json"):
         if path.is_file():
-            found = json.loads(path.read_bytes())
+            found = read_json(path)
             return {"name": found["policy"], **found["settings"]} if path.name == "record.json" else found
     return {}
 

@@ -8,13 +8,13 @@ from lamer_fast.run.record import Record
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a metrics.jsonl; none where there is no file yet.
+    """The records of a metrics.jsonl, of a running run too; none where there is no file yet.
 
     Raises:
         ValueError: a line is no record; names the file, the line and what is wrong.
     """
     found = []
-    for number, line in enumerate(read_jsonl(path) if path.exists() else [], 1):
+    for number, line in enumerate(read_jsonl(path, growing=True) if path.exists() else [], 1):
         try:
             found.append(Record.from_json(line))
         except ValueError as error:

@@ -31,7 +31,7 @@ PACKAGES = ("torch", "transformers", "numpy", "numba", "triton", "vllm", "peft")
 def write_start(folder: Path, state: TrainState) -> None:
     """Appends one line. A start anew is the first of its file."""
     path = folder / NAME
-    earlier = read_jsonl(path) if path.exists() and state.iteration else []
+    earlier = read_jsonl(path, growing=True) if path.exists() and state.iteration else []
     lines = [*earlier, start_of(state)]
     with writing(path):
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -136,9 +136,10 @@ def test_folders_above_the_logs_are_made(run, tmp_path, capsys):
     [
         ("nowhere", "nowhere: no such file or folder"),
         ("empty", "holds no trials: expected trials/*.jsonl.gz"),
-        ("other.jsonl", "other.jsonl holds something else than trials: a line lacks group or turns"),
+        ("other.jsonl", "other.jsonl, line 1 is no trial: it has no group"),
         ("text.jsonl", "text.jsonl, line 1 is not JSON"),
         ("list.jsonl", "list.jsonl, line 1 is no JSON object"),
+        ("latin.jsonl", "latin.jsonl, line 2 is not JSON: 'utf-8' codec can't decode byte 0xe9"),
         ("cut.jsonl.gz", "cut.jsonl.gz is no whole gzip file"),
         ("plain.jsonl.gz", "plain.jsonl.gz is no whole gzip file"),
     ],
@@ -149,6 +150,7 @@ def test_what_cannot_be_exported_is_told(target, message, tmp_path, monkeypatch,
     (tmp_path / "other.jsonl").write_text('{"reward": 1}\n')
     (tmp_path / "text.jsonl").write_text("a trial\n")
     (tmp_path / "list.jsonl").write_text("[1]\n")
+    (tmp_path / "latin.jsonl").write_bytes(b'{"reply": "a"}\n{"reply": "\xe9"}\n')
     (tmp_path / "plain.jsonl.gz").write_text("{}\n")
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"group": 1}\n' * 9)[:-9])
     assert cli.main(["export", target]) == 2
