@@ -80,6 +80,23 @@ def pass_at(successes: NDArray[np.bool_]) -> NDArray[np.float64]:
     return 1.0 - miss
 
 
+def first_attempts(successes: NDArray[np.bool_], trials_per_group: int) -> list[float] | None:
+    """pass@1..K of the first episodes of each group, which know as little of one another as attempts do.
+
+    Args:
+        successes: [M, K] of trials, those of a group neighbours.
+
+    Returns:
+        Means over groups, beside success@1..K of the trials; None of groups with fewer than K trials.
+    """
+    K = successes.shape[1]
+    if trials_per_group < K:
+        return None
+    first = successes[:, 0].reshape(-1, trials_per_group)
+    means: list[float] = pass_at(first)[:, :K].mean(axis=0).tolist()
+    return means
+
+
 def compare(
     split: str, trial_successes: NDArray[np.bool_], attempt_successes: NDArray[np.bool_]
 ) -> Evaluation:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.config import Config
 from lamer_fast.envs.contract import EnvError
+from lamer_fast.eval.success import first_attempts, success_within
 from lamer_fast.learn.ranks import Ranks
 from lamer_fast.rng import sampling_seed
 from lamer_fast.rollout.boards import Boards, draw_again, draw_boards
@@ -37,6 +38,7 @@ class Draws:
     """What a collection with spare groups took, on all ranks."""
 
     success_at: list[float]  # k = 1..K, of the first draw: nothing has chosen its boards
+    independent: list[float] | None  # the same of independent attempts, see `first_attempts`
     groups: int  # that were played, those that were thrown away too
     flat_drawn: int  # of the first draw, whose trials all earned alike
     flat: int  # the same, of those that are left
@@ -135,10 +137,12 @@ def refill(
         thrown += _tokens(part.trials) + _tokens(others.trials) - _tokens(kept)
         part = Part(kept, None, transcripts)
     totals = ranks.gather((thrown, first.success_by_episode))
-    within = np.logical_or.accumulate(np.concatenate([won for _, won in totals]), axis=1)
+    won = np.concatenate([of_rank for _, of_rank in totals])
+    within = success_within(won).mean(axis=0).tolist()
+    independent = first_attempts(won, config.rollout.trials_per_group)
     prompt, sampled = np.sum([of_rank for of_rank, _ in totals], axis=0).tolist()
     groups = config.rollout.groups + config.rollout.spare_groups - spare
-    return part, boards, Draws(within.mean(axis=0).tolist(), groups, flat_drawn, len(flat), prompt, sampled)
+    return part, boards, Draws(within, independent, groups, flat_drawn, len(flat), prompt, sampled)
 
 
 def _tokens(trials: TrialBatch) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.algo.credit import lone_turns
 from lamer_fast.config import Config
+from lamer_fast.eval.success import first_attempts
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.ranks import ALONE, Ranks
 from lamer_fast.learn.update import LearnStats, mismatch
@@ -35,8 +36,10 @@ def record_of(
     """
     prompt, sampled = len(trials.tokens) - trials.num_sampled, trials.num_sampled
     success_at, others = trials.success_at().tolist(), stats.of_iteration
+    independent = first_attempts(trials.success_by_episode, config.rollout.trials_per_group)
     if draws is not None:
-        prompt, sampled, success_at = prompt + draws.prompt, sampled + draws.sampled, draws.success_at
+        prompt, sampled = prompt + draws.prompt, sampled + draws.sampled
+        success_at, independent = draws.success_at, draws.independent
         others = others | draws.numbers()
     lone = lone_turns(trials, config.algo)
     of_policy = ("loss", "entropy", "clipped", "kl", "grad_norm")
@@ -65,6 +68,7 @@ def record_of(
         kl=stats.mean("kl"),
         grad_norm=stats.mean("grad_norm"),
         others={key: stats.mean(key) for key in stats.sums if key not in of_policy} | others,
+        independent=independent,
         eval_before=evaluations.get("eval_before"),
         eval=evaluations.get("eval"),
     )

@@ -88,6 +88,7 @@ class Record:
         str, float
     ]  # NAME_loss, NAME_grad_norm of each trainable beside the policy; of its critic too; groups_*: Draws;
     # consolidation_loss, consolidated (trials of it)
+    independent: list[float] | None = None  # K independent attempts on the same boards: see `first_attempts`
     eval_before: Evaluated | None = None  # of the policy before training, in the first record
     eval: Evaluated | None = None  # of the policy after this iteration
 

@@ -14,6 +14,7 @@ from lamer_fast.run.measure import record_of
 from lamer_fast.run.record import Evaluated, Record
 from tests.hand_made import make_trials
 
+CONFIG = replace(Config(), rollout=replace(Config().rollout, trials_per_group=2))
 SECONDS = {"sample": 3.0, "env": 1.0, "learn": 2.0, "sync": 0.5}
 
 
@@ -22,7 +23,7 @@ def make_record(**found) -> Record:
     stats = LearnStats(updates=2, empty=1, trained_tokens=7, lr=1e-3)
     stats.add({"loss": 3.0, "grad_norm": 1.0, "critic_loss": 5.0})
     advantages = np.full(trials.num_turns, -0.5, np.float32)
-    return record_of(4, trials, advantages, [], stats, SECONDS, Config(), found)
+    return record_of(4, trials, advantages, [], stats, SECONDS, CONFIG, found)
 
 
 def evaluated(iteration: int, won: float) -> Evaluated:
@@ -41,12 +42,28 @@ def test_values_are_those_of_the_iteration():
         record.loss = 0.0
 
 
+def test_first_episodes_of_a_group_are_independent_attempts_on_its_board():
+    trials = make_trials(0, groups=2, trials_per_group=4, episodes=3)
+    won = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1], *[[0, 0, 1]] * 4], bool)
+    config = replace(CONFIG, rollout=replace(CONFIG.rollout, trials_per_group=4))
+    none, trials = np.zeros(trials.num_turns, np.float32), replace(trials, success_by_episode=won)
+    record = record_of(4, trials, none, [], LearnStats(), SECONDS, config, {})
+    assert record.success_at == [0.125, 0.25, 0.875]
+    within_the_first_group = np.array([1 / 4, 2 / 4, 3 / 4])  # one of its four first episodes won
+    assert record.independent == pytest.approx(within_the_first_group / 2)
+    assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
+    config = replace(config, rollout=replace(config.rollout, trials_per_group=2))
+    few = record_of(4, trials, none, [], LearnStats(), SECONDS, config, {})
+    assert few.independent is None and "independent" not in few.to_json(), "three attempts need three trials"
+
+
 def test_what_was_thrown_away_is_counted_and_does_not_choose_the_success():
     trials = make_trials(0, groups=2, trials_per_group=2)
-    draws = Draws([0.1, 0.2, 0.3], groups=5, flat_drawn=2, flat=1, prompt=70, sampled=30)
+    draws = Draws([0.1, 0.2, 0.3], [0.1, 0.1, 0.2], groups=5, flat_drawn=2, flat=1, prompt=70, sampled=30)
     none = np.zeros(trials.num_turns, np.float32)
-    record = record_of(4, trials, none, [], LearnStats(), SECONDS, Config(), {}, draws=draws)
+    record = record_of(4, trials, none, [], LearnStats(), SECONDS, CONFIG, {}, draws=draws)
     assert record.success_at == [0.1, 0.2, 0.3] and record.score == 0.3
+    assert record.independent == [0.1, 0.1, 0.2]
     assert record.tokens.sampled == trials.num_sampled + 30
     assert record.tokens.prompt == len(trials.tokens) - trials.num_sampled + 70
     assert record.others == {"groups_played": 5, "groups_flat_drawn": 2, "groups_flat": 1}
