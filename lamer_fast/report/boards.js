@@ -16,15 +16,36 @@ function rowsOf(game, text) {
   }
   return [rows, lines.slice(rows.length)];
 }
-function board(game, text, reply) {
+const STEPS = {up: [-1, 0, "\u2191"], down: [1, 0, "\u2193"], left: [0, -1, "\u2190"], right: [0, 1, "\u2192"]};
+function player(rows) {
+  const r = rows.findIndex(row => row.some(([kind]) => kind.startsWith("player")));
+  return r < 0 ? null : [r, rows[r].findIndex(([kind]) => kind.startsWith("player"))];
+}
+// [row, column, arrow] of what the action chooses or enters; where words hide their moves, by the board after it.
+function entered(game, rows, action, after) {
+  const pair = game === "minesweeper" ? action.match(/(\d+)\D+(\d+)/) : null;
+  if (pair) return [[pair[1] - 1, pair[2] - 1, ""]];
+  let at = player(rows);
+  if (!at) return [];
+  if (one && one.hidden) {
+    const to = player(rowsOf(game, after || "")[0]), step = to && Object.values(STEPS).find(([dr, dc]) => at[0] + dr === to[0] && at[1] + dc === to[1]);
+    return step ? [[...to, step[2]]] : [];
+  }
+  return (action.toLowerCase().match(/up|down|left|right/g) || []).map(word => {
+    const [dr, dc, arrow] = STEPS[word], to = [at[0] + dr, at[1] + dc], [kind] = (rows[to[0]] || [])[to[1]] || ["wall"];
+    if (kind !== "wall") at = to;
+    return [...to, arrow];
+  });
+}
+function board(game, text, action, after) {
   const [rows, below] = rowsOf(game, text);
   if (!rows.length) return el("pre", text, {class: "text-board"});
-  const spoken = rows.map((row, i) => `row ${i + 1}: ` + row.map(([kind, sign]) => NAMES[kind] || sign || "open").join(", ")).join("; ");
+  const spoken = rows.map((row, i) => `row ${i + 1}: ` + row.map(([kind, sign]) => NAMES[kind] || sign || "open").join(", ")).join("; ") + (action ? `; action ${action}` : "");
   const grid = el("div", null, {class: "board", role: "img", "aria-label": spoken, style: `grid-template-columns:repeat(${rows[0].length},1.5em)`});
-  const pair = game === "minesweeper" ? (reply || "").match(/\(\s*(\d+)\s*,\s*(\d+)\s*\)/) : null;
+  const marks = new Map(entered(game, rows, action || "", after).map(([r, c, arrow]) => [`${r},${c}`, arrow]));
   rows.forEach((row, r) => row.forEach(([kind, sign], c) => {
-    const chosen = pair && +pair[1] === r + 1 && +pair[2] === c + 1;
-    grid.append(el("span", sign, {class: `cell ${kind}${chosen ? " chosen" : ""}`}));
+    const mark = marks.get(`${r},${c}`);
+    grid.append(el("span", sign + (mark || ""), {class: `cell ${kind}${mark === undefined ? "" : " chosen"}`}));
   }));
   return below.length ? el("div", null, {}, grid, el("pre", below.join("\n"))) : grid;
 }

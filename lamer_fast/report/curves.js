@@ -2,6 +2,7 @@ const column = (run, get) => run.metrics.map(m => [m.iteration, get(m)]);
 const rate = (tokens, seconds) => seconds > 0 ? tokens / seconds : null;
 // Each: title, {line: its value of a record}, options. A chart that has no value in any record is left out.
 const CURVES = [
+  ["gain: success@K less that of K independent attempts, points", {gain: m => m.independent && m.independent.length > 1 ? percent(m.success_at.at(-1) - m.independent.at(-1)) : null}],
   ["return of a trial", {return: m => m.return}],
   ["entropy of the policy, nats per token", {entropy: m => m.entropy}],
   ["sampler against trainer, mean |difference| of log-probabilities, nats", {mismatch: m => m.mismatch.mean}],
@@ -10,6 +11,7 @@ const CURVES = [
   ["share of the device's physical limit, %", Object.fromEntries(["sample", "learn"].map(p => [p, m => percent(rate(m.seconds["least_" + p], m.seconds[p]))]))],
 ];
 const MORE = [
+  ["sampler against trainer, largest |difference|, nats", {largest: m => m.mismatch.max}],
   ["loss", {loss: m => m.loss}],
   ["mean |advantage| of a turn", {advantage: m => m.advantage_abs}],
   ["norm of the gradient, before clipping", {policy: m => m.grad_norm, critic: m => m.critic_grad_norm}],

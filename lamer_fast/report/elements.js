@@ -32,6 +32,7 @@ function table(head, rows, attributes) {
   }
   return el("div", null, {class: "card scroll", tabindex: 0, role: "region", "aria-label": (attributes || {})["aria-label"] || "table"}, e);
 }
+const setting = (run, key) => (run.config.find(([k]) => k === key) || [])[1];
 const finite = (v) => typeof v === "number" && isFinite(v);
 const short = (v, digits = 3) => !finite(v) ? "unknown" : String(+v.toPrecision(digits)).replace("-", "\u2212");
 const percent = (v) => v === undefined || v === null ? null : 100 * v;

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lamer_fast.envs.replies import action
+from lamer_fast.run.record import Record
 from lamer_fast.text import one_line
 
+IN_A_ROW = 10  # iterations: by chance alone all of them are above the attempts once in a thousand times
 WORDS = re.compile(r"\w+")
 TAGS = re.compile(r"<[^<>]*>")
 Found = dict[str, Any]
@@ -17,7 +20,8 @@ Found = dict[str, Any]
 def add_changes(trial: dict[str, Any]) -> list[Found]:
     """What the episode after each reflection did otherwise, put into the reflection's turn as `change`.
 
-    The two episodes are compared while they show the same boards: `after` is the first reply that differs.
+    The two episodes are compared while they show the same boards: `after` is the first action that differs.
+    What a model thinks before its action may differ each time.
     """
     plays: dict[int, list[dict[str, Any]]] = {}
     for turn in trial["turns"]:
@@ -29,13 +33,15 @@ def add_changes(trial: dict[str, Any]) -> list[Found]:
         for before, after in zip(old, new, strict=False):
             if before.get("board") != after.get("board"):
                 break
-            if before["reply"] != after["reply"]:
+            given_up, chosen = answered(before["reply"]), answered(after["reply"])
+            if given_up != chosen:
                 note["change"] = change = {
                     "episode": note["episode"],
                     "turn": after["turn"],
-                    "before": before["reply"],
-                    "after": after["reply"],
-                    "named": names(note["reply"], before["reply"]),
+                    "before": given_up,
+                    "after": chosen,
+                    "names_before": names(note["reply"], given_up),
+                    "names_after": names(note["reply"], chosen),
                     "won": any(turn.get("success") for turn in new),
                 }
                 found.append(change | {"note": note["reply"]})
@@ -43,12 +49,18 @@ def add_changes(trial: dict[str, Any]) -> list[Found]:
     return found
 
 
+def answered(reply: str) -> str:
+    """The action in a reply, or all of it where none is marked."""
+    marked = action(reply)
+    return reply if marked is None else marked.strip()
+
+
 def names(note: str, reply: str) -> bool:
     """Whether the note has the words of the action in their order, such as the numbers of its cell."""
-    action = WORDS.findall(TAGS.sub(" ", reply).lower())[-4:]
+    wanted = WORDS.findall(TAGS.sub(" ", reply).lower())[-4:]
     said = WORDS.findall(note.lower())
-    n = len(action)
-    return n > 0 and any(said[i : i + n] == action for i in range(len(said) - n + 1))
+    n = len(wanted)
+    return n > 0 and any(said[i : i + n] == wanted for i in range(len(said) - n + 1))
 
 
 class Findings:
@@ -56,13 +68,17 @@ class Findings:
 
     def __init__(self) -> None:
         self.best: dict[str, tuple[tuple[float, ...], Found]] = {}
-        self.trials = 0
+        self.trials = self.notes = self.changes = 0
 
     def add(self, trial: dict[str, Any]) -> None:
         self.trials += 1
         place: Found = {key: trial[key] for key in ("iteration", "group", "trial") if key in trial}
+        self.notes += sum(turn["phase"] == "reflect" for turn in trial["turns"])
         for change in add_changes(trial):
-            self._keep("changed", (change["named"], change["won"]), place, change)
+            self.changes += 1
+            named = change["names_before"], change["names_after"]
+            evidence = {(True, False): 3, (False, True): 2, (True, True): 1, (False, False): 0}[named]
+            self._keep("changed", (evidence, change["won"]), place, change)
         for index, turn in enumerate(trial["turns"]):
             at = place | {"index": index}
             for i, (blame, gap) in enumerate(token_values(turn)):
@@ -83,7 +99,8 @@ class Findings:
         self.best[kind] = (score, place | {k: _short(v) for k, v in more.items()})
 
     def found(self) -> Found:
-        return {kind: found for kind, (_, found) in self.best.items()} | {"searched": self.trials}
+        counts = {"searched": self.trials, "notes": self.notes, "changes": self.changes}
+        return {kind: found for kind, (_, found) in self.best.items()} | counts
 
 
 def _short(value: Any) -> Any:
@@ -106,18 +123,28 @@ def token_values(turn: dict[str, Any]) -> Iterable[tuple[float | None, float | N
         yield blame, (None if ours is None else ours - theirs)
 
 
-def learned(evaluations: list[dict[str, Any]]) -> Found | None:
-    """The first evaluation whose trials are above as many independent attempts, interval above interval.
+def learned(evaluations: Sequence[Found], records: Sequence[Record]) -> Found:
+    """Where the trials of a run begin to win more often than as many independent attempts.
+
+    Args:
+        evaluations: on held-out boards, in order of training.
 
     Returns:
-        None without evaluations; else its record with `found` True, or that of the largest gain.
+        `first`, the first evaluation whose interval lies above that of the attempts; `most`, that of the
+        largest gain, and `last`; each only if there is one. `in_a_row`, the first IN_A_ROW iterations of
+        which each is above the attempts on its training boards, or None; `compared`, how many could be.
     """
     evaluations = [e for e in evaluations if e["success_at"] and e["independent"]]
-    if not evaluations:
-        return None
-    for record in evaluations:
+    found: Found = {}
+    if evaluations:
+        found["most"] = max(evaluations, key=lambda e: e["success_at"][-1] - e["independent"][-1])
+        found["last"] = evaluations[-1]
+    for record in reversed(evaluations):
         low, high = record.get("success_low"), record.get("independent_high")
         if low and high and low[-1] > high[-1]:
-            return record | {"found": True}
-    most = max(evaluations, key=lambda e: e["success_at"][-1] - e["independent"][-1])
-    return most | {"found": False}
+            found["first"] = record
+    above = [(r.iteration, r.success_at[-1] > r.independent[-1]) for r in records if r.independent]
+    rows = (above[i : i + IN_A_ROW] for i in range(len(above) - IN_A_ROW + 1))
+    row = next((row for row in rows if all(is_above for _, is_above in row)), None)
+    in_a_row = None if row is None else (row[0][0], row[-1][0])
+    return found | {"in_a_row": in_a_row, "compared": len(above)}

@@ -1,45 +1,84 @@
-const evaluatedOf = (run) => run.metrics.flatMap(m => [m.eval_before, m.eval].filter(e => e));
+const ofTraining = (run) => run.metrics.flatMap(m => [m.eval_before, m.eval].filter(e => e));
 const counted = (n) => `${n} iteration${n === 1 ? "" : "s"}`;
 function marksOf(run) {
   const skipped = run.metrics.filter(m => m.counters.updates_skipped).map(m => ({x: m.iteration, color: "var(--red)", text: `iteration ${m.iteration}: ${m.counters.updates_skipped} updates skipped, not finite`}));
   const resumed = run.starts.filter(s => s.iteration > 0).map(s => ({x: s.iteration, color: "var(--soft)", text: `resumed after ${counted(s.iteration)}, ${s.time}`}));
-  const evaluations = evaluatedOf(run).map(e => ({x: e.iteration, color: "var(--green)", text: `evaluation after ${counted(e.iteration)}`}));
+  const evaluations = run.evaluated.map(e => ({x: e.iteration, color: "var(--green)", text: `evaluation after ${counted(e.iteration)}`}));
   return [...skipped, ...resumed, ...evaluations];
 }
 function goTo(f) {
   const trial = f && trials.find(t => t.iteration === f.iteration && t.trial === f.trial && (f.group === undefined || t.group === f.group));
   return trial ? [" ", button(`show ${called(trial)}`, () => open(trial, f.index === undefined ? null : f, true))] : [];
 }
-function answer(list, id, question, text, more) {
+// What cannot be told or drawn says so, and takes nothing else with it.
+const strange = (error) => `This part cannot be drawn: its records have another form than this version writes (${error.message}).`;
+function answer(list, id, question, tell, more) {
+  let text;
+  try { text = tell(); } catch (error) { text = strange(error); }
   list.append(el("dt", question), el("dd", text, {id}, ...(more || [])));
 }
+function tellLearned(run) {
+  const {first, most, last, in_a_row, compared} = run.findings.learned, episodes = setting(run, "rollout.episodes");
+  if (episodes === 1) return "None: a trial of this run is one episode, so that no note is ever used.";
+  const rate = (e, name, mean) => span(percent(e[mean].at(-1)), ...[e[name + "_low"], e[name + "_high"]].map(v => v && percent(v.at(-1))));
+  const rates = (e) => `${rate(e, "success", "success_at")} % of the held-out boards solved with notes, ${rate(e, "independent", "independent")} % in as many independent attempts`;
+  const said = [];
+  if (setting(run, "rollout.reflect") === false) said.push("This run writes no notes: later episodes know the earlier ones by their history alone.");
+  if (!most) said.push("No held-out boards were evaluated (eval.every, or lamer-fast eval --label).");
+  else if (!first) said.push(`No evaluation shows it. The gain is largest after ${counted(most.iteration)}: ${rates(most)}; the intervals overlap.`);
+  else if (first.iteration === 0) said.push(`The model used them before training: ${rates(first)}.`);
+  else said.push(`The evaluation after ${counted(first.iteration)} is the first that shows it: ${rates(first)}; the intervals do not overlap.`);
+  if (first && last.iteration > first.iteration) said.push(`After ${counted(last.iteration)}: ${rates(last)}.`);
+  if (in_a_row) said.push(`On the training boards, iterations ${in_a_row.join(" to ")} are the first ten in a row in each of which trials won more often than as many independent attempts.`);
+  else if (compared >= 10) said.push("On the training boards, there are no ten iterations in a row in each of which trials won more often than as many independent attempts.");
+  return said.join(" ");
+}
+function tellChanged(run) {
+  const {changed: c, notes, changes} = run.findings;
+  if (!notes) return "The recorded trials have no notes.";
+  if (!c) return "No recorded trial acted differently on a board that it had seen in the episode before its note.";
+  return `Iteration ${c.iteration}, group ${c.group}, trial ${c.trial}: after the note \u201c${c.note}\u201d episode ${c.episode + 1} answers \u201c${c.after}\u201d instead of \u201c${c.before}\u201d on the same board. ${tellNamed(c)}${c.won ? " The episode wins." : ""} Of ${notes} recorded notes, ${changes} ${changes === 1 ? "was" : "were"} followed by another action on a board that the trial knew.`;
+}
+const tellToken = (f) => `${JSON.stringify(f.text)} in iteration ${f.iteration}, group ${f.group}, trial ${f.trial}`;
+function tellBlamed({findings: {blamed}}) {
+  return !blamed ? "No recorded token has a negative advantage (older runs recorded none)."
+    : `${tellToken(blamed)}: of the recorded tokens, the update pushes this one down most, by advantage \u00d7 (1 \u2212 probability) = ${short(blamed.advantage)} \u00d7 (1 \u2212 ${short(Math.exp(blamed.logprob))}) = ${short(blamed.value)}.`;
+}
+function tellGap({metrics, findings: {gap}}) {
+  const broken = metrics.find(m => !finite(m.mismatch.max)), worst = metrics.reduce((a, m) => a && a.mismatch.max >= m.mismatch.max ? a : m, null), said = [];
+  if (broken) said.push(`In iteration ${broken.iteration} their difference is not a finite number.`);
+  else if (worst) said.push(`In iteration ${worst.iteration}: the largest difference of a token's log-probability is ${short(worst.mismatch.max)} nats, the mean ${short(worst.mismatch.mean)}.`);
+  said.push(!gap ? "Recorded tokens have no log-probabilities of the trainer."
+    : `Of the recorded tokens, most at ${tellToken(gap)}: the trainer is ${short(Math.abs(gap.value))} nats ${gap.value > 0 ? "above" : "below"} the sampler, so that its probability is ${short(100 * Math.abs(Math.expm1(gap.value)))} % ${gap.value > 0 ? "higher" : "lower"}.`);
+  return said.join(" ");
+}
+function tellCard(card) {
+  const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  if (!card) return "The version that made this run did not record it; lamer-fast train RECIPE --dry-run on such a machine says it.";
+  const part = card.parts.filter(p => !p.on_host).reduce((a, p) => !a || p.bytes > a.bytes ? p : a, null);
+  return `At most ${gib(card.total)} of ${gib(card.available)} on the card` + (card.total <= card.available ? ", so it fits" : ", so it does not fit") + `, and ${gib(card.host)} of the host. Most of it: ${part.name}, ${gib(part.bytes)}, sized by ${part.settings.join(", ")}.`;
+}
 function answers(run) {
-  const list = el("dl", null, {class: "answer card"}), {learned, changed, blamed, gap} = run.findings;
-  const rates = (e) => `${span(percent(e.success_at.at(-1)), ...[e.success_low, e.success_high].map(v => v && percent(v.at(-1))))} % with notes, ${span(percent(e.independent.at(-1)), ...[e.independent_low, e.independent_high].map(v => v && percent(v.at(-1))))} % in as many independent attempts`;
-  answer(list, "answer-learned", "Which iteration learned to use its notes?", !learned ? "Nothing was evaluated on held-out boards (eval.every, or lamer-fast eval --label), so notes and mere repetition cannot be told apart."
-    : learned.found ? `The evaluation after ${counted(learned.iteration)} is the first whose intervals part: ${rates(learned)}.` : `None of the evaluations has intervals that part; the largest gain is after ${counted(learned.iteration)}: ${rates(learned)}.`);
-  answer(list, "answer-changed", "Which trial changed its mind because of a note?", !changed ? "No recorded trial acted differently on a board that it had seen in the episode before its note."
-    : `Iteration ${changed.iteration}, group ${changed.group}, trial ${changed.trial}: after the note \u201c${changed.note}\u201d episode ${changed.episode + 1} answers ${changed.after} instead of ${changed.before} on the same board` + (changed.named ? ", the action that the note names" : "; the note does not name the action, so that chance may explain it") + (changed.won ? ", and wins." : "."), goTo(changed));
-  const token = (f) => `${JSON.stringify(f.text)} in iteration ${f.iteration}, trial ${f.trial}`;
-  answer(list, "answer-blamed", "Which token was blamed?", !blamed ? "No recorded token has a negative advantage (older runs recorded none)." : `${token(blamed)}: advantage ${short(blamed.advantage)}, log-probability ${short(blamed.logprob)}; advantage \u00d7 (1 \u2212 probability) = ${short(blamed.value)} is the lowest.`, goTo(blamed));
-  const worst = run.metrics.reduce((a, m) => !a || m.mismatch.max > a.mismatch.max ? m : a, null);
-  answer(list, "answer-gap", "Where do sampler and trainer disagree most?", (worst ? `In iteration ${worst.iteration}: ${short(worst.mismatch.max)} nats at most, ${short(worst.mismatch.mean)} on average. ` : "") + (gap ? `Of the recorded tokens, at ${token(gap)}: the trainer's log-probability is ${short(Math.abs(gap.value))} nats ${gap.value > 0 ? "above" : "below"} the sampler's.` : "Recorded tokens have no log-probabilities of the trainer."), goTo(gap));
-  const card = run.starts.length ? run.starts.at(-1).card : null, gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
-  const part = card && card.parts.filter(p => !p.on_host).reduce((a, p) => !a || p.bytes > a.bytes ? p : a, null);
-  answer(list, "answer-card", "What would the run have cost on 24 GB?", !card ? "The version that made this run did not record it; lamer-fast train RECIPE --dry-run on such a machine says it."
-    : `At most ${gib(card.total)} of ${gib(card.available)} on the card` + (card.total <= card.available ? ", so it fits" : ", so it does not fit") + `, and ${gib(card.host)} of the host. Most of it: ${part.name}, ${gib(part.bytes)}, sized by ${part.settings.join(", ")}.`, card ? [" ", el("a", "every part", {href: "#card-parts"})] : []);
+  const list = el("dl", null, {class: "answer card"}), {changed, blamed, gap} = run.findings, card = run.starts.length ? run.starts.at(-1).card : null;
+  if (run.metrics.length) {
+    answer(list, "answer-learned", "Which iteration learned to use its notes?", () => tellLearned(run));
+    answer(list, "answer-changed", "Which trial changed its mind because of a note?", () => tellChanged(run), goTo(changed));
+    answer(list, "answer-blamed", "Which token was blamed?", () => tellBlamed(run), goTo(blamed));
+    answer(list, "answer-gap", "Where do sampler and trainer disagree most?", () => tellGap(run), goTo(gap));
+  } else answer(list, "answer-none", "What has happened?", () => "No iteration of this run has been recorded yet.");
+  answer(list, "answer-card", "What would the run have cost on 24 GB?", () => tellCard(card), card ? [" ", el("a", "every part", {href: "#card-parts"})] : []);
   return list;
 }
 function curves(run) {
   const cards = el("div", null, {class: "cards"}), K = run.metrics.length ? run.metrics[0].success_at.length : 0, PERCENT = {range: [0, 100]};
-  const marks = marksOf(run), within = (K, get) => Array.from({length: K}, (_, k) => ({name: `success@${k + 1}`, points: get(k)})), evaluated = evaluatedOf(run);
+  const marks = marksOf(run), within = (K, get) => Array.from({length: K}, (_, k) => ({name: `success@${k + 1}`, points: get(k)})), evaluated = run.evaluated;
   const estimates = (name, means, k) => evaluated.map(e => [e.iteration, e[means][k], (e[name + "_low"] || [])[k], (e[name + "_high"] || [])[k]].map((v, i) => i ? percent(v) : v));
   if (evaluated.length) {
     const n = evaluated[0].success_at.length;
     cards.append(chart("success@k on held-out boards, %, with 95 % intervals", [...within(n, k => estimates("success", "success_at", k)),
       {name: `${n} independent attempts`, points: estimates("independent", "independent", n - 1)}], {...PERCENT, marks, iterations: [...run.metrics.map(m => m.iteration), run.metrics.length]}));
   }
-  const alone = evaluated.length ? [{name: "independent attempts, held-out boards", points: estimates("independent", "independent", evaluated[0].success_at.length - 1).map(p => p.slice(0, 2))}] : [];
+  const alone = run.metrics.some(m => m.independent) && K > 1 ? [{name: `${K} independent attempts`, points: column(run, m => percent((m.independent || []).at(-1)))}] : [];
   const o = {marks, iterations: [...run.metrics.map(m => m.iteration), ...marks.map(m => m.x)]};
   cards.append(
     chart("success@k on training boards, %", [...within(K, k => column(run, m => percent(m.success_at[k]))), ...alone], {...o, ...PERCENT}),
@@ -51,7 +90,7 @@ function evaluationRows() {
   return runs.flatMap(run => run.evaluations.flatMap(e => {
     const own = [[e.label, e.evaluation], ...Object.entries(e.panels || {}).map(([name, v]) => [`${e.label}, ${name}`, v])];
     return own.map(([label, v]) => [one ? label : `${run.name}: ${label}`, v]);
-  }).concat(evaluatedOf(run).map(e => {
+  }).concat(ofTraining(run).map(e => {
     const estimate = (name, means) => e[means].map((mean, k) => ({mean, low: (e[name + "_low"] || [])[k], high: (e[name + "_high"] || [])[k]}));
     return [`${one ? "" : `${run.name}: `}after ${counted(e.iteration)}`, {panel: e.panel, num_tasks: e.tasks, episodes: e.success_at.length, trial: estimate("success", "success_at"), independent: estimate("independent", "independent")}];
   })));
@@ -80,10 +119,10 @@ const written = (v) => v === undefined ? "unknown" : v === null ? "none" : Strin
 function settings(run) {
   const parts = [], differs = ([, value, standard]) => standard !== undefined && JSON.stringify(value) !== JSON.stringify(standard);
   if (run.starts.length) {
-    const rows = run.starts.map(s => [s.iteration ? `resumed after iteration ${s.iteration}` : "began", s.time, s.device, `${s.threads} of ${s.cores} cores`, s.version, s.commit || "installed package", Object.entries(s.versions).map(([k, v]) => `${k} ${v}`).join(", ")]);
+    const rows = run.starts.map(s => [s.iteration ? `resumed after ${counted(s.iteration)}` : "began", s.time, s.device, `${s.threads} of ${s.cores} cores`, s.version, s.commit || "installed package", Object.entries(s.versions || {}).map(([k, v]) => `${k} ${v}`).join(", ")]);
     parts.push(table(["start", "time", "machine", "threads", "lamer-fast", "commit", "versions"], rows, {class: "left", "aria-label": "machine, commit, versions"}));
     const card = run.starts.at(-1).card;
-    parts.push(el("h3", "Memory on a 24 GB card, upper bounds", {id: "card-parts", style: "margin-top:1rem"}), table(["part", "GiB", "when", "where", "smaller by"], card.parts.map(p => [p.name, (p.bytes / 2 ** 30).toFixed(3), p.when, p.on_host ? "host" : "card", p.settings.join(", ")]), {class: "left", "aria-label": "memory on a 24 GB card"}));
+    if (card) parts.push(el("h3", "Memory on a 24 GB card, upper bounds", {id: "card-parts", style: "margin-top:1rem"}), table(["part", "GiB", "when", "where", "smaller by"], card.parts.map(p => [p.name, (p.bytes / 2 ** 30).toFixed(3), p.when, p.on_host ? "host" : "card", p.settings.join(", ")]), {class: "left", "aria-label": "memory on a 24 GB card"}));
   } else parts.push(el("p", "Machine, commit and versions were not recorded by the version that made this run.", {class: "soft"}));
   const rows = [...run.config].sort((a, b) => differs(b) - differs(a)).map(row => { const cells = [row[0], written(row[1]), written(row[2])]; return differs(row) ? cells.map(c => el("td", c, {class: "differs"})) : cells; });
   const details = el("details", null, {id: "config"}, el("summary", `All ${rows.length} settings, ${run.config.filter(differs).length} of them not the default (first, marked)`), table(["setting", "value", "default"], rows, {class: "left", "aria-label": "settings"}));
@@ -94,7 +133,7 @@ function compare() {
   place("training").append(el("div", null, {class: "cards"},
     chart("success@K on training boards, %", last(m => percent(m.success_at.at(-1))), {range: [0, 100]}),
     chart("success@1 on training boards, %", last(m => percent(m.success_at[0])), {range: [0, 100]}),
-    ...(runs.some(run => evaluatedOf(run).length) ? [chart("success@K on held-out boards, %", runs.map(run => ({name: run.name, points: evaluatedOf(run).map(e => [e.iteration, percent(e.success_at.at(-1)), ...[e.success_low, e.success_high].map(v => v ? percent(v.at(-1)) : null)])})), {range: [0, 100]})] : []),
+    ...(runs.some(run => run.evaluated.length) ? [chart("success@K on held-out boards, %", runs.map(run => ({name: run.name, points: run.evaluated.map(e => [e.iteration, percent(e.success_at.at(-1)), ...[e.success_low, e.success_high].map(v => v ? percent(v.at(-1)) : null)])})), {range: [0, 100]})] : []),
     chart("return of a trial", last(m => m.return)), chart("entropy, nats per token", last(m => m.entropy)), chart("mismatch, nats", last(m => m.mismatch.mean)),
     chart("sampled tokens per second", last(m => rate(m.tokens.sampled, m.seconds.sample))),
     ...[...ADDED, ...unnamed(runs)].flatMap(([title, get]) => {
@@ -111,12 +150,17 @@ const title = runs.map(run => run.name).join(", ");
 place("name").textContent = title;
 place("summary").textContent = one ? one.summary : `${runs.length} runs beside each other`;
 document.title = `${title}: lamer-fast report`;
+function draw(id, parts) {
+  try { place(id).append(...parts()); }
+  catch (error) { place(id).append(el("p", strange(error))); }
+}
 if (one) {
-  if (one.metrics.length) { place("answers").append(answers(one)); place("training").append(...curves(one)); }
-  if (one.config.length) place("settings").append(...settings(one));
-  if (trials.length) drawTrials(place("trials"));
+  if (one.config.length) draw("answers", () => [answers(one)]);
+  if (one.metrics.length) draw("training", () => curves(one));
+  if (one.config.length) draw("settings", () => settings(one));
+  draw("trials", () => trialParts(place("trials")));
 } else compare();
-place("evaluations").append(...evaluations());
+draw("evaluations", evaluations);
 for (const section of document.querySelectorAll("main > section")) {
   section.hidden = !section.childElementCount;
   if (section.hidden) continue;

@@ -5,7 +5,6 @@ Texts of models and boards reach the page as JSON and are only ever set as text,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from lamer_fast.config import Config
 from lamer_fast.config.resolve import read_config
 from lamer_fast.envs.registry import summary as env_summary
 from lamer_fast.fields import settings_of
-from lamer_fast.files import read_jsonl, replace_file
+from lamer_fast.files import read_json, read_jsonl, replace_file
 from lamer_fast.report.findings import learned
 from lamer_fast.report.sample import MAX_TEXT, embedded, sampled
 from lamer_fast.run import records
@@ -28,9 +27,9 @@ SCRIPTS = ("elements.js", "charts.js", "boards.js", "tokens.js", "trials.js", "c
 def read_run(run: Path, *, trials: bool = True) -> dict[str, Any]:
     """Everything that the page shows of a run; without `trials` its curves and settings alone."""
     check_is_run(run)
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config = _settings(run / "config.json")
     found = records.read(run / "metrics.jsonl")
-    evaluations = [_shown(json.loads(f.read_text())) for f in sorted((run / "eval").glob("*.json"))]
+    evaluations = [_evaluation(file) for file in sorted((run / "eval").glob("*.json"))]
     evaluations.sort(key=lambda e: e.get("iteration", 0))
     summary = (
         f"{env_summary(config)}; trials of up to "
@@ -41,17 +40,43 @@ def read_run(run: Path, *, trials: bool = True) -> dict[str, Any]:
     metrics = [record.to_json() for record in found]
     files = sorted((run / "trials").glob("*.jsonl.gz")) if trials else []
     shown, told = sampled(files)
-    made = [m[key] for m in metrics for key in ("eval_before", "eval") if key in m]
-    made = sorted([*made, *map(_summed_up, evaluations)], key=lambda e: e["iteration"])
+    evaluated = _evaluated(metrics, evaluations, config)
     starts = run / "starts.jsonl"
     return {
         "name": printable(str(config["name"]), 200), "summary": printable(summary, MAX_TEXT),
         "env": printable(str(config["env.name"]), 200), "metrics": metrics, "evaluations": evaluations,
-        "trials": shown, "findings": told | {"learned": learned(made)}, "config": _config(run, config),
+        "trials": shown, "findings": told | {"learned": learned(evaluated, found)}, "evaluated": evaluated,
+        "config": _config(run, config),
         "starts": _printable(read_jsonl(starts)) if starts.exists() else [],
-        "logged": config.get("train.trials_logged"),
+        "logged": config.get("train.trials_logged"), "hidden": _hides_moves(config),
         "added": sorted({key for record in found for key in record.others}),
     }  # fmt: skip
+
+
+def _hides_moves(settings: dict[str, Any]) -> bool:
+    """A move's word does not tell where it leads."""
+    return bool(settings.get("env.controls", "plain") != "plain")
+
+
+SUMMED_UP = (
+    "name", "env.name", "rollout.episodes", "rollout.max_turns", "rollout.groups",
+    "rollout.trials_per_group", "algo.estimator", "algo.gamma_traj",
+)  # fmt: skip
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    missing = [key for key in SUMMED_UP if not isinstance(found, dict) or key not in found]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}, expected the settings of a run")
+    return dict(found)
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict) or not isinstance(found.get("evaluation"), dict):
+        raise ValueError(f"{path} is no record of an evaluation: it has no evaluation")
+    return _shown(found)
 
 
 def _config(run: Path, config: dict[str, Any]) -> list[list[Any]]:
@@ -80,6 +105,23 @@ def _shown(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
+def _evaluated(
+    metrics: list[dict[str, Any]], labelled: list[dict[str, Any]], config: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Evaluations of one panel, played as the run plays its own, in order of training: one curve."""
+    made = [m[key] for m in metrics for key in ("eval_before", "eval") if key in m]
+    taken = {e["iteration"] for e in made}
+    alike = [_summed_up(e) for e in labelled if _is_of(config, e.get("settings", {}))]
+    made += [e for e in alike if e["iteration"] not in taken]
+    panel = made[0]["panel"] if made else ""
+    return sorted((e for e in made if e["panel"] == panel), key=lambda e: e["iteration"])
+
+
+def _is_of(config: dict[str, Any], settings: dict[str, Any]) -> bool:
+    played = (key for key in settings if key.partition(".")[0] in ("env", "rollout", "eval"))
+    return all(config.get(key, settings[key]) == settings[key] for key in played)
+
+
 def _summed_up(record: dict[str, Any]) -> dict[str, Any]:
     """The record of an evaluation in the form of those that training makes."""
     found = record["evaluation"]
@@ -88,7 +130,8 @@ def _summed_up(record: dict[str, Any]) -> dict[str, Any]:
         for name, kind in (("success", "trial"), ("independent", "independent"))
         for end, key in (("at", "mean"), ("low", "low"), ("high", "high"))
     }
-    return columns | {"iteration": record.get("iteration", 0), "independent": columns["independent_at"]}
+    columns["independent"] = columns.pop("independent_at")
+    return columns | {"iteration": record.get("iteration", 0), "panel": found.get("panel", "")}
 
 
 def write_report(run: Path) -> Path:
@@ -109,6 +152,7 @@ def write_eval_report(folder: Path, record: dict[str, Any]) -> Path:
         "name": printable(record["policy"], 200), "env": settings.get("env.name", ""),
         "summary": env_summary(settings) if "env.name" in settings else "", "metrics": [], "trials": trials,
         "findings": told, "evaluations": [_shown(record)], "config": [], "starts": [], "logged": None,
+        "hidden": _hides_moves(settings), "evaluated": [],
     }])  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lamer_fast.envs.replies import action
 from lamer_fast.report.findings import Findings, add_changes, token_values
-from lamer_fast.text import printable
+from lamer_fast.text import one_line, printable
 from lamer_fast.trials import trials_of
 
 MAX_BYTES = 1_600_000  # of trials in a page
@@ -29,16 +30,23 @@ def spread(items: list[Any], most: int) -> list[Any]:
 
 
 def sampled(files: list[Path]) -> tuple[list[Trial], dict[str, Any]]:
-    """(trials that fit, whole groups, in order of their iterations; what the search found)."""
-    findings, searched = Findings(), spread(files, MAX_SEARCHED)
-    for file in searched:
-        for trial in trials_of(file):
-            findings.add(trial)
+    """(trials that fit, whole groups, in order of their iterations; what the search found).
+
+    A damaged file is left out and named in what was found, as `unread`.
+    """
+    findings, searched, unread = Findings(), [], []
+    for file in spread(files, MAX_SEARCHED):
+        try:
+            for trial in list(trials_of(file)):
+                findings.add(trial)
+            searched.append(file)
+        except ValueError as error:
+            unread.append(one_line(str(error).removeprefix(f"{file.parent}/"), 300))
     found = findings.found()
     told = [f for f in found.values() if isinstance(f, dict)]
     wanted = {f.get("iteration") for f in told}
     chosen = [f for f in searched if f.name.split(".")[0].isdecimal() and int(f.name.split(".")[0]) in wanted]
-    chosen = list(dict.fromkeys([*chosen, *files[-1:], *spread(files, MAX_ITERATIONS)]))
+    chosen = list(dict.fromkeys([*chosen, *searched[-1:], *spread(searched, MAX_ITERATIONS)]))
     groups = [_groups(file, told) for file in chosen]
     trials: list[Trial] = []
     left = MAX_BYTES
@@ -53,7 +61,7 @@ def sampled(files: list[Path]) -> tuple[list[Trial], dict[str, Any]]:
                 trials += group
     trials.sort(key=lambda t: (t.get("iteration", 0), t.get("group", 0), t["trial"]))
     of_all = {"files": len(files), "searched_files": len(searched), "shown": len(trials)}
-    return trials, found | of_all
+    return trials, found | of_all | {"unread": unread}
 
 
 def embedded(value: Any) -> str:
@@ -102,6 +110,8 @@ TURN_KEYS = (
 def _turn(turn: dict[str, Any]) -> dict[str, Any]:
     kept = {key: turn[key] for key in TURN_KEYS if key in turn}
     kept |= {key: printable(turn.get(key) or "", MAX_TEXT) for key in ("board", "reply")}
+    if (chosen := action(turn["reply"])) is not None:
+        kept["action"] = printable(chosen, 300)
     if change := turn.get("change"):
         kept["change"] = {k: printable(v, 300) if isinstance(v, str) else v for k, v in change.items()}
     if "token_ids" in turn:

@@ -35,14 +35,18 @@ function drawGroup(trial) {
     return e;
   })));
 }
+function tellNamed({names_before, names_after}) {
+  return names_before && names_after ? "The note names both actions." : names_before ? "The note names the action that was given up."
+    : names_after ? "The note names the new action." : "The note names neither action, so chance may explain the change.";
+}
 function tellChange(change) {
   const how = change.turn ? `it plays ${change.turn} turn${change.turn > 1 ? "s" : ""} alike, then, on the same board,` : "on the same first board";
-  return `What the next episode did differently: ${how} it answers ${change.after} instead of ${change.before}` + (change.named ? "; the note names the action that it gave up" : "") + (change.won ? "; it wins" : "") + ".";
+  return `What the next episode did differently: ${how} it answers \u201c${change.after}\u201d instead of \u201c${change.before}\u201d. ${tellNamed(change)}` + (change.won ? " The episode wins." : "");
 }
 function drawTurn(t, index, scale) {
   const note = t.phase === "reflect", box = el("div", null, {class: note ? "turn note" : "turn"}), p = shown.pointed;
   box.append(el("h4", note ? "Note (reflection)" : `Turn ${t.turn + 1}`, {class: "soft", style: "margin:0"}));
-  if (t.board) box.append(board(game, t.board, note ? "" : t.reply));
+  if (t.board) box.append(board(game, t.board, note ? "" : t.action, (shown.trial.turns[index + 1] || {}).board));
   box.append(reply(t, scale, p && p.index === index ? p.token : undefined));
   const facts = note ? [] : [`reward ${short(t.reward, 6)}`];
   if (!t.valid) facts.push("unparsable");
@@ -109,13 +113,18 @@ function setMode(next) {
   place("scale").textContent = MODES[mode][2];
   if (shown.trial) drawStory();
 }
+function trialParts(section) {
+  const unread = one.findings.unread || [];
+  if (trials.length) drawTrials(section);
+  return unread.length ? [el("p", `${unread.length} files of trials are damaged and left out: ${unread.slice(0, 5).join("; ")}${unread.length > 5 ? "; \u2026" : ""}`, {id: "unread"})] : [];
+}
 function drawTrials(section) {
   const each = (key) => [["", "all"], ...[...new Set(trials.map(t => t[key]))].filter(v => v !== undefined).sort((a, b) => a - b).map(v => [v, String(v)])];
   const search = el("input", null, {id: "text", type: "search", placeholder: "in replies and boards"});
   search.addEventListener("input", drawList);
   const modes = el("div", null, {id: "modes", role: "group", "aria-label": "colour of tokens"}, el("span", "Colour tokens by: "));
   for (const [key, [word]] of Object.entries(MODES)) modes.append(button(word, () => setMode(key), {"data-mode": key, "aria-pressed": key === mode}), " ");
-  const f = one.findings, from = f.files > 1 ? ` of ${f.files} iterations` : "";
+  const f = one.findings, from = f.files > 1 ? ` of ${f.searched_files === f.files ? "" : `${f.searched_files} of `}${f.files} iterations` : "";
   section.append(
     el("p", `${trials.length} trials are shown, whole groups from iterations spread over the run; ${f.searched} recorded ones${from} were searched for the answers above` + (one.logged ? ` (a run records the first ${one.logged} of an iteration).` : "."), {class: "soft", id: "sampled"}),
     el("form", null, {class: "filters", "aria-label": "find trials"}, choice("iteration", "iteration", each("iteration")), choice("group-number", "group", each("group")), choice("outcome", "outcome", Object.entries(OUTCOMES).map(([k, [word]]) => [k, word])), el("label", "text", {for: "text"}, search), el("span", "", {id: "found", role: "status"})),

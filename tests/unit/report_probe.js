@@ -38,6 +38,11 @@ said.colours = Object.fromEntries(Object.keys(MODES).map(key => {
   return [key, [...document.querySelectorAll("#story .turn .reply")].map(e => e.firstChild.style.background)];
 }));
 said.sokoban = [...board("sokoban", "0: # # #\n1: P X O\n2: # * S", "").children].map(e => e.className);
+const signs = (grid) => [...grid.children].map(e => e.textContent);
+said.moved = signs(board("sokoban", "_ _ #\n_ P #", "right, up, left"));
+one.hidden = true;
+said.steered = signs(board("sokoban", "_\n_\nP", "left", "_\nP\n_\nleft: up"));
+one.hidden = false;
 const told = board("sokoban", "###\n#P#\n###\nup: nothing", "");
 said.told = [told.firstChild.children.length, told.lastChild.textContent];
 said.other = board("sokoban", "You see a door.", "").tagName;

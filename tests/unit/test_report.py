@@ -35,19 +35,75 @@ def test_the_evaluation_whose_intervals_part_may_be_one_of_a_label(run_folder):
         del line["eval"]
     (run_folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     told = read_run(run_folder)["findings"]["learned"]
-    assert not told["found"] and told["iteration"] == 0
+    assert "first" not in told and told["most"]["iteration"] == 0 and told["last"]["iteration"] == 3
     record = json.loads((run_folder / "eval" / "after.json").read_text())
     record["evaluation"]["independent"] = [{"mean": 0.2, "low": 0.1, "high": 0.3}] * 2
     (run_folder / "eval" / "after.json").write_text(json.dumps(record))
-    told = read_run(run_folder)["findings"]["learned"]
-    assert told["found"] and told["iteration"] == 3 and told["success_at"] == [0.5, 0.5]
+    told = read_run(run_folder)["findings"]["learned"]["first"]
+    assert told["iteration"] == 3 and told["success_at"] == [0.5, 0.5]
 
 
 def test_a_corrupted_metrics_file_is_named(run_folder, capsys):
     with open(run_folder / "metrics.jsonl", "a") as f:
-        f.write('{"iteration": 3, "succ')
+        f.write('{"iteration": 3, "succ\n')
     assert run([str(run_folder)]) == 2
     assert "metrics.jsonl, line 4 is not JSON" in capsys.readouterr().err
+
+
+def test_the_line_that_a_run_is_writing_is_left_out(run_folder):
+    with open(run_folder / "metrics.jsonl", "a") as f:
+        f.write('{"iteration": 3, "succ')
+    assert [m["iteration"] for m in read_run(run_folder)["metrics"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("config.json", b"[1]", "config.json lacks name, env.name"),
+        ("config.json", b"{}", "config.json lacks name, env.name"),
+        ("config.json", None, "config.json is missing"),
+        ("config.json", b'{"name": "\xe9"}', "config.json is not JSON: 'utf-8' codec can't decode byte 0xe9"),
+        ("metrics.jsonl", b'{"a": "\xff"}\n', "metrics.jsonl, line 1 is not JSON: 'utf-8' codec"),
+        (
+            "metrics.jsonl",
+            b"[" * 200_000 + b"\n",
+            "metrics.jsonl, line 1 is not JSON: maximum recursion depth",
+        ),
+        ("starts.jsonl", b"{\n", "starts.jsonl, line 1 is not JSON"),
+        ("eval/x.json", b"{", "x.json is not JSON"),
+        ("eval/x.json", b'{"label": "\xff"}', "x.json is not JSON: 'utf-8' codec"),
+        ("eval/x.json", b"[]", "x.json is no record of an evaluation"),
+    ],
+)
+def test_a_damaged_file_is_named(run_folder, capsys, file, content, told):
+    (run_folder / ".lamer-fast-run").touch()
+    if content is None:
+        (run_folder / file).unlink()
+    else:
+        (run_folder / file).write_bytes(content)
+    assert run([str(run_folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{run_folder}/" in line and told in line
+
+
+def test_damaged_trials_are_left_out_and_named(run_folder):
+    folder = run_folder / "trials"
+    whole = (folder / "000001.jsonl.gz").read_bytes()
+    (folder / "000003.jsonl.gz").write_bytes(whole[:-40])
+    (folder / "000004.jsonl.gz").write_bytes(gzip.compress(b'{"trial": 1}\n'))
+    (folder / "000005.jsonl.gz").write_bytes(gzip.compress(b'{"reply": "\xff"}\n'))
+    turn = {"group": 0, "trial": 0, "success_by_episode": [], "turns": [{"phase": "play"}]}
+    (folder / "000006.jsonl.gz").write_bytes(gzip.compress(json.dumps(turn).encode()))
+    (folder / "000007.jsonl.gz").write_bytes(b"")  # of an iteration that is being written
+    data = read_run(run_folder)
+    assert {trial["iteration"] for trial in data["trials"]} == {1, 2}
+    told = data["findings"]["unread"]
+    assert told[0].startswith("000003.jsonl.gz is no whole gzip file")
+    assert told[1:2] + told[3:] == [
+        "000004.jsonl.gz, line 1 is no trial: it has no group",
+        "000006.jsonl.gz, line 1 is no trial: its turn 0 has no episode",
+    ]
+    assert told[2].startswith("000005.jsonl.gz, line 1 is not JSON")
 
 
 def test_a_line_that_is_no_record_is_named(run_folder, capsys):

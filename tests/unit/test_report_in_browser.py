@@ -3,6 +3,7 @@
 import gzip
 import html
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -60,17 +61,21 @@ def probed(page, tmp_path, width=1200):
 def test_five_questions_are_answered_on_the_page(run_folder, tmp_path):
     said, _ = probed(write_report(run_folder), tmp_path, width=400)
     assert said["learned"].startswith(
-        "The evaluation after 2 iterations is the first whose intervals part: 50.0"
+        "The evaluation after 2 iterations is the first that shows it: 50.0 [35.0, 75.0] % of the held-out "
+        "boards solved with notes, 20.0 [10.0, 30.0] % in as many independent attempts"
     )
     assert (
         "Iteration 1, group 1, trial 2: after the note \u201cmine (1, 2)\u201d episode 2 answers"
         in said["changed"]
     )
-    assert "<action>(2, 1)</action> instead of <action>(1, 2)</action>" in said["changed"]
-    assert "the action that the note names, and wins." in said["changed"]
-    assert said["blamed"].startswith('"(1, 2)" in iteration 1, trial 3: advantage \u22124')
-    assert said["gap"].startswith("In iteration 2: 0.5 nats at most") and "0.25 nats above" in said["gap"]
-    assert '"action" in iteration 1, trial 2' in said["gap"]
+    assert "\u201c(2, 1)\u201d instead of \u201c(1, 2)\u201d on the same board." in said["changed"]
+    assert "The note names the action that was given up. The episode wins." in said["changed"]
+    assert "Of 3 recorded notes, 1 was followed by another action" in said["changed"]
+    assert said["blamed"].startswith('"(1, 2)" in iteration 1, group 1, trial 3: ')
+    assert "(1 \u2212 probability) = \u22124 \u00d7 (1 \u2212 0.5) = \u22122." in said["blamed"]
+    assert "In iteration 2: the largest difference of a token's log-probability is 0.5 nats" in said["gap"]
+    assert 'most at "action" in iteration 1, group 1, trial 2: the trainer is 0.25 nats above' in said["gap"]
+    assert "so that its probability is 28.4 % higher" in said["gap"]
     assert "At most 20.00 GiB of 24.00 GiB on the card, so it fits, and 1.00 GiB of the host" in said["card"]
     assert "Most of it: activations, 15.00 GiB, sized by learn.max_microbatch_tokens" in said["card"]
     assert said["nameless"] == 0, "a screen reader has a name for everything to use or look at"
@@ -85,9 +90,11 @@ def test_the_page_fits_a_telephone_and_a_wall(run_folder, tmp_path, width, lette
 
 def test_a_reader_finds_and_follows_a_trial(run_folder, tmp_path):
     said, _ = probed(write_report(run_folder), tmp_path)
-    assert said["first"].startswith("iteration 1: success@1 10 [0, 30]")
-    assert said["second"].startswith("iteration 2: success@1 10 [0, 30]")
-    evaluated = ["evaluation after 1 iteration", *(f"evaluation after {i} iterations" for i in (2, 3))]
+    assert said["first"].startswith("iteration 0: success@1 50 [40, 60]"), (
+        "one of a label, on the same boards"
+    )
+    assert said["second"].startswith("iteration 1: success@1 10 [0, 30]")
+    evaluated = [f"evaluation after {i} iteration{'' if i == 1 else 's'}" for i in range(4)]
     happened = ["iteration 1: 3 updates skipped, not finite", "resumed after 2 iterations, later"]
     assert said["marks"] == [*happened, *evaluated]
     assert said["changedOnly"] == "1 of 3 trials" and said["none"] == "0 of 3 trials"
@@ -104,12 +111,14 @@ def test_a_reader_finds_and_follows_a_trial(run_folder, tmp_path):
     assert [text[:8] for text in said["peers"]] == ["trial 2 ", "trial 3 "], "its group side by side"
     assert "first advantage \u22124" in said["peers"][1] and "first advantage 2" in said["peers"][0]
     assert said["cells"] == ["cell unknown", "cell unknown chosen", "cell unknown", "cell open"]
-    assert said["spoken"] == "row 1: unknown, unknown; row 2: unknown, 1"
+    assert said["spoken"] == "row 1: unknown, unknown; row 2: unknown, 1; action (1, 2)"
     for mode, colours in said["colours"].items():
         assert len(set(colours)) > 1, f"{mode} tells turns apart: {colours}"
     assert "--red" in said["colours"]["blame"][0] and "--green" in said["colours"]["blame"][-1]
     walls, row = ["cell wall"] * 3, ["cell player", "cell box", "cell target"]
     assert said["sokoban"] == [*walls, *row, "cell wall", "cell box target", "cell player target"]
+    assert said["moved"] == ["\u2190", "\u2191", "", "", "\u263b", "\u2192"], "on the cells that are entered"
+    assert said["steered"] == ["", "\u2191", "\u263b"], "where words hide their moves, by the next board"
     assert said["told"] == [9, "up: nothing"], "words below a board are words"
     assert said["other"] == "PRE"
 
@@ -177,7 +186,7 @@ def test_in_a_browser(dom):
     shown = [html.unescape(text) for text in re.findall(r'<pre class="reply">(.*?)</pre>', body, re.DOTALL)]
     assert shown == [*(printable(text) for text in EVIL), "mine at (2, 3)", "x"], "text is shown as text"
     assert body.count("<polyline") == 3 + 3 + 1 + 1 + 1 + 2 + 4 + 2 + 8 + 4, "every curve is drawn"
-    assert body.count('class="interval"') == 3 * 3 + 2 * 4, "and every interval"
+    assert body.count('class="interval"') == 3 * 4 + 2 * 4, "and every interval"
     assert "Episode 2" in body and "before: trials with reflections" in body and "reward \u22120.1," in body
     assert "iteration 2, group 0, trial 1" in body and "undefined" not in body and "NaN" not in body
     assert "CPU, &lt;b&gt;big" in body and "boards of an unrecorded panel" in body
@@ -204,7 +213,13 @@ def test_an_evaluation_in_a_browser(tmp_path):
         "reward": 1.0,
         "valid": True,
     }
-    trial = {"trial": 0, "panel": "more", "success_by_episode": [True], "turns": [turn | {"success": True}]}
+    trial = {
+        "group": 0,
+        "trial": 0,
+        "panel": "more",
+        "success_by_episode": [True],
+        "turns": [turn | {"success": True}],
+    }
     with gzip.open(tmp_path / "trials.jsonl.gz", "wt") as f:
         f.write(json.dumps(trial) + "\n")
     body = rendered(write_eval_report(tmp_path, record), tmp_path)
@@ -217,3 +232,69 @@ def test_an_evaluation_in_a_browser(tmp_path):
     assert "more trial 0" in body and "&lt;b&gt;m" in body and "0123456789abcdef" not in body
     assert re.search(r'<section id="training"[^>]* hidden', body)
     assert body.count("<polyline") == 3 and "undefined" not in body and "NaN" not in body
+
+
+def test_what_cannot_be_drawn_takes_nothing_else_with_it(run_folder, tmp_path):
+    """A run of an unknown version, with damaged trials, and values that JSON does not know."""
+    (run_folder / "starts.jsonl").write_text('{"iteration": 0}\n{"iteration": 1, "card": {"parts": 3}}\n')
+    (run_folder / "trials" / "000001.jsonl.gz").write_bytes(b"cut")
+    path = run_folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1] |= {"mismatch": {key: math.nan for key in lines[1]["mismatch"]}, "loss": math.inf}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    body = html.unescape(rendered(write_report(run_folder), tmp_path))
+    assert body.count("This part cannot be drawn") == 2, (
+        "the card's memory, and the settings that it stands in"
+    )
+    assert "In iteration 1 their difference is not a finite number." in body
+    assert "1 files of trials are damaged and left out: 000001.jsonl.gz is no whole gzip file" in body
+    assert "success@k on training boards" in body and "The story of iteration 2" in body
+    assert "NaN" not in body and "undefined, " not in body
+
+
+def test_a_run_that_has_made_no_iteration(run_folder, tmp_path):
+    for path in (run_folder / "metrics.jsonl", *(run_folder / "trials").iterdir()):
+        path.unlink()
+    body = rendered(write_report(run_folder), tmp_path)
+    assert "No iteration of this run has been recorded yet." in body
+    assert "At most 20.00 GiB of 24.00 GiB on the card" in body and "algo.gamma_traj" in body
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"rollout.episodes": 1}, "None: a trial of this run is one episode, so that no note is ever used."),
+        ({"rollout.reflect": False}, "This run writes no notes: later episodes know the earlier ones by"),
+    ],
+)
+def test_a_run_without_notes_says_so(run_folder, tmp_path, settings, told):
+    path = run_folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    said, _ = probed(write_report(run_folder), tmp_path)
+    assert said["learned"].startswith(told)
+
+
+def test_notes_that_helped_before_and_while_training(run_folder, tmp_path):
+    """Without an evaluation by training trials, beside the first episodes of their groups."""
+    path = run_folder / "metrics.jsonl"
+    (line, *_) = [json.loads(line) for line in path.read_text().splitlines()]
+    del line["eval"]
+    path.write_text("")
+    with path.open("a") as file:
+        for i in range(15):
+            beside = {"iteration": i, "independent": [0.2, 0.4 if i < 3 else 0.3]}
+            file.write(json.dumps(line | beside) + "\n")
+    said, body = probed(write_report(run_folder), tmp_path)
+    assert said["learned"].endswith(
+        "On the training boards, iterations 3 to 12 are the first ten in a row in each of which trials won "
+        "more often than as many independent attempts."
+    )
+    assert "2 independent attempts 30" in body and "gain 10" in body
+    before = json.loads((run_folder / "eval" / "before.json").read_text())
+    before["evaluation"]["independent"] = [{"mean": 0.2, "low": 0.1, "high": 0.3}] * 2
+    (run_folder / "eval" / "before.json").write_text(json.dumps(before))
+    said, _ = probed(write_report(run_folder), tmp_path)
+    assert said["learned"].startswith(
+        "The model used them before training: 50.0 [40.0, 60.0] % of the held-out boards solved with notes, "
+        "20.0 [10.0, 30.0] % in as many independent attempts. After 3 iterations: 50.0 [40.0, 60.0] %"
+    )
