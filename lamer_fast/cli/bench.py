@@ -46,7 +46,9 @@ COMMAND = Command(
     "Measure kernels, boards and trainer. Each result is checked before its time is printed, and installed "
     "peers take part. Without the trainer: `python -m lamer_kernels.bench`.",
     BenchOptions,
-    Target("NAME", f"{', '.join((*KERNELS, *SCRIPTS))}; left out: {', '.join(KERNELS)}", ""),
+    Target(
+        "NAME", f"{', '.join((*KERNELS, *SCRIPTS))}; left out: {', '.join(KERNELS)}", "", (*KERNELS, *SCRIPTS)
+    ),
 )
 
 

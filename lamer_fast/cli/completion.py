@@ -1,4 +1,4 @@
-"""`lamer-fast completion SHELL`: completes commands, flags, choices and recipes in a shell."""
+"""`lamer-fast completion SHELL`: completes commands, flags, choices and names in a shell."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class CompletionOptions:
 
 COMMAND = Command(
     "completion",
-    "Print a script that completes commands, flags, choices and recipes. For bash and zsh, put eval "
+    "Print a script that completes commands, flags, choices and names. For bash and zsh, put eval "
     '"$(lamer-fast completion bash)" into the start file; for fish, lamer-fast completion fish | source.',
     CompletionOptions,
-    Target("SHELL", ", ".join(SHELLS)),
+    Target("SHELL", ", ".join(SHELLS), words=SHELLS),
 )
 
 
@@ -82,6 +82,5 @@ def fish(commands: Mapping[str, Command]) -> str:
 
 
 def _targets(command: Command) -> list[str]:
-    if command.name == "completion":
-        return list(SHELLS)
-    return recipe.names() if "RECIPE" in command.target.name else []
+    recipes = recipe.names() if "RECIPE" in command.target.name else []
+    return [*command.target.words, *recipes]

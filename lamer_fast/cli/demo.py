@@ -40,7 +40,7 @@ COMMAND = Command(
     "Train a small language agent on a CPU in minutes: evaluate its base model, train, evaluate again on the "
     "same boards, write a report. The same command again continues an interrupted demo.",
     DemoOptions,
-    Target("GAME|RECIPE", f"{', '.join(games())}, or any recipe", "minesweeper"),
+    Target("GAME|RECIPE", f"{', '.join(games())}, or any recipe", "minesweeper", games()),
     Config,
     dict.fromkeys(("train.processes", "train.max_restarts"), "it runs in one process; take lamer-fast train"),
 )
@@ -95,7 +95,7 @@ def next_commands(recipe_name: str, folder: Path) -> list[str]:
     lines = [
         (f"{command} play {folder} --against", "you and the trained model on one board"),
         (f"{command} train {recipe_name} --name mine --algo.gamma-traj 0.9", "again, with another setting"),
-        (f"{command} runs --runs {folder.parent}", "what there is now, and how it does"),
+        (f"{command} runs --runs {folder.parent}", "all runs here, and how they do"),
     ]
     width = max(len(line) for line, _ in lines)
     return [f"{line:<{width}}   # {what}" for line, what in lines]

@@ -38,7 +38,12 @@ COMMAND = Command(
     "`lamer-fast envs data NAME PATH` checks its data files. `lamer-fast envs compare NAME PATH` plays games "
     "with our stepper and with the original package.",
     EnvsOptions,
-    Target("NAME", f"{', '.join(GAMES)}, or package.module:factory of your own", ""),
+    Target(
+        "NAME",
+        f"{', '.join(GAMES)}, or package.module:factory of your own",
+        "",
+        (*GAMES, "check", "data", "compare"),
+    ),
     Chosen,
 )
 

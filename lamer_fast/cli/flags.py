@@ -24,6 +24,7 @@ class Target:
     name: str
     doc: str
     default: str | None = None  # None: it must be given
+    words: Sequence[str] = ()  # that a shell completes, beside recipes and files
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,11 @@ COMMAND = Command(
     "study",
     "Compare ways to train over seeds, on fixed boards. Finished cells are not run again.",
     StudyOptions,
-    Target("STUDY", f"a shipped study ({', '.join((*names(), *LABS))}) or a TOML file, which may extend one"),
+    Target(
+        "STUDY",
+        f"a shipped study ({', '.join((*names(), *LABS))}) or a TOML file, which may extend one",
+        words=(*names(), *LABS),
+    ),
 )
 
 

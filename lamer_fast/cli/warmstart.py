@@ -25,7 +25,11 @@ COMMAND = Command(
     "warmstart",
     "Make a base model by supervised training on expert trials.",
     WarmstartOptions,
-    Target("SETTINGS", f"the name of a shipped base model ({', '.join(shipped())}) or a TOML file"),
+    Target(
+        "SETTINGS",
+        f"the name of a shipped base model ({', '.join(shipped())}) or a TOML file",
+        words=tuple(shipped()),
+    ),
     WarmstartSettings,
 )
 

@@ -35,6 +35,10 @@ def test_bash_completes_commands_flags_choices_and_recipes(capsys):
     assert "minesweeper-tiny" in completed(text, "lamer-fast", "train", "minesweeper-t")
     assert completed(text, "lamer-fast", "train", "--env.num-mi") == ["--env.num-mines"]
     assert completed(text, "lamer-fast", "completion", "z") == ["zsh"]
+    assert completed(text, "lamer-fast", "study", "hidd") == ["hidden"]
+    assert completed(text, "lamer-fast", "bench", "he") == ["head"]
+    assert "sokoban" in completed(text, "lamer-fast", "envs", "so")
+    assert completed(text, "lamer-fast", "warmstart", "sokoban-tiny-b") == ["sokoban-tiny-base"]
     assert completed(text, "lamer-fast", "nothing", "--x") == []
 
 
