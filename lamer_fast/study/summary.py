@@ -27,6 +27,7 @@ class Summary:
     mode: str  # how the arm does best on `valid`
     within: list[Estimate]  # success@1..K in that mode
     last: dict[str, Estimate]  # mode -> success@K
+    last_alone: dict[str, Estimate | None]  # mode -> success of episode K in trials that had not won before
     lead: Estimate | None  # success@K of the arm that is compared with, less this one's; None: it is the same
     measures: dict[str, dict[str, Estimate | None]]  # mode -> measure -> mean; None: no board has a value
     regret: list[Estimate] = field(default_factory=list)  # to the bound at 1..K, where the world knows it
@@ -64,8 +65,9 @@ def summaries(study: Study, results: Mapping[str, CellResult]) -> list[Summary]:
                 lead = paired(other[..., -1], values[..., -1])
             within = [over_seeds_and_tasks(v) for v in each_k(values)]
             last = {m: over_seeds_and_tasks(successes(of_arm, "test", m)[..., -1]) for m in modes(of_arm)}
+            alone = {m: after_failures(successes(of_arm, "test", m)) for m in last if m != ATTEMPTS}
             found.append(
-                Summary(part, study.arms[arm], of_arm, best[arm], within, last, lead, measured(of_arm))
+                Summary(part, study.arms[arm], of_arm, best[arm], within, last, alone, lead, measured(of_arm))
             )
     return [with_regret(study, summary, found) for summary in found]
 
@@ -116,6 +118,17 @@ def measured(results: Sequence[CellResult]) -> dict[str, dict[str, Estimate | No
             there = not np.isnan(values).all(axis=1).any()
             found[mode][name] = over_seeds_and_tasks(values) if there else None
     return found
+
+
+def after_failures(values: NDArray[np.float64]) -> Estimate | None:
+    """Of success@1..K [seeds, tasks, K], that of episode K where none before had won.
+
+    None: K is 1, or in one seed every trial had won.
+    """
+    if values.shape[-1] == 1:
+        return None
+    still = np.where(values[..., -2] > 0, np.nan, values[..., -1])
+    return None if np.isnan(still).all(axis=1).any() else over_seeds_and_tasks(still)
 
 
 def modes(results: Sequence[CellResult]) -> list[str]:

@@ -73,7 +73,9 @@ def tables_of(study: Study, found: Sequence[Summary]) -> list[Table]:
         if own:
             tables += [success(study, part, own)]
             tables += [regrets(part, own)] if any(s.regret for s in own) else []
-            tables += [by_mode(part, own), budgets(part, own)]
+            tables += [by_mode(part, own)]
+            tables += [after_failures(part, own)] if any(mode.roles for mode in study.modes.values()) else []
+            tables += [budgets(part, own)]
             tables += [measures(kind, part, own) for kind in study.measures]
             tables += [notes(part, own)] if any(r.notes for s in own for r in s.results) else []
     return tables
@@ -112,6 +114,15 @@ def by_mode(part: str, own: Sequence[Summary]) -> Table:
     columns = ["arm", *modes, ATTEMPTS]
     rows = [[s.arm.name, *(percent(s.last.get(mode)) for mode in columns[1:])] for s in own]
     return Table(f"{part}: success within the last k, by how the policy is evaluated", columns, rows)
+
+
+def after_failures(part: str, own: Sequence[Summary]) -> Table:
+    """What the last player makes of what the explorer found out, without what the explorer won itself."""
+    modes = list(dict.fromkeys(mode for summary in own for mode in summary.last_alone))
+    rows = [[s.arm.name, *(percent(s.last_alone.get(mode)) for mode in modes)] for s in own]
+    return Table(
+        f"{part}: success of the last episode, of the trials that had not won before", ["arm", *modes], rows
+    )
 
 
 def budgets(part: str, own: Sequence[Summary]) -> Table:

@@ -18,7 +18,7 @@ from lamer_fast.study.read import LABS, load, names
 from lamer_fast.study.result import CellResult, Played, changed, digits_of
 from lamer_fast.study.reuse import run_of
 from lamer_fast.study.runner import Running, next_of, read_results, result_path, take_over
-from lamer_fast.study.summary import best_mode, summaries
+from lamer_fast.study.summary import after_failures, best_mode, summaries
 from lamer_fast.study.tables import tables_of
 
 ROOT = Path(__file__).parents[2]
@@ -320,6 +320,15 @@ def test_an_arm_is_evaluated_by_the_modes_that_it_names(tmp_path):
     )
     with pytest.raises(ValueError, match=r"arms.shot.modes has 'note'; there are: notes, history, attempts"):
         study(tmp_path, SMALL + '[arms.shot]\nmodes = ["note"]\n')
+
+
+def test_the_last_episode_counts_where_none_before_had_won():
+    """Two seeds, five boards: of the boards that were lost before, two of three each."""
+    within = [Played("panel", 3, {"own": digits}).success("own") for digits in ("10323", "12303")]
+    assert after_failures(np.stack(within)).mean == pytest.approx((2 / 3 * 3 + 2 / 3 * 3) / 6)
+    assert after_failures(np.stack(within)[:, :3]).mean == pytest.approx(2 / 3)  # 0, 3 | 3
+    assert after_failures(np.stack(within)[..., :1]) is None  # one episode has none before it
+    assert after_failures(np.stack([within[0][:1], within[1][:1]])) is None  # all had won
 
 
 # of grids; the gradient lab has its own
