@@ -49,11 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_usage())
-        return 0
+        return guarded("--help", lambda: _say(_usage()))
     if arguments[0] in ("-V", "--version"):
-        print(f"lamer-fast {__version__}")
-        return 0
+        return guarded("--version", lambda: _say(f"lamer-fast {__version__}"))
     command, *rest = arguments
     if command not in COMMANDS:
         from lamer_fast.config.resolve import nearest
@@ -91,6 +89,11 @@ def guarded(command: str, call: Callable[[], int]) -> int:
             return 2
     print(f"lamer-fast {command}: interrupted", file=sys.stderr)
     return INTERRUPTED
+
+
+def _say(text: str) -> int:
+    print(text)
+    return 0
 
 
 def _usage() -> str:

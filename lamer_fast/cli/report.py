@@ -32,8 +32,11 @@ def run(argv: Sequence[str]) -> int:
         COMMAND.parse([*([target] if target else []), *flags])
     try:
         runs = [Path(target) for target in targets]
+        for run in runs:
+            if runs.count(run) > 1:
+                raise ValueError(f"{run} is named twice; a comparison is of different runs")
         print(write_report(runs[0]) if len(runs) == 1 else write_comparison(runs))
-    except (OSError, ValueError, KeyError) as e:
+    except (ValueError, KeyError) as e:
         kind = "" if isinstance(e, ValueError) else f"{type(e).__name__}: "  # a ValueError's text says it all
         print(f"lamer-fast report: {kind}{printable(str(e), MAX_TEXT)}", file=sys.stderr)
         return 2

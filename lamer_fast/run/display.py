@@ -150,8 +150,8 @@ class Display:
         room = height - len(head) - 3  # two lines of headings, one for the cursor
         num_evaluations = min(len(self.evaluated), max(1, room // 2 - 4))
         below = []
-        if self.evaluated:
-            below = ["", "held-out boards, 95 % intervals"]
+        if self.evaluated and room > 5:  # else an iteration goes first
+            below = ["", "held-out boards, 95 % intervals"[:width]]
             below += table([evaluation(e) for e in list(self.evaluated)[-num_evaluations:]], width)
         num_rows = max(1, room - len(below))
         return head + table([training(r) for r in list(self.records)[-num_rows:]], width) + below

@@ -1,7 +1,9 @@
 """The command line: every setting is in the help, flags stand anywhere, a wrong one is told in a line."""
 
+import os
 import subprocess
 import sys
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -12,6 +14,7 @@ from lamer_fast.cli.train import COMMAND, run
 from lamer_fast.config import Config
 from lamer_fast.envs.registry import option_classes
 from lamer_fast.fields import docs_of, settings_of
+from tests.unit.report_run import write_run
 
 MODULES = {name: import_module(module) for name, (module, _) in cli.COMMANDS.items()}
 
@@ -23,6 +26,23 @@ def python_m(*arguments):
         text=True,
         env={"PYTHONPATH": ":".join(sys.path)},
     )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["runs"], ["report", "runs/toy"]], ids=" ".join)
+def test_output_without_a_reader_is_no_failure_of_the_command(words, tmp_path):
+    """Closed by whoever read it, `| head`, or from the beginning, `>&-`."""
+    write_run(tmp_path / "runs" / "toy")
+    command = [sys.executable, "-m", "lamer_fast", *words]
+    run = partial(
+        subprocess.run, stderr=subprocess.PIPE, cwd=tmp_path, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    read, write = os.pipe()
+    os.close(read)
+    left = run(command, stdout=write)
+    os.close(write)
+    assert (left.returncode, left.stderr) == (1, b"")
+    closed = run(["sh", "-c", 'exec "$@" >&-', "sh", *command])
+    assert (closed.returncode, closed.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
