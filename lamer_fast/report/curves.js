@@ -7,7 +7,7 @@ const CURVES = [
   ["entropy of the policy, nats per token", {entropy: m => m.entropy}],
   ["sampler against trainer, mean |difference| of log-probabilities, nats", {mismatch: m => m.mismatch.mean}],
   ["tokens per second", {sampled: m => rate(m.tokens.sampled, m.seconds.sample), trained: m => rate(m.tokens.trained, m.seconds.learn)}],
-  ["seconds per iteration", Object.fromEntries(["sample", "env", "learn", "sync"].map(p => [p, m => m.seconds[p] || 0]))],
+  ["seconds per iteration", Object.fromEntries([...["sample", "env", "learn", "sync"].map(p => [p, m => m.seconds[p] || 0]), ["evaluate", m => m.seconds.eval], ["wait, within sample and learn", m => m.seconds.wait]])],
   ["share of the device's physical limit, %", Object.fromEntries(["sample", "learn"].map(p => [p, m => percent(rate(m.seconds["least_" + p], m.seconds[p]))]))],
 ];
 const MORE = [

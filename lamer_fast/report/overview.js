@@ -3,8 +3,9 @@ const counted = (n) => `${n} iteration${n === 1 ? "" : "s"}`;
 function marksOf(run) {
   const skipped = run.metrics.filter(m => m.counters.updates_skipped).map(m => ({x: m.iteration, color: "var(--red)", text: `iteration ${m.iteration}: ${m.counters.updates_skipped} updates skipped, not finite`}));
   const resumed = run.starts.filter(s => s.iteration > 0).map(s => ({x: s.iteration, color: "var(--soft)", text: `resumed after ${counted(s.iteration)}, ${s.time}`}));
+  const stages = run.metrics.filter((m, i) => i && m.stage !== run.metrics[i - 1].stage).map(m => ({x: m.iteration, color: "var(--amber)", text: `stage ${m.stage} begins`}));
   const evaluations = run.evaluated.map(e => ({x: e.iteration, color: "var(--green)", text: `evaluation after ${counted(e.iteration)}`}));
-  return [...skipped, ...resumed, ...evaluations];
+  return [...skipped, ...stages, ...resumed, ...evaluations];
 }
 function goTo(f) {
   const trial = f && trials.find(t => t.iteration === f.iteration && t.trial === f.trial && (f.group === undefined || t.group === f.group));
@@ -84,7 +85,7 @@ function curves(run) {
     chart("success@k on training boards, %", [...within(K, k => column(run, m => percent(m.success_at[k]))), ...alone], {...o, ...PERCENT}),
     ...charts(run, CURVES, o), ...charts(run, [...ADDED, ...unnamed([run])], o));
   const more = el("details", null, {id: "more"}, el("summary", "More curves: loss, gradient, clipping, learning rate"), el("div", null, {class: "cards"}, ...charts(run, MORE, o)));
-  return [el("p", "Dashed lines mark events: red a skipped update, grey a resume, green an evaluation. Point at a curve, or focus it and use the arrow keys, to read values.", {class: "soft"}), cards, more];
+  return [el("p", "Dashed lines mark events: red a skipped update, amber a stage of the curriculum, grey a resume, green an evaluation. Point at a curve, or focus it and use the arrow keys, to read values.", {class: "soft"}), cards, more];
 }
 function evaluationRows() {
   return runs.flatMap(run => run.evaluations.flatMap(e => {
@@ -129,11 +130,13 @@ function settings(run) {
   return [...parts, details];
 }
 function compare() {
+  const K = (run) => setting(run, "rollout.episodes"), panels = new Set(runs.flatMap(run => run.evaluated.slice(0, 1).map(e => e.panel)));
+  const ofAll = new Set(runs.map(K)).size > 1 ? ` (K: ${runs.map(K).join(", ")})` : "", ofPanels = panels.size > 1 ? ", different boards" : "";
   const last = (get) => runs.map(run => ({name: run.name, points: column(run, get)}));
   place("training").append(el("div", null, {class: "cards"},
-    chart("success@K on training boards, %", last(m => percent(m.success_at.at(-1))), {range: [0, 100]}),
+    chart(`success@K on training boards, %${ofAll}`, last(m => percent(m.success_at.at(-1))), {range: [0, 100]}),
     chart("success@1 on training boards, %", last(m => percent(m.success_at[0])), {range: [0, 100]}),
-    ...(runs.some(run => run.evaluated.length) ? [chart("success@K on held-out boards, %", runs.map(run => ({name: run.name, points: run.evaluated.map(e => [e.iteration, percent(e.success_at.at(-1)), ...[e.success_low, e.success_high].map(v => v ? percent(v.at(-1)) : null)])})), {range: [0, 100]})] : []),
+    ...(runs.some(run => run.evaluated.length) ? [chart(`success@K on held-out boards, %${ofAll}${ofPanels}`, runs.map(run => ({name: run.name, points: run.evaluated.map(e => [e.iteration, percent(e.success_at.at(-1)), ...[e.success_low, e.success_high].map(v => v ? percent(v.at(-1)) : null)])})), {range: [0, 100]})] : []),
     chart("return of a trial", last(m => m.return)), chart("entropy, nats per token", last(m => m.entropy)), chart("mismatch, nats", last(m => m.mismatch.mean)),
     chart("sampled tokens per second", last(m => rate(m.tokens.sampled, m.seconds.sample))),
     ...[...ADDED, ...unnamed(runs)].flatMap(([title, get]) => {

@@ -141,7 +141,18 @@ def write_report(run: Path) -> Path:
 
 def write_comparison(runs: Sequence[Path]) -> Path:
     """Writes and returns comparison.html beside the first run: curves, tables, differing settings."""
-    return _write(runs[0].parent / "comparison.html", [read_run(run, trials=False) for run in runs])
+    found = [read_run(run, trials=False) for run in runs]
+    if len({of_run["name"] for of_run in found}) < len(found):  # copies, or equal names in several folders
+        for of_run, name in zip(found, _told_apart(runs), strict=True):
+            of_run["name"] = printable(name, 200)
+    return _write(runs[0].parent / "comparison.html", found)
+
+
+def _told_apart(paths: Sequence[Path]) -> list[str]:
+    """The ends of the paths, as short as they differ."""
+    parts = [path.absolute().parts for path in paths]
+    ends = (["/".join(p[-n:]) for p in parts] for n in range(1, max(map(len, parts)) + 1))
+    return next(names for names in ends if len(set(names)) == len(names))
 
 
 def write_eval_report(folder: Path, record: dict[str, Any]) -> Path:

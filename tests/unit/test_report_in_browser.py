@@ -141,6 +141,12 @@ def test_runs_beside_each_other(run_folder, tmp_path, capsys):
     )
     colours = re.findall(r'<polyline[^>]*stroke="var\(--(\w+)\)"', body.partition('id="evaluations"')[0])
     assert colours == ["blue", "amber"] * 7 + ["amber"], "a run keeps its colour, alone in its chart too"
+    colliding = run_folder.parent.parent / "again" / "toy"
+    shutil.copytree(run_folder, colliding)
+    assert run([str(run_folder), str(colliding)]) == 0 and run([str(run_folder)] * 2) == 2
+    assert "named twice" in capsys.readouterr().err
+    told = rendered(page, tmp_path)
+    assert "<td>runs/toy</td>" in told and "<td>again/toy</td>" in told
     assert body.count("<polyline") == 7 * 2 + 1 + 8 and "undefined" not in body and "NaN" not in body
 
 
