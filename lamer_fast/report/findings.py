@@ -23,11 +23,7 @@ def add_changes(trial: dict[str, Any]) -> list[Found]:
     The two episodes are compared while they show the same boards: `after` is the first action that differs.
     What a model thinks before its action may differ each time.
     """
-    plays: dict[int, list[dict[str, Any]]] = {}
-    for turn in trial["turns"]:
-        if turn["phase"] == "play":
-            plays.setdefault(turn["episode"], []).append(turn)
-    found = []
+    plays, found = plays_of(trial), []
     for note in (turn for turn in trial["turns"] if turn["phase"] == "reflect"):
         old, new = plays.get(note["episode"] - 1, []), plays.get(note["episode"], [])
         for before, after in zip(old, new, strict=False):
@@ -49,6 +45,23 @@ def add_changes(trial: dict[str, Any]) -> list[Found]:
     return found
 
 
+def plays_of(trial: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
+    """Episode -> its turns."""
+    plays: dict[int, list[dict[str, Any]]] = {}
+    for turn in trial["turns"]:
+        if turn["phase"] == "play":
+            plays.setdefault(turn["episode"], []).append(turn)
+    return plays
+
+
+def repeats(lost: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool | None:
+    """Whether an episode repeats the last action of a lost one; None if it never stands on that board."""
+    for turn in other:
+        if turn["board"] == lost[-1]["board"]:
+            return answered(turn["reply"]) == answered(lost[-1]["reply"])
+    return None
+
+
 def answered(reply: str) -> str:
     """The action in a reply, or all of it where none is marked."""
     marked = action(reply)
@@ -68,14 +81,18 @@ class Findings:
 
     def __init__(self) -> None:
         self.best: dict[str, tuple[tuple[float, ...], Found]] = {}
-        self.trials = self.notes = self.changes = 0
+        self.trials = self.notes = 0
+        # [not repeated, repeated]: the last action of a lost episode, by the one after its note and by the
+        # first episode of the next trial of the group, which knows of neither
+        self.noted, self.unknowing = [0, 0], [0, 0]
+        self.first: tuple[Any, list[dict[str, Any]]] = (None, [])  # group, turns of the trial before
 
     def add(self, trial: dict[str, Any]) -> None:
         self.trials += 1
         place: Found = {key: trial[key] for key in ("iteration", "group", "trial") if key in trial}
         self.notes += sum(turn["phase"] == "reflect" for turn in trial["turns"])
+        self._count_repeats(trial)
         for change in add_changes(trial):
-            self.changes += 1
             named = change["names_before"], change["names_after"]
             evidence = {(True, False): 3, (False, True): 2, (True, True): 1, (False, False): 0}[named]
             self._keep("changed", (evidence, change["won"]), place, change)
@@ -86,6 +103,22 @@ class Findings:
                     self._keep("blamed", (-blame,), at, {"token": i, "value": blame}, turn)
                 if gap:
                     self._keep("gap", (abs(gap),), at, {"token": i, "value": gap}, turn)
+
+    def _count_repeats(self, trial: dict[str, Any]) -> None:
+        plays, group = plays_of(trial), [trial.get(key) for key in ("iteration", "panel", "group")]
+        pairs = [
+            (self.noted, plays.get(note["episode"] - 1), plays.get(note["episode"]))
+            for note in trial["turns"]
+            if note["phase"] == "reflect"
+        ]
+        if self.first[0] == group:
+            pairs.append((self.unknowing, self.first[1], plays.get(0)))
+        self.first = group, plays.get(0, [])
+        for counts, lost, other in pairs:
+            if lost and other and not lost[-1].get("success"):
+                again = repeats(lost, other)
+                if again is not None:
+                    counts[again] += 1
 
     def _keep(
         self, kind: str, score: tuple[float, ...], place: Found, more: Found, turn: Found | None = None
@@ -99,7 +132,8 @@ class Findings:
         self.best[kind] = (score, place | {k: _short(v) for k, v in more.items()})
 
     def found(self) -> Found:
-        counts = {"searched": self.trials, "notes": self.notes, "changes": self.changes}
+        counts: Found = {"searched": self.trials, "notes": self.notes}
+        counts |= {"noted": self.noted, "unknowing": self.unknowing}
         return {kind: found for kind, (_, found) in self.best.items()} | counts
 
 

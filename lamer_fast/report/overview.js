@@ -35,10 +35,11 @@ function tellLearned(run) {
   return said.join(" ");
 }
 function tellChanged(run) {
-  const {changed: c, notes, changes} = run.findings;
+  const {changed: c, notes, noted, unknowing} = run.findings, rate = ([no, yes]) => `${yes} of ${no + yes}${no + yes ? ` (${short(100 * yes / (no + yes), 2)} %)` : ""}`;
   if (!notes) return "The recorded trials have no notes.";
-  if (!c) return "No recorded trial acted differently on a board that it had seen in the episode before its note.";
-  return `Iteration ${c.iteration}, group ${c.group}, trial ${c.trial}: after the note \u201c${c.note}\u201d episode ${c.episode + 1} answers \u201c${c.after}\u201d instead of \u201c${c.before}\u201d on the same board. ${tellNamed(c)}${c.won ? " The episode wins." : ""} Of ${notes} recorded notes, ${changes} ${changes === 1 ? "was" : "were"} followed by another action on a board that the trial knew.`;
+  const told = !c ? "No recorded trial acted differently on a board that it had seen in the episode before its note."
+    : `Iteration ${c.iteration}, group ${c.group}, trial ${c.trial}: after the note \u201c${c.note}\u201d episode ${c.episode + 1} answers \u201c${c.after}\u201d instead of \u201c${c.before}\u201d on the same board. ${tellNamed(c)}${c.won ? " The episode wins." : ""}`;
+  return `${told} Back on the board of a losing action, the episode after the note repeats that action in ${rate(noted)} recorded cases, another trial that knows neither in ${rate(unknowing)}.`;
 }
 const tellToken = (f) => `${JSON.stringify(f.text)} in iteration ${f.iteration}, group ${f.group}, trial ${f.trial}`;
 function tellBlamed({findings: {blamed}}) {

@@ -70,7 +70,11 @@ def test_five_questions_are_answered_on_the_page(run_folder, tmp_path):
     )
     assert "\u201c(2, 1)\u201d instead of \u201c(1, 2)\u201d on the same board." in said["changed"]
     assert "The note names the action that was given up. The episode wins." in said["changed"]
-    assert "Of 3 recorded notes, 1 was followed by another action" in said["changed"]
+    assert (
+        "repeats that action in 1 of 2 (50 %) recorded cases, another trial that knows neither"
+        in said["changed"]
+    )
+    assert said["changed"].partition("knows neither in ")[2].startswith("1 of 1 (100 %).")
     assert said["blamed"].startswith('"(1, 2)" in iteration 1, group 1, trial 3: ')
     assert "(1 \u2212 probability) = \u22124 \u00d7 (1 \u2212 0.5) = \u22122." in said["blamed"]
     assert "In iteration 2: the largest difference of a token's log-probability is 0.5 nats" in said["gap"]
