@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -216,6 +217,15 @@ def test_ones_own_description():
     assert board.observe() in ("The pole leans left.", "The pole leans right.")
     turns = [board.step(act("push left")) for _ in range(30)]
     assert turns[-1].done and "<action>push left</action>: push left, push right." in board.task_prompt()
+
+
+def test_the_description_on_the_page_tells_tasks_apart(monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
+    exec(re.search(r"```py\n(def pole.*?)```", page, re.DOTALL)[1], names := {})
+    monkeypatch.setitem(globals(), "pole", names["pole"])
+    board = Board(Options(id="CartPole-v1", describe=f"{__name__}:pole"))
+    tasks = {board.reset(seed) or board.task() for seed in range(64)}
+    assert len(tasks) == 64, "as many tasks as starts, of which each split gets some"
 
 
 def test_a_missing_package_says_what_installs_it(monkeypatch):

@@ -39,7 +39,8 @@ class Options(WorldOptions):
     arguments: str = ""
     """Arguments of its constructor, as a JSON object: `{"size": 4, "is_slippery": false}`."""
     describe: str = ""
-    """`package.module:function` that turns an observation into text; by default its text rendering."""
+    """`package.module:function` that turns an observation into text; by default its text rendering. The first
+    text of a board identifies its task."""
     actions: str = ""
     """Names of its actions from 0 on, separated by commas; by default known names, or numbers."""
     rules: str = ""
