@@ -66,7 +66,7 @@ def steps(case: Case) -> list[Row]:
 
 def bounds(case: Case) -> list[Row]:
     """The bound on success@1..3 of so many boards, from nothing; it must rise with the episodes."""
-    config = recipe.load(case.recipe)
+    config = recipe.apply(recipe.load(case.recipe), case.settings)
     played = panel(config.env, "test", case.count)
     limits = config.rollout.max_turns, config.rollout.episodes
 
@@ -84,6 +84,8 @@ def bounds(case: Case) -> list[Row]:
 
 SOKOBAN = {"height": 6, "width": 5, "num_boxes": 1, "min_moves": 2, "max_moves": 3}
 HIDDEN = {"controls": "permuted", "show_moves": True}
+BROKEN = {"controls": "broken", "show_moves": True}
+STICKY = {"sticky": 0.25}
 SHAPES = {"neighbours": "hidden"}
 
 
@@ -93,16 +95,20 @@ def stepping(name: str, game: str, config: dict[str, Any], style: str | None) ->
     return case(steps, name, goal, game=game, config=config, style=style)
 
 
-def bound(name: str, count: int) -> Case:
-    return case(bounds, f"bound of {name}", recipe=name, count=count)
+def bound(name: str, count: int, what: str = "", **settings: Any) -> Case:
+    return case(bounds, f"bound of {name}{what}", recipe=name, count=count, settings=settings)
 
 
 CASES = [
     stepping("sokoban, exchanged words", "sokoban", SOKOBAN | HIDDEN, None),
     stepping("sokoban, exchanged words", "sokoban", SOKOBAN | HIDDEN, "compact"),
+    stepping("sokoban, one word broken", "sokoban", SOKOBAN | BROKEN, "compact"),
+    stepping("sokoban, exchanged words that stick", "sokoban", SOKOBAN | HIDDEN | STICKY, "compact"),
     stepping("minesweeper, hidden lines", "minesweeper", SHAPES, None),
     stepping("minesweeper, hidden lines", "minesweeper", SHAPES, "numbered"),
     bound("hidden-controls-tiny", 512),
+    bound("hidden-controls-tiny", 512, ", one word broken", **{"env.controls": "broken"}),
+    bound("hidden-controls-tiny", 32, ", words that stick", **{"env.sticky": 0.25}),
     bound("hidden-shapes-tiny", 64),
 ]
 

@@ -108,6 +108,7 @@ class SokobanBatch(_Batch):
         max_moves: int = 21,
         controls: Literal["plain", "permuted", "broken"] = "plain",
         held_out_rules: bool = False,
+        sticky: float = 0.0,
         show_moves: bool = False,
         track_dead: bool = False,
         end_on_dead: bool = False,
@@ -118,15 +119,18 @@ class SokobanBatch(_Batch):
     @property
     def controls(self) -> Literal["plain", "permuted", "broken"]: ...
     @property
+    def sticky(self) -> float: ...
+    @property
     def num_levels(self) -> int:
         """Of `levels`; 0 when boards are generated."""
     def rules(self, env_idx: _Idx = None) -> NDArray[np.int32]:
         """[B]: which of the rows of `sokoban_rules` the controls of a board are."""
     def state_hashes(self, env_idx: _Idx = None) -> NDArray[np.int64]:
-        """[B, 6]: hashes of the board as it stands, and of what each move (not word) would lead to."""
+        """[B, 7]: hashes of the board as it stands, of what each move (not word) would lead to, and of what
+        the next turn may lead to by a repeat, 0 where it cannot."""
     def explore(
         self,
-        beliefs: NDArray[np.uint64],
+        repeats: NDArray[np.uint8],
         turns: NDArray[np.int32],
         episodes: NDArray[np.int32],
         *,
@@ -135,8 +139,9 @@ class SokobanBatch(_Batch):
     ) -> NDArray[np.float64]:
         """[B, 5]: the chance of a success if this word comes next and all later ones are chosen best.
 
-        beliefs: [B, 2], bit r of the 128 is set where rule r is still possible, all of them alike; turns: [B]
-        left of this episode, 1 to max_turns; episodes: [B] left with this one, from 1. One word a turn.
+        repeats: [B, 120], of each rule the repeated moves that what was seen needs under it: each makes it
+        less likely by `sticky`; 255: it is impossible. turns: [B] left of this episode, 1 to max_turns;
+        episodes: [B] left with this one, from 1. One word a turn.
         """
     def distances(self, env_idx: _Idx = None) -> NDArray[np.int32]:
         """[B]: moves of a shortest solution from here; -1 unsolvable, -2 not known within the bound."""

@@ -14,30 +14,43 @@
 
 namespace lamer::bindings {
 
-// Chances of a success by word, [B, 5]; beliefs: [B, 2] words of bits, one a rule.
-inline Array<double> Explore(BatchEnv<Sokoban>& self, const py::object& beliefs, const py::object& turns,
+inline constexpr std::uint8_t kImpossible = 255;
+
+// Chances of a success by word, [B, 5]; repeats: [B, 120], of each rule.
+inline Array<double> Explore(BatchEnv<Sokoban>& self, const py::object& repeats, const py::object& turns,
                              const py::object& episodes, int max_turns, const py::object& env_idx) {
   const Idx idx(env_idx, self.num_envs());
-  const auto masks = Need<std::uint64_t>(beliefs, "beliefs", 2);
+  const auto needed = Need<std::uint8_t>(repeats, "repeats", 2);
   const auto turns_left = Need<std::int32_t>(turns, "turns", 1);
   const auto episodes_left = Need<std::int32_t>(episodes, "episodes", 1);
-  if (masks.shape(0) != idx.size() || masks.shape(1) != 2 || turns_left.size() != idx.size() ||
-      episodes_left.size() != idx.size()) {
-    throw py::value_error("beliefs has shape " + ShapeText(masks) + ", turns " + ShapeText(turns_left) +
+  if (needed.shape(0) != idx.size() || needed.shape(1) != sokoban::kNumRules ||
+      turns_left.size() != idx.size() || episodes_left.size() != idx.size()) {
+    throw py::value_error("repeats has shape " + ShapeText(needed) + ", turns " + ShapeText(turns_left) +
                           ", episodes " + ShapeText(episodes_left) + ", expected (" +
-                          std::to_string(idx.size()) + ", 2) and one number a board");
+                          std::to_string(idx.size()) + ", " + std::to_string(sokoban::kNumRules) +
+                          ") and one number a board");
   }
+  const auto& config = self.env().config();
   constexpr int kMost = 255;  // turns of an episode, and episodes
   CheckRange("max_turns", max_turns, 1, kMost);
   std::vector<sokoban::Belief> of_boards;
   for (py::ssize_t i = 0; i < idx.size(); ++i) {
     CheckRange("turns", turns_left.at(i), 1, max_turns);
     CheckRange("episodes", episodes_left.at(i), 1, kMost);
-    of_boards.push_back({{masks.at(i, 0), masks.at(i, 1)}});
-    const sokoban::Belief known = sokoban::RulesOf(self.env().config().controls);
-    if (of_boards.back().Count() == 0 || !((of_boards.back() & known) == of_boards.back())) {
-      throw py::value_error("beliefs[" + std::to_string(i) + "] is not some of the rules of its controls");
+    sokoban::Belief& belief = of_boards.emplace_back();
+    for (int rule = 0; rule < sokoban::kNumRules; ++rule) {
+      const std::uint8_t count = needed.at(i, rule);
+      if (count == kImpossible) continue;
+      if (rule >= sokoban::NumRules(config.controls) || (count > 0 && config.sticky == 0.0)) {
+        throw py::value_error("repeats[" + std::to_string(i) + ", " + std::to_string(rule) + "] is " +
+                              std::to_string(count) + ", but " +
+                              (count > 0 ? "no move is sticky" : "its controls have no such rule"));
+      }
+      sokoban::RuleSet one;
+      one.Add(rule);
+      belief.Add(count, one);
     }
+    if (belief.Empty()) throw py::value_error("repeats[" + std::to_string(i) + "] leaves no rule");
   }
   constexpr std::size_t kNumActions = Sokoban::kNumActions;
   Array<double> values({idx.size(), static_cast<py::ssize_t>(kNumActions)});
@@ -56,8 +69,8 @@ inline void BindSokoban(py::module_& m) {
       .def(py::init([](std::int64_t num_envs, int num_threads, const std::optional<std::string>& split,
                        const std::string& turn_reward, bool stop_at_done, const std::string& autoreset,
                        int height, int width, int num_boxes, int min_moves, int max_moves,
-                       const std::string& controls, bool held_out_rules, bool show_moves, bool track_dead,
-                       bool end_on_dead, const py::object& rewards,
+                       const std::string& controls, bool held_out_rules, double sticky, bool show_moves,
+                       bool track_dead, bool end_on_dead, const py::object& rewards,
                        const std::optional<std::vector<std::string>>& levels) {
              Sokoban::Config config{.height = height,
                                     .width = width,
@@ -66,6 +79,7 @@ inline void BindSokoban(py::module_& m) {
                                     .max_moves = max_moves,
                                     .controls = sokoban::ParseControls(controls),
                                     .held_out_rules = held_out_rules,
+                                    .sticky = sticky,
                                     .show_moves = show_moves,
                                     .track_dead = track_dead,
                                     .end_on_dead = end_on_dead,
@@ -86,8 +100,8 @@ inline void BindSokoban(py::module_& m) {
            py::arg("turn_reward") = "sum", py::arg("stop_at_done") = true, py::arg("autoreset") = "none",
            py::arg("height") = 6, py::arg("width") = 6, py::arg("num_boxes") = 2, py::arg("min_moves") = 5,
            py::arg("max_moves") = 21, py::arg("controls") = "plain", py::arg("held_out_rules") = false,
-           py::arg("show_moves") = false, py::arg("track_dead") = false, py::arg("end_on_dead") = false,
-           py::arg("rewards") = "lamer", py::arg("levels") = py::none())
+           py::arg("sticky") = 0.0, py::arg("show_moves") = false, py::arg("track_dead") = false,
+           py::arg("end_on_dead") = false, py::arg("rewards") = "lamer", py::arg("levels") = py::none())
       .def_property_readonly("height", [](const Batch& self) { return self.env().config().height; })
       .def_property_readonly("width", [](const Batch& self) { return self.env().config().width; })
       .def_property_readonly("controls",
@@ -95,6 +109,7 @@ inline void BindSokoban(py::module_& m) {
                                constexpr const char* kNames[] = {"plain", "permuted", "broken"};
                                return kNames[static_cast<int>(self.env().config().controls)];
                              })
+      .def_property_readonly("sticky", [](const Batch& self) { return self.env().config().sticky; })
       .def_property_readonly("num_levels",
                              [](const Batch& self) {
                                const auto& levels = self.env().config().levels;
@@ -105,7 +120,7 @@ inline void BindSokoban(py::module_& m) {
           "state_hashes",
           [](Batch& self, const py::object& env_idx) {
             const Idx idx(env_idx, self.num_envs());
-            constexpr std::size_t kNum = Sokoban::kNumActions + 1;
+            constexpr std::size_t kNum = Sokoban::kNumActions + 2;
             Array<std::int64_t> hashes({idx.size(), static_cast<py::ssize_t>(kNum)});
             const auto out = Out(hashes);
             self.Map(idx.idx, Batch::kMinStepChunk, [&](std::size_t i, const Sokoban::Board& board) {
@@ -114,7 +129,7 @@ inline void BindSokoban(py::module_& m) {
             return hashes;
           },
           py::arg("env_idx") = py::none())
-      .def("explore", &Explore, py::arg("beliefs"), py::arg("turns"), py::arg("episodes"), py::kw_only(),
+      .def("explore", &Explore, py::arg("repeats"), py::arg("turns"), py::arg("episodes"), py::kw_only(),
            py::arg("max_turns"), py::arg("env_idx") = py::none())
       .def(
           "distances",

@@ -246,11 +246,13 @@ void FuzzSokoban(std::uint64_t num_steps) {
   levels.track_dead = true;
   levels.levels = std::make_shared<sokoban::LevelSet>(
       sokoban::ReadLevels({"########\n#   .  #\n# $@ $ #\n#.  #  #\n########\n", "#####\n#@$.#\n#####\n"}));
-  Sokoban::Config permuted, broken;
+  Sokoban::Config permuted, broken, sticky;
   permuted.controls = sokoban::Controls::kPermuted;
   permuted.held_out_rules = true;
   broken.controls = sokoban::Controls::kBroken;
   broken.track_dead = broken.show_moves = true;
+  sticky.controls = sokoban::Controls::kBroken;
+  sticky.sticky = 0.5;
   BatchConfig plain, threads, same, next, undo;
   threads.num_threads = 2;
   same.autoreset = Autoreset::kSame;
@@ -266,6 +268,7 @@ void FuzzSokoban(std::uint64_t num_steps) {
   Fuzzer<Sokoban>(large, plain, 6).Run(num_steps / 1000);
   Fuzzer<Sokoban>(permuted, next, 7).Run(num_steps / 10);
   Fuzzer<Sokoban>(broken, same, 8).Run(num_steps / 10);
+  Fuzzer<Sokoban>(sticky, threads, 9).Run(num_steps / 10);
 }
 
 void FuzzMinesweeper(std::uint64_t num_steps) {

@@ -145,7 +145,7 @@ void TestControls(sokoban::Controls controls, bool show_moves) {
       bool legal[Sokoban::kNumActions];
       env.LegalActions(board, legal);
       for (const bool l : legal) CHECK(l);  // nothing that is listed tells the rule
-      std::int64_t leads_to[Sokoban::kNumActions + 1];
+      std::int64_t leads_to[Sokoban::kNumActions + 2];
       env.StateHashes(board, leads_to);
       CHECK(leads_to[0] == env.StateHash(board));
       const std::string before = slow.text();

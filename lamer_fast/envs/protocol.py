@@ -107,6 +107,13 @@ class HasAnchors(Protocol):
         ...
 
 
+class HasLuck(Protocol):
+    """Optional: whether every episode has luck of its own. After `restart` the same replies may then lead to
+    another game; after `reset` with the same seed they lead to the same one."""
+
+    luck: bool
+
+
 class HasTasks(Protocol):
     """Optional: identity of the task, for counting distinct tasks and for disjoint splits."""
 

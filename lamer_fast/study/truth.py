@@ -4,7 +4,8 @@ Only what a small model has learned to write is read as a statement. Of a note i
 claimed to be known.
 
     minesweeper   mine (2, 3) (4, 1)     each of these cells is a mine
-    sokoban       stuck: ... / too slow: ...   the board at the end of the episode is lost, or is not
+    sokoban       stuck: ... / too slow: ...   the board at the end of the episode is lost, or is not (with
+                                               sticky moves nothing is said: the same replies led elsewhere)
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def truths_of(trials: Sequence[Trial], env: EnvOptions, split: str) -> tuple[Tru
     """Of each trial: its statements, each true or not; what it should have said, each said or not."""
     if env.name == "minesweeper":
         return _of_mines(trials, env, split)
-    if env.name == "sokoban":
+    if env.name == "sokoban" and not getattr(env, "sticky", 0.0):
         return _of_stuck(trials, env, split), [[] for _ in trials]
     return [[] for _ in trials], [[] for _ in trials]
 

@@ -27,6 +27,7 @@ struct SokobanConfig {
   int min_moves = 5, max_moves = 21;  // window of the optimal solution length
   sokoban::Controls controls = sokoban::Controls::kPlain;
   bool held_out_rules = false;  // the splits have controls of their own too
+  double sticky = 0.0;          // chance that a turn repeats the last move in place of what was said
   bool show_moves = false;      // a last line says what the last word did: "up: left", "up: nothing"
   bool track_dead = false;
   bool end_on_dead = false;
@@ -49,6 +50,9 @@ inline void SokobanConfig::Validate() const {
   }
   if (held_out_rules && controls == sokoban::Controls::kPlain) {
     throw std::invalid_argument("held_out_rules is True, but controls is 'plain'");
+  }
+  if (!(sticky >= 0.0 && sticky < 1.0)) {
+    throw std::invalid_argument("sticky must be a chance from 0 to below 1, got " + std::to_string(sticky));
   }
   if (end_on_dead && !track_dead) throw std::invalid_argument("end_on_dead is True, but track_dead is False");
   if (rewards.dead != 0.0 && !track_dead) {

@@ -4,6 +4,11 @@
 // move; what a word did then leaves those that would have done the same. So a belief is a set of rules, and the
 // value of (state, belief, turns left, episodes left) is the chance of a success within them under the best
 // choice of words, one word a turn. No agent that does not know the rule has a greater one on average over rules.
+//
+// With sticky moves a turn makes the last move again with chance p. A rule under which the word would have led
+// elsewhere then stays possible, as likely as p to one of those under which it led there anyway. So a belief has
+// layers: layer n has the rules that need n such repeats to explain what was seen, of weight p^n. Nothing else
+// is hidden: a move that was blocked is blocked again, so that what may be repeated can be seen.
 #pragma once
 
 #include <algorithm>
@@ -26,25 +31,71 @@
 namespace lamer::sokoban {
 
 // A set of rules, one bit each.
-struct Belief {
+struct RuleSet {
   std::array<std::uint64_t, 2> word{};
 
   constexpr void Add(int rule) {
     word[static_cast<std::size_t>(rule >> 6)] |= std::uint64_t{1} << (rule & 63);
   }
+  constexpr bool Empty() const { return (word[0] | word[1]) == 0; }
   constexpr int Count() const { return std::popcount(word[0]) + std::popcount(word[1]); }
-  friend constexpr Belief operator&(Belief a, Belief b) {
+  friend constexpr RuleSet operator&(RuleSet a, RuleSet b) {
     return {{a.word[0] & b.word[0], a.word[1] & b.word[1]}};
   }
-  friend constexpr Belief operator|(Belief a, Belief b) {
+  friend constexpr RuleSet operator|(RuleSet a, RuleSet b) {
     return {{a.word[0] | b.word[0], a.word[1] | b.word[1]}};
   }
-  friend constexpr bool operator==(const Belief&, const Belief&) = default;
+  friend constexpr RuleSet operator-(RuleSet a, RuleSet b) {
+    return {{a.word[0] & ~b.word[0], a.word[1] & ~b.word[1]}};
+  }
+  friend constexpr bool operator==(const RuleSet&, const RuleSet&) = default;
+};
+
+// Rules by the number of repeats that they need.
+struct Belief {
+  static constexpr std::size_t kMaxLayers = 10;
+
+  std::array<RuleSet, kMaxLayers> layer;  // those below num_layers count
+  std::size_t num_layers = 0;
+
+  bool Empty() const { return num_layers == 0; }
+
+  void Add(std::size_t repeats, RuleSet rules) {
+    if (rules.Empty()) return;
+    if (repeats >= kMaxLayers) {
+      throw TooLarge("explore: a rule would need " + std::to_string(repeats) +
+                     " repeated moves to explain what was seen, an exact search goes to " +
+                     std::to_string(kMaxLayers - 1));
+    }
+    while (num_layers <= repeats) layer[num_layers++] = {};
+    layer[repeats] = layer[repeats] | rules;
+  }
+
+  // Repeats that every rule needs tell nothing.
+  void Shift() {
+    std::size_t first = 0;
+    while (first < num_layers && layer[first].Empty()) ++first;
+    if (first == 0) return;
+    std::copy(layer.begin() + static_cast<std::ptrdiff_t>(first),
+              layer.begin() + static_cast<std::ptrdiff_t>(num_layers), layer.begin());
+    num_layers -= first;
+  }
+
+  double Weight(double sticky) const {
+    double total = 0.0;
+    for (std::size_t n = num_layers; n-- > 0;) total = total * sticky + layer[n].Count();
+    return total;
+  }
+
+  friend bool operator==(const Belief& a, const Belief& b) {
+    return std::equal(a.layer.begin(), a.layer.begin() + static_cast<std::ptrdiff_t>(a.num_layers),
+                      b.layer.begin(), b.layer.begin() + static_cast<std::ptrdiff_t>(b.num_layers));
+  }
 };
 
 // kGiving[word][move]: the rules under which the word makes the move.
 inline constexpr auto kGiving = [] {
-  std::array<std::array<Belief, kNumWords>, kNumWords> giving{};
+  std::array<std::array<RuleSet, kNumWords>, kNumWords> giving{};
   for (int rule = 0; rule < kNumRules; ++rule) {
     for (std::size_t word = 0; word < kNumWords; ++word) {
       giving[word][kRules[static_cast<std::size_t>(rule)][word + 1] - 1u].Add(rule);
@@ -53,8 +104,8 @@ inline constexpr auto kGiving = [] {
   return giving;
 }();
 
-constexpr Belief RulesOf(Controls controls) {
-  Belief rules;
+constexpr RuleSet RulesOf(Controls controls) {
+  RuleSet rules;
   for (int rule = 0; rule < NumRules(controls); ++rule) rules.Add(rule);
   return rules;
 }
@@ -62,14 +113,9 @@ constexpr Belief RulesOf(Controls controls) {
 struct State {
   Bits boxes;
   int player;
+  int repeated;  // the move that the next turn may repeat: 0 to 3, 4 (none), -1: it cannot
   friend bool operator==(const State&, const State&) = default;
 };
-
-inline State After(const State& state, int move, Bits floor) {
-  Bits boxes = state.boxes, player = Bit(state.player);
-  if (move < 4) Apply(floor, move, boxes, player);
-  return {boxes, LowestCell(player)};
-}
 
 // Of one level.
 class Explorer {
@@ -77,11 +123,11 @@ class Explorer {
   static constexpr std::size_t kMaxNodes = 4'000'000;  // of one level: about 250 MB
 
   // max_turns: of an episode.
-  Explorer(const Level& level, Controls controls, int max_turns)
-      : floor_(level.floor), targets_(level.targets), max_turns_(max_turns) {
-    // Under kPermuted `still` does nothing: the same plan begun a turn earlier is never worse.
+  Explorer(const Level& level, Controls controls, double sticky, int max_turns)
+      : floor_(level.floor), targets_(level.targets), sticky_(sticky), max_turns_(max_turns) {
+    // Under others than kBroken `still` does nothing: the same plan begun a turn earlier is never worse.
     num_words_ = controls == Controls::kBroken ? kNumWords : kNumWords - 1;
-    start_ = StateId({level.boxes, level.player});
+    start_ = StateId({level.boxes, level.player, -1});
   }
 
   std::size_t num_nodes() const { return values_.size(); }
@@ -102,9 +148,15 @@ class Explorer {
   };
   struct Hash {
     std::size_t operator()(const State& s) const {
-      return HashCombine(s.boxes, static_cast<std::uint64_t>(s.player));
+      return HashCombine(s.boxes, static_cast<std::uint64_t>(8 * s.player + s.repeated + 1));
     }
-    std::size_t operator()(const Belief& b) const { return HashCombine(Mix64(b.word[0]), b.word[1]); }
+    std::size_t operator()(const Belief& b) const {
+      std::uint64_t hash = 0;
+      for (std::size_t n = 0; n < b.num_layers; ++n) {
+        hash = HashCombine(hash ^ Mix64(b.layer[n].word[0]), b.layer[n].word[1]);
+      }
+      return hash;
+    }
   };
 
   int StateId(const State& state) {
@@ -115,9 +167,11 @@ class Explorer {
 
   int Next(int state, std::size_t move) {
     if (states_[static_cast<std::size_t>(state)].next[move] < 0) {
-      const int id =
-          StateId(After(states_[static_cast<std::size_t>(state)].state, static_cast<int>(move), floor_));
-      states_[static_cast<std::size_t>(state)].next[move] = id;
+      const State from = states_[static_cast<std::size_t>(state)].state;
+      Bits boxes = from.boxes, player = Bit(from.player);
+      const bool moved = move < 4 && Apply(floor_, static_cast<int>(move), boxes, player);
+      const int repeated = sticky_ == 0.0 ? -1 : moved ? static_cast<int>(move) : 4;
+      states_[static_cast<std::size_t>(state)].next[move] = StateId({boxes, LowestCell(player), repeated});
     }
     return states_[static_cast<std::size_t>(state)].next[move];
   }
@@ -125,7 +179,8 @@ class Explorer {
   double Value(int state, const Belief& belief, int turns, int episodes) {
     const auto of_belief = static_cast<std::uint64_t>(
         belief_ids_.try_emplace(belief, static_cast<int>(belief_ids_.size())).first->second);
-    const std::uint64_t key = of_belief << 32 | static_cast<std::uint64_t>(state) << 16 |
+    // Beliefs are not many more than nodes, states not many times as many: 23, 25, 8 and 8 bits.
+    const std::uint64_t key = of_belief << 41 | static_cast<std::uint64_t>(state) << 16 |
                               static_cast<std::uint64_t>(turns) << 8 | static_cast<std::uint64_t>(episodes);
     if (const auto it = values_.find(key); it != values_.end()) return it->second;
     double best = 0.0;
@@ -145,20 +200,39 @@ class Explorer {
     std::array<int, kNumWords> seen;
     std::array<Belief, kNumWords> rules;
     std::size_t num_seen = 0;
-    for (std::size_t move = 0; move < kNumWords; ++move) {
-      const Belief giving = belief & kGiving[static_cast<std::size_t>(word)][move];
-      if (giving.Count() == 0) continue;
-      const int to = Next(state, move);
+    const auto place = [&](int to) {
       const auto at =
           static_cast<std::size_t>(std::find(seen.begin(), seen.begin() + num_seen, to) - seen.begin());
       if (at == num_seen) {
         seen[at] = to;
-        rules[num_seen++] = {};
+        rules[num_seen++].num_layers = 0;
       }
-      rules[at] = rules[at] | giving;
+      return at;
+    };
+    for (std::size_t move = 0; move < kNumWords; ++move) {
+      const RuleSet& giving = kGiving[static_cast<std::size_t>(word)][move];
+      for (std::size_t n = 0; n < belief.num_layers; ++n) {
+        const RuleSet some = belief.layer[n] & giving;
+        if (!some.Empty()) rules[place(Next(state, move))].Add(n, some);
+      }
+    }
+    // The last move again may be one of these states, or one more.
+    const int repeated = states_[static_cast<std::size_t>(state)].state.repeated;
+    std::size_t again = kNumWords;
+    if (repeated >= 0) {
+      again = place(Next(state, static_cast<std::size_t>(repeated)));
+      const Belief leading = rules[again];
+      for (std::size_t n = 0; n < belief.num_layers; ++n) {
+        const RuleSet others = n < leading.num_layers ? belief.layer[n] - leading.layer[n] : belief.layer[n];
+        rules[again].Add(n + 1, others);
+      }
     }
     double total = 0.0;
     for (std::size_t i = 0; i < num_seen; ++i) {
+      // Of these rules, those that lead here only if nothing is repeated have to share with `again`.
+      const double weight =
+          rules[i].Weight(sticky_) * (again < kNumWords && i != again ? 1.0 - sticky_ : 1.0);
+      rules[i].Shift();
       double value = 0.0;
       if (states_[static_cast<std::size_t>(seen[i])].won) {
         value = 1.0;
@@ -167,12 +241,13 @@ class Explorer {
       } else if (episodes > 1) {
         value = Value(start_, rules[i], max_turns_, episodes - 1);
       }
-      total += rules[i].Count() * value;
+      total += weight * value;
     }
-    return total / belief.Count();
+    return total / belief.Weight(sticky_);
   }
 
   Bits floor_, targets_;
+  double sticky_;
   int max_turns_, num_words_, start_;
   std::vector<Known> states_;
   std::unordered_map<State, int, Hash> state_ids_;
@@ -184,10 +259,10 @@ class Explorer {
 class ExplorerCache {
  public:
   template <typename Fn>
-  void With(const Level& level, Controls controls, int max_turns, Fn&& fn) {
+  void With(const Level& level, Controls controls, double sticky, int max_turns, Fn&& fn) {
     const std::lock_guard lock(mutex_);
-    std::uint64_t key =
-        HashCombine(static_cast<std::uint64_t>(controls), static_cast<std::uint64_t>(max_turns));
+    // Of one environment: its controls and stickiness are those of the first call.
+    std::uint64_t key = static_cast<std::uint64_t>(max_turns);
     for (Bits b : {level.floor, level.targets, level.boxes, Bit(level.player)}) key = HashCombine(key, b);
     auto it = explorers_.find(key);
     if (it == explorers_.end()) {
@@ -195,7 +270,7 @@ class ExplorerCache {
         explorers_.clear();
         num_nodes_ = 0;
       }
-      it = explorers_.emplace(key, Explorer(level, controls, max_turns)).first;
+      it = explorers_.emplace(key, Explorer(level, controls, sticky, max_turns)).first;
     }
     num_nodes_ -= it->second.num_nodes();
     try {

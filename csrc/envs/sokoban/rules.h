@@ -4,6 +4,8 @@
 #pragma once
 
 #include <array>
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -40,11 +42,19 @@ class Sokoban {
     std::uint8_t player = 0, start_player = 0;
     bool done = true, success = false, dead = false;
     std::uint8_t rule = 0;  // of the controls
-    // With show_moves: the last word of this episode, and the way it led, both from 1; 0: none.
+    // With show_moves: the last word of this episode, and the way it led, both from 1; 0: none. With sticky
+    // moves `went` is kept in any case: it is what is repeated.
     std::uint8_t said = 0, went = 0;
   };
 
+  // With sticky moves: what decides the luck of the next turn. Zero without.
+  struct Luck {
+    std::uint32_t key = 0;  // of the seed
+    std::uint16_t episode = 0, turn = 0;
+  };
+
   struct Board : Flags {
+    Luck luck;
     sokoban::Bits floor = 0, targets = 0, boxes = 0, start_boxes = 0;
     std::shared_ptr<const sokoban::DistanceTable> table;  // of this level, when it was needed
   };
@@ -59,6 +69,7 @@ class Sokoban {
                          (i & kWin ? r.win : 0.0) + (i & kDead ? r.dead : 0.0);
       rewards_[i] = static_cast<float>(i & kInvalid ? r.invalid : sum);
     }
+    sticky_ = static_cast<std::uint64_t>(std::ldexp(config_.sticky, 64));
   }
 
   const Config& config() const { return config_; }
@@ -75,6 +86,7 @@ class Sokoban {
       hash = HashCombine(hash, static_cast<std::uint64_t>(c.controls) + 256 * c.held_out_rules);
     }
     if (c.show_moves) hash = HashCombine(hash, 1);
+    if (c.sticky > 0.0) hash = HashCombine(hash, std::bit_cast<std::uint64_t>(c.sticky));
     const Rewards& r = c.rewards;
     for (double value : {r.step, r.on, r.off, r.win, r.dead, r.invalid}) {
       hash = HashCombine(hash, std::bit_cast<std::uint64_t>(value));
@@ -95,6 +107,7 @@ class Sokoban {
       if (split != Split::kNone && !InSplit(Task(board), split)) continue;
       const Split of_rules = config_.held_out_rules ? SplitOf(Task(board)) : Split::kNone;
       board.rule = sokoban::DrawRule(config_.controls, of_rules, seed, draw);
+      if (sticky_ != 0) board.luck.key = static_cast<std::uint32_t>(Rng::Key(seed, kLuck));
       return;
     }
     FailSplit(split, seed);
@@ -106,11 +119,16 @@ class Sokoban {
     board.done = board.floor == 0;
     board.success = board.dead = false;
     board.said = board.went = 0;
+    if (sticky_ != 0 && board.floor != 0) {
+      ++board.luck.episode;
+      board.luck.turn = 0;
+    }
   }
 
   StepOut Step(Board& board, std::int32_t action) const {
     using sokoban::Bits;
-    const std::uint8_t made = sokoban::kRules[board.rule][static_cast<std::size_t>(action + 1)];
+    std::uint8_t made = sokoban::kRules[board.rule][static_cast<std::size_t>(action + 1)];
+    if (sticky_ != 0 && action >= 0) made = WithLuck(board, made);
     const auto& move = kMoves[made];
     const Bits to = move.to[board.player], beyond = move.beyond[board.player];
     const Bits free = board.floor & ~board.boxes;
@@ -120,10 +138,8 @@ class Sokoban {
     const Bits on = beyond & board.targets & pushed, off = to & board.targets & pushed;
     board.boxes ^= (to | beyond) & pushed;
     board.player = static_cast<std::uint8_t>(board.player + (move.offset & static_cast<int>(moved)));
-    if (config_.show_moves) {
-      board.said = static_cast<std::uint8_t>(action + 1);
-      board.went = moved != 0 ? made : std::uint8_t{0};
-    }
+    if (config_.show_moves) board.said = static_cast<std::uint8_t>(action + 1);
+    if (sticky_ != 0 ? action >= 0 : config_.show_moves) board.went = moved != 0 ? made : std::uint8_t{0};
     const bool success = board.boxes == board.targets;
     unsigned kind = (unsigned{on != 0} * kOn) | (unsigned{off != 0} * kOff) | (unsigned{success} * kWin) |
                     (unsigned{action < 0} * kInvalid);
@@ -188,28 +204,33 @@ class Sokoban {
     return move < 0 ? move : sokoban::WordOf(board.rule, move);
   }
 
-  // out: [kNumActions + 1], hashes of the board as it stands, and after each move (not word) from here.
+  // out: [kNumActions + 2], hashes of the board as it stands, after each move (not word) from here, and after
+  // what the next turn may repeat, 0 where that is nothing.
   void StateHashes(const Board& board, std::span<std::int64_t> out) const {
     out[0] = StateHash(board);
     for (int move = 0; move < kNumActions; ++move) {
-      const sokoban::State to = sokoban::After({board.boxes, board.player}, move, board.floor);
       Board after = board;
-      after.boxes = to.boxes;
-      after.player = to.player;
+      sokoban::Bits player = sokoban::Bit(board.player);
+      if (move < 4) sokoban::Apply(board.floor, move, after.boxes, player);
+      after.player = static_cast<std::uint8_t>(sokoban::LowestCell(player));
       out[static_cast<std::size_t>(move + 1)] = StateHash(after);
     }
+    const int repeated = Repeated(board);
+    out[kNumActions + 1] = repeated < 0 ? 0 : out[static_cast<std::size_t>(repeated + 1)];
   }
 
   // out: [kNumActions], the chance of a success within the turns that are left of this episode and the episodes
   // after it, each of max_turns, if this word is said now and everything after it is chosen as well as can be.
-  void Explore(const Board& board, const sokoban::Belief& belief, int turns, int episodes, int max_turns,
+  void Explore(const Board& board, sokoban::Belief belief, int turns, int episodes, int max_turns,
                std::span<double> out) const {
     if (config_.end_on_dead) throw std::invalid_argument("explore: end_on_dead is True, expected False");
     std::fill(out.begin(), out.end(), 0.0);
     if (board.done) return;
+    belief.Shift();
+    const sokoban::State state{board.boxes, board.player, Repeated(board)};
     explorers_.With({board.floor, board.targets, board.start_boxes, board.start_player}, config_.controls,
-                    max_turns, [&](sokoban::Explorer& explorer) {
-                      explorer.Values({board.boxes, board.player}, belief, turns, episodes, out);
+                    config_.sticky, max_turns, [&](sokoban::Explorer& explorer) {
+                      explorer.Values(state, belief, turns, episodes, out);
                     });
   }
 
@@ -217,17 +238,21 @@ class Sokoban {
     return ParseMoves(reply, strict, out);
   }
 
-  static constexpr std::size_t kRecordSize = 4 * sizeof(sokoban::Bits) + 8;
+  static constexpr std::size_t kRecordSize = 4 * sizeof(sokoban::Bits) + sizeof(Flags) + sizeof(Luck);
 
   void Save(const Board& board, char* out) const {
-    const Record record{board.floor, board.targets, board.boxes, board.start_boxes,
-                        std::bit_cast<std::uint64_t>(static_cast<const Flags&>(board))};
+    const Record record{board.floor,
+                        board.targets,
+                        board.boxes,
+                        board.start_boxes,
+                        std::bit_cast<std::uint64_t>(static_cast<const Flags&>(board)),
+                        std::bit_cast<std::uint64_t>(board.luck)};
     std::memcpy(out, record.data(), kRecordSize);
   }
 
   void Check(const char* data) const {
     const std::uint64_t floor = Word(data, 0), targets = Word(data, 1), boxes = Word(data, 2),
-                        start_boxes = Word(data, 3), rest = Word(data, 4);
+                        start_boxes = Word(data, 3), rest = Word(data, 4), luck = Word(data, 5);
     // Few words for all cells at once, so that the check costs no more than the copy.
     const sokoban::Bits stray = (floor & ~inner_) | ((targets | boxes | start_boxes) & ~floor) |
                                 (rest & ~std::uint64_t{0x07'07'ff'01'01'01'3f'3f});
@@ -235,10 +260,11 @@ class Sokoban {
     const bool stands = (free >> (rest & 63) & start_free >> (rest >> 8 & 63) & 1) != 0;
     const int count = config_.levels ? std::popcount(targets) : config_.num_boxes;
     const int rule = rest >> 40 & 0xff, said = rest >> 48 & 0xff, went = rest >> 56 & 0xff;
-    const bool ruled = rule < sokoban::NumRules(config_.controls) && IsLine(rule, said, went);
+    const bool ruled =
+        rule < sokoban::NumRules(config_.controls) && IsLine(rule, said, went) && (luck == 0 || sticky_ != 0);
     const bool sound = stray == 0 && stands && ruled && count >= 1 && count <= sokoban::kMaxBoxes &&
                        HaveCells(count, targets, boxes, start_boxes);
-    const bool never_reset = (floor | targets | boxes | start_boxes) == 0 && rest == 1 << 16;
+    const bool never_reset = (floor | targets | boxes | start_boxes | luck) == 0 && rest == 1 << 16;
     if (!sound && !never_reset) FailCheck();
   }
 
@@ -251,6 +277,7 @@ class Sokoban {
     board.boxes = boxes;
     board.start_boxes = start_boxes;
     static_cast<Flags&>(board) = std::bit_cast<Flags>(rest);
+    board.luck = std::bit_cast<Luck>(Word(data, 5));
   }
 
   // Known for loaded levels only.
@@ -283,8 +310,10 @@ class Sokoban {
  private:
   enum Kind : unsigned { kOn = 1, kOff = 2, kWin = 4, kDead = 8, kInvalid = 16 };
 
-  // floor, targets, boxes, start_boxes, Flags.
-  using Record = std::array<std::uint64_t, 5>;
+  static constexpr std::uint64_t kLuck = 0x6c75636bULL;  // "luck"
+
+  // floor, targets, boxes, start_boxes, Flags, Luck.
+  using Record = std::array<std::uint64_t, 6>;
   static_assert(sizeof(Record) == kRecordSize);
 
   static std::uint64_t Word(const char* record, std::size_t i) {
@@ -293,8 +322,25 @@ class Sokoban {
     return word;
   }
 
-  // Whether a word can have led so under the rule; nothing is said without show_moves.
+  // The move that the next turn may repeat: 0 to 3, 4 (the last one changed nothing), or -1.
+  int Repeated(const Board& board) const {
+    if (sticky_ == 0 || board.luck.turn == 0) return -1;
+    return board.went == 0 ? 4 : board.went - 1;
+  }
+
+  // The move of this turn, from 1: what was said, or with chance `sticky` what the turn before has made. A
+  // function of seed, episode and turn: no thread, and no other board, has a part in it.
+  std::uint8_t WithLuck(Board& board, std::uint8_t said) const {
+    const int repeated = Repeated(board);
+    const std::uint64_t luck = HashCombine(kLuck, std::bit_cast<std::uint64_t>(board.luck));
+    if (board.luck.turn < 0xffff) ++board.luck.turn;
+    return repeated >= 0 && luck < sticky_ ? static_cast<std::uint8_t>(repeated + 1) : said;
+  }
+
+  // Whether a word can have led so under the rule; nothing is said without show_moves. A sticky turn can have
+  // led anywhere.
   bool IsLine(int rule, int said, int went) const {
+    if (sticky_ != 0) return went < kNumActions && said <= (config_.show_moves ? kNumActions : 0);
     if (said == 0 || !config_.show_moves) return said == 0 && went == 0;
     const int move = said > kNumActions
                          ? 0
@@ -392,6 +438,7 @@ class Sokoban {
     board.player = board.start_player = static_cast<std::uint8_t>(level.player);
     board.done = board.success = board.dead = false;
     board.rule = board.said = board.went = 0;
+    board.luck = {};
     board.table.reset();
   }
 
@@ -417,6 +464,7 @@ class Sokoban {
   sokoban::Bits inner_;
   sokoban::TextLayout layout_;
   std::array<float, 32> rewards_;
+  std::uint64_t sticky_;  // of 2^64
   mutable sokoban::TableCache tables_;
   mutable sokoban::ExplorerCache explorers_;
 };

@@ -9,19 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.envs.guide import Guide
-from lamer_fast.envs.native.controls import Beliefs, Boards, ControlsExpert, Possible, packed
+from lamer_fast.envs.native.controls import Beliefs, Boards, ControlsExpert, Repeats
 
-TIE = 1e-9  # values are counts of rules over their number: closer ones are equal
+TIE = 1e-9  # values are sums over rules by how likely they are: closer ones are equal
 
 
 def bound(batch: Any, max_turns: int, episodes: int) -> NDArray[np.float64]:
     """[E, episodes]: the greatest chance of a success within 1, 2, ... episodes, over all rules."""
-    prior = Beliefs(batch, batch.controls).possible
+    nothing = Beliefs(batch).repeats
     turns = np.full(batch.num_envs, max_turns, np.int32)
     left = [np.full(batch.num_envs, k, np.int32) for k in range(1, episodes + 1)]
-    return np.stack(
-        [batch.explore(packed(prior), turns, k, max_turns=max_turns).max(axis=1) for k in left], axis=1
-    )
+    return np.stack([batch.explore(nothing, turns, k, max_turns=max_turns).max(axis=1) for k in left], axis=1)
 
 
 class ExplorerExpert(ControlsExpert):
@@ -39,12 +37,12 @@ class ExplorerExpert(ControlsExpert):
         self.taken = np.zeros(num_trials, np.int32)  # turns of this episode
         self.over = np.zeros(num_trials, np.int32)  # episodes that are over
 
-    def right(self, trials: Boards, possible: Possible) -> NDArray[np.float64]:
+    def right(self, trials: Boards, repeats: Repeats) -> NDArray[np.float64]:
         turns = self.max_turns - self.taken[trials]
         later = np.where(self.remembers[trials], self.episodes - 1 - self.over[trials], 0)
-        values = self.env.batch.explore(
-            packed(possible), turns, later + 1, max_turns=self.max_turns, env_idx=trials
-        )[:, : self.num_words]
+        values = self.env.batch.explore(repeats, turns, later + 1, max_turns=self.max_turns, env_idx=trials)[
+            :, : self.num_words
+        ]
         self.taken[trials] += 1
         return np.asarray(values >= values.max(axis=1, keepdims=True) - TIE, np.float64)
 
@@ -59,7 +57,7 @@ class ControlsGuide(Guide):
 
     def __init__(self, env: Any, max_turns: int, episodes: int) -> None:
         self.env, self.max_turns, self.episodes = env, max_turns, episodes
-        self.beliefs = Beliefs(env.batch, env.batch.controls)
+        self.beliefs = Beliefs(env.batch)
         self.board = np.zeros(1, np.int64)
 
     def look(self) -> None:
@@ -72,14 +70,14 @@ class ControlsGuide(Guide):
     def hint(self, turn: int, episode: int) -> tuple[str, float]:
         turns = np.array([self.max_turns - turn], np.int32)
         episodes = np.array([self.episodes - episode], np.int32)
-        possible = packed(self.beliefs.possible[self.board])
+        repeats = self.beliefs.repeats[self.board]
         values = self.env.batch.explore(
-            possible, turns, episodes, max_turns=self.max_turns, env_idx=self.board
+            repeats, turns, episodes, max_turns=self.max_turns, env_idx=self.board
         )[0]
         return self.env.reply([int(values.argmax())]), float(values.max())
 
-    def memory(self) -> Possible:
-        return self.beliefs.possible.copy()
+    def memory(self) -> Repeats:
+        return self.beliefs.repeats.copy()
 
-    def recall(self, memory: Possible) -> None:
-        self.beliefs.possible = memory.copy()
+    def recall(self, memory: Repeats) -> None:
+        self.beliefs.repeats = memory.copy()

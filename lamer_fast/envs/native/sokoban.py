@@ -76,6 +76,8 @@ class SokobanOptions(EnvOptions):
     """Meaning of the words: plain; the four directions exchanged; or all five words exchanged."""
     held_out_rules: bool = False
     """Split the exchanges of words, too: train, valid and test have different ones."""
+    sticky: Annotated[float, Range(0, 0.99)] = 0.0
+    """Chance that a turn repeats the last move of the episode in place of what was said."""
     show_moves: bool = False
     """Add a last line that says what the last word did: `up: left`, or `up: nothing`."""
     levels: str | None = None
@@ -131,22 +133,29 @@ class SokobanBatch(Batch, _C.SokobanBatch):
 
 
 class SokobanText(NativeTextEnv):
+    @property
+    def luck(self) -> bool:
+        batch: Any = self.batch
+        return bool(batch.sticky > 0)
+
     def task_prompt(self) -> str:
         batch: Any = self.batch
-        return task_prompt(self.prompt, batch.style, self.moves_per_turn, batch.controls)
+        return task_prompt(self.prompt, batch.style, self.moves_per_turn, batch.controls, batch.sticky)
 
     def reply(self, actions: Sequence[int]) -> str:
         return f"<action>{', '.join(MOVES[action] for action in actions)}</action>"
 
 
-def task_prompt(prompt: str, style: str, moves_per_turn: int, controls: str = "plain") -> str:
+def task_prompt(
+    prompt: str, style: str, moves_per_turn: int, controls: str = "plain", sticky: float = 0.0
+) -> str:
     """Args: `prompt` "full" or "compact"; `style` of the observations; most moves of one reply, from 1."""
     symbols = SYMBOLS[style]
     wall, target, box, player = symbols[0], symbols[2], symbols[3], symbols[5]
     if prompt == "compact":
         rules = f"Sokoban. {player} pushes {box} to {target}, {wall} is wall."
         words = {"plain": "", "permuted": " mixed up", "broken": " still mixed up"}[controls]
-        return f"{rules}\n<action>up</action> down left right{words}"
+        return f"{rules}\n<action>up</action> down left right{words}{_told_of(sticky)}"
     legend = "\n".join(f"{symbol} {cell}" for symbol, cell in zip(symbols, _CELLS, strict=True))
     if style != "compact":
         legend += "\nEvery row starts with its number, counted from 0 at the top."
@@ -158,6 +167,11 @@ def task_prompt(prompt: str, style: str, moves_per_turn: int, controls: str = "p
             "separated by commas inside action tags, like this: <action>left, up</action>"
         )
     moves = _MOVES[controls]
+    if sticky:
+        moves += (
+            f"\n- The controls stick: with a chance of {100 * sticky:g} % a move is not the one that you ask "
+            "for, but the last move of this attempt once more. The first move of an attempt never is."
+        )
     return f"""You are a warehouse keeper in a game of Sokoban.
 You see the room from above, one symbol for each cell:
 {legend}
@@ -193,7 +207,7 @@ class Sokoban(NativeGame):
     batch_options = (
         COMMON
         | dict.fromkeys(("num_boxes", "min_moves", "max_moves"), int)
-        | {"controls": str, "held_out_rules": bool, "show_moves": bool}
+        | {"controls": str, "held_out_rules": bool, "sticky": (float, int), "show_moves": bool}
         | {"track_dead": bool, "end_on_dead": bool, "levels": (list, type(None))}
     )
     text_env = SokobanText
@@ -211,7 +225,7 @@ class Sokoban(NativeGame):
         return SokobanBatch
 
     def board_settings(self, options: SokobanOptions) -> dict[str, Any]:
-        rules = {name: getattr(options, name) for name in ("controls", "held_out_rules")}
+        rules = {name: getattr(options, name) for name in ("controls", "held_out_rules", "sticky")}
         if options.levels:
             return rules | {"levels": [_read_levels(options.levels)]}
         return rules | {name: getattr(options, name) for name in GENERATED}
@@ -222,6 +236,7 @@ class Sokoban(NativeGame):
 
     def summary(self, options: SokobanOptions) -> str:
         controls = "" if options.controls == "plain" else f", {options.controls} controls"
+        controls += f", {100 * options.sticky:g} % sticky" if options.sticky else ""
         if options.levels:
             return f"sokoban, levels of {Path(options.levels).name}{controls}"
         boxes = "1 box" if options.num_boxes == 1 else f"{options.num_boxes} boxes"
@@ -230,10 +245,11 @@ class Sokoban(NativeGame):
     def words(self, options: SokobanOptions) -> list[str]:
         words = ["up", "down", "left", "right", ", ", "stuck: ", "too slow: ", "Sokoban. "]
         words += [" pushes ", " to ", " is wall.\n"]
-        if options.controls == "plain":
+        if not _hides(options):
             return words + [cell + "\n" for cell in "#_OX*PS"]
         told = range(5 if options.controls == "broken" else 4)
         words += [f"<action>{MOVES[word]}</action>" for word in told] + [" mixed up", NOTHING]
+        words += [_told_of(options.sticky)] if options.sticky else []
         words += [fact(word, move) for word in told for move in told]
         words += [f"\n{MOVES[word]}: {way}" for word in told for way in (*MOVES[:4], NOTHING)]
         return words + _rows(options)
@@ -241,32 +257,41 @@ class Sokoban(NativeGame):
     def expert(
         self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
     ) -> Expert:
-        if env.batch.controls != "plain":
+        if _hides(env.batch):
             return ControlsExpert(env, noise, memory, num_trials, rng)
         return SokobanExpert(env, noise, memory, num_trials, rng)
 
     def has_bound(self, options: SokobanOptions) -> bool:
-        return options.controls != "plain" and options.moves_per_turn == 1 and not options.end_on_dead
+        return _hides(options) and options.moves_per_turn == 1 and not options.end_on_dead
 
     def best_chances(self, batch: Any, max_turns: int, episodes: int) -> NDArray[np.float64]:
         return explorer.bound(batch, max_turns, episodes)
 
     def guide(self, env: Any, max_turns: int, episodes: int) -> Guide | None:
         batch = getattr(env, "batch", None)  # a world of one's own may take its place
-        known = batch is not None and batch.controls != "plain" and env.moves_per_turn == 1
+        known = batch is not None and _hides(batch) and env.moves_per_turn == 1
         return explorer.ControlsGuide(env, max_turns, episodes) if known else None
 
     def explorer(
         self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator,
         *, max_turns: int, episodes: int,
     ) -> Expert:  # fmt: skip
-        if env.batch.controls == "plain" or env.moves_per_turn > 1:
+        if not _hides(env.batch) or env.moves_per_turn > 1:
             return super().explorer(
                 env, noise, memory, num_trials, rng, max_turns=max_turns, episodes=episodes
             )
         return explorer.ExplorerExpert(
             env, noise, memory, num_trials, rng, max_turns=max_turns, episodes=episodes
         )
+
+
+def _told_of(sticky: float) -> str:
+    return f" sticky {100 * sticky:g}%" if sticky else ""
+
+
+def _hides(game: Any) -> bool:
+    """Whether even who sees the board cannot know what a word will do; of options or of a batch."""
+    return bool(game.controls != "plain" or game.sticky > 0)
 
 
 def _rows(options: SokobanOptions) -> list[str]:

@@ -46,8 +46,12 @@ def explore(env: Any, seed: int, actions: Actions) -> BoardGraph:
     """Every state of the board of `seed`; `env` is a batch of one board or more that has snapshots.
 
     Raises:
-        ValueError: there are more than MAX_STATES.
+        ValueError: there are more than MAX_STATES, or luck decides where a move leads.
     """
+    if getattr(env, "luck", False):
+        raise ValueError(
+            "a world of the lab has no luck: its states could not be told apart by what they show"
+        )
     env.reset(np.array([seed], np.uint64), ONE)
     views, anchors = env.observe(ONE), env.anchors(ONE).tolist()
     snapshots, over, known = [env.snapshot(ONE)], [False], {(anchors[0], False): 0}

@@ -34,6 +34,10 @@ CONFIGS = {
         "sokoban",
         {"controls": "broken", "held_out_rules": True, "split": "test", "num_boxes": 1},
     ),
+    "sokoban sticky": (
+        "sokoban",
+        {"controls": "permuted", "sticky": 0.25, "show_moves": True, "num_boxes": 1},
+    ),
     "minesweeper": ("minesweeper", {}),
     "minesweeper 4x4 train": ("minesweeper", {"height": 4, "width": 4, "num_mines": 2, "split": "train"}),
     "minesweeper 8x8": ("minesweeper", {"height": 8, "width": 8, "num_mines": 10, "rewards": "sparse"}),
