@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from lamer_fast.cli import play
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.doctor import command as doctor
+from tests.page_commands import ROOT
 from tests.planted import NeverRefreshes
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -141,9 +143,16 @@ def test_audit_of_a_run_replays_its_trials(run_folder, capsys):
     assert max(kind["max_gap"] for kind in found["kinds"].values()) < found["tolerance"]
 
 
+def shapes(text):
+    """Its lines without their numbers and the width of their columns."""
+    return {" ".join(re.sub(r"\d\S*", "#", line).split()) for line in text.splitlines()}
+
+
 def test_audit_of_a_recipe_plays_new_trials(model, capsys):
     assert cli.main(["audit", "minesweeper-tiny", *LITTLE, *model, *SMALL, *ONE_TURN]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("sampler = trainer")
+    out = capsys.readouterr().out
+    assert out.rstrip().endswith("sampler = trainer")
+    assert shapes(out) - shapes((ROOT / "docs" / "audit.md").read_text()) == set(), "as the page shows it"
 
 
 def test_audit_fails_where_a_weight_stays_behind(model, capsys, monkeypatch):
@@ -171,6 +180,8 @@ def test_doctor_passes_and_its_json(model, capsys, monkeypatch):
     assert result["ok"] and len(status) == 16
     assert {check for check, s in status.items() if s != "pass"} == {"vLLM = trainer"}
     assert status["vLLM = trainer"] == "skip", "what was not checked has not passed"
+    page = (ROOT / "docs" / "first-hour.md").read_text()
+    assert {name.strip(): s for s, name in re.findall(r"^(pass|skip)  (.{19}) ", page, re.M)} == status
 
 
 def test_doctor_of_a_model_that_only_vllm_samples(tmp_path, capsys, monkeypatch):
