@@ -12,9 +12,9 @@ from .policy import PolicyLoss, linear_policy_loss
 class LamerHead(nn.Linear):
     """An ``nn.Linear`` head whose forward takes targets, and reads the weight where FSDP2 has gathered it.
 
-    ``head(hidden)`` are logits, as ever; ``head(hidden, targets, **options)`` is ``linear_logprob``;
-    ``head(hidden, targets, old_logprobs, advantages, **options)`` is ``linear_policy_loss``; weight and bias
-    are the module's own, hidden, targets and options as there.
+    ``head(hidden)`` gives logits, like any ``nn.Linear``. ``head(hidden, targets, **options)`` is
+    ``linear_logprob``, and ``head(hidden, targets, old_logprobs, advantages, **options)`` is
+    ``linear_policy_loss``, with the module's own weight and bias.
 
     Under FSDP2's mixed precision give the head ``cast_forward_inputs=False``: log-probs, advantages and token
     weights are float32 and would be cast as well (bfloat16 ones are refused).

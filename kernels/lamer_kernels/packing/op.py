@@ -13,10 +13,11 @@ from .reference import pack_ref
 
 @accepts_numpy
 def pack(lengths: Tensor, max_tokens: int, *, backend: Backend = "auto") -> Tensor:
-    """Plan that puts sequences into few bins of at most ``max_tokens`` tokens: best-fit decreasing.
+    """Puts sequences into few bins, each with at most ``max_tokens`` tokens: best-fit decreasing.
 
-    Deterministic: longest first (earlier first among equals), each into the fullest bin that has room, among
-    equally full bins into the one touched last. Runs on the host; a CUDA tensor is copied there and back.
+    Deterministic: the longest comes first (the earlier one among equals), and each goes into the fullest bin
+    that has room (the one touched last among equally full ones). Runs on the host; a CUDA tensor is copied
+    there and back.
 
     Args:
         lengths: [S] integer, 0 <= length <= max_tokens.

@@ -115,8 +115,8 @@ def gae(
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimates along the PLAY turns of a trial, with their own lambda across episodes.
 
-    With ``V'`` the value and ``R'`` the lambda return of the next PLAY turn of the trial (0 at its end), and
-    with gamma and lambda those of the step, or of the trajectory where that turn belongs to another episode:
+    ``V'`` is the value and ``R'`` the lambda return of the next PLAY turn of the trial (0 at its end). gamma
+    and lambda are those of the step, or those of the trajectory if that turn belongs to another episode:
 
         R_t = r_t + gamma * ((1 - lambda) * V' + lambda * R')        advantage = R_t - V_t
 

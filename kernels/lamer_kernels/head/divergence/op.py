@@ -65,16 +65,16 @@ def linear_divergence(
         reverse         KL(s || t)   the student keeps to what the teacher does (on-policy distillation)
         jensen_shannon  beta KL(t || m) + (1 - beta) KL(s || m)   (GKD, arXiv 2306.13649)
 
-    jensen_shannon fades towards both ends of beta: there it is 0, not one of the other two, which have names.
-    A reference model's log-probs come along with ``targets``. Logits and sums are float32 (float64 for
-    float64). Gradients are computed here, in the forward pass, where gradients are enabled: 4 GEMMs. On a GPU
-    one Triton program a token reads its two rows of logits and writes dlogits over the first.
+    At beta 0 and 1 jensen_shannon is 0 and not one of the other two kinds, which have their own names. With
+    ``targets`` the log-probs of both heads are returned too. Logits and sums are float32 (float64 for
+    float64). If gradients are enabled, they are computed here, in the forward pass: 4 GEMMs. On a GPU one
+    Triton program per token reads its two rows of logits and writes dlogits over the first.
 
     Args:
         hidden: [T, H]; weight: [V, H]. Float; their gradients are the student's.
         teacher_hidden: [T, H']; teacher_weight: [V, H'], in their own sizes and dtype; no gradient.
         token_idx: [L] int64 or int32 rows of both; None: all.
-        targets: [L] int64 or int32, ids whose log-probs are wanted too.
+        targets: [L] int64 or int32, ids whose log-probs are returned too.
         token_weights: [L] fp32; None is 1 each. Weight 0 takes a token out, whatever its rows hold.
         temperature: of both distributions; > 0. D is not scaled by its square.
         workspace_bytes: for logits; default as in linear_logprob.

@@ -56,12 +56,12 @@ def linear_logprob(
         bias: [V] float; -inf takes an entry out of the distribution.
         softcap: Gemma's tanh cap of the logits, before the temperature.
         ignore_index: tokens with this label are left out: results 0, and exactly no gradient. On a GPU, which
-            is not waited for, they are computed and thrown away: ``token_idx`` saves their cost. None: no
+            is not waited for, they are computed and discarded: ``token_idx`` saves their cost. None: no
             label is special.
         entropy: also return the entropy, nats.
         sum_sq: also return the sum of squared probabilities.
-        weight_cast: [V, H] ``weight.detach()`` in hidden's dtype, where the caller keeps one per update; else
-            each call casts anew where the dtypes differ.
+        weight_cast: [V, H] ``weight.detach()`` in hidden's dtype, if the caller keeps one per update; without
+            it each call casts anew if the dtypes differ.
         workspace_bytes: for logits; default 2.5 GB on CUDA, at most a 32nd of its memory, 64 MiB on a CPU. If
             the logits of all L tokens fit, they are kept for the backward pass (3 GEMMs), else computed again
             (4); a frozen weight needs neither (2).

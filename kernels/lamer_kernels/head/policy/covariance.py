@@ -19,7 +19,7 @@ COVARIANCE = ("clip_cov", "kl_cov")
 
 @dataclass(frozen=True)
 class Covariance:
-    """The switches; their meaning stands in the docstring of linear_policy_loss."""
+    """Settings of ``clip_cov`` and ``kl_cov``; the docstring of ``linear_policy_loss`` explains them."""
 
     share: float = 2e-4
     low: float = 1.0

@@ -28,28 +28,28 @@ def importance_weights(
 ) -> Tensor:
     """Weights r = pi_old / pi_rollout with bounds, ``importance_weights`` of the losses.
 
-    ``level`` says what r is, with d = old_logprobs - rollout_logprobs held within 20::
+    ``level`` chooses r. With d = old_logprobs - rollout_logprobs, and every exponent clamped to [-20, 20]::
 
         token      exp(d)
         sequence   exp(sum of d over the loss tokens of the token's sequence)
         geometric  exp(mean of d over them)
 
-    ``beyond`` says what happens outside [low, high]::
+    ``beyond`` chooses the weight of an r outside [low, high]::
 
         truncate   the nearest bound (TIS: level token or sequence)
         zero       0, and r inside (IcePop; TRL's token_mask and sequence_mask)
         mask       0, and 1 inside (SkyRL's token and sequence masks, verl's rejection by k1)
 
-    A weight of 0 takes a token's pull away; so that it leaves a mean as well, give ``token_weights`` a mask
-    without it: ``loss_mask & (weights > 0)``. Weights and masks multiply.
+    A token of weight 0 adds nothing to the loss but still counts in a mean. To leave it out of the mean, give
+    ``token_weights`` the mask ``loss_mask & (weights > 0)``. Weights and masks multiply.
 
     Args:
         old_logprobs, rollout_logprobs: [L] or [S, L] fp32 or fp64, nats: the trainer's before the update and
             the sampler's.
         low, high: 0 <= low <= high; infinity is no bound.
         loss_mask: of that shape, bool or integers 0 and 1; weights outside are 0 and enter no sum. None: all.
-        cu_sequences: [S+1] int64 or int32, sequences in [L], for the levels of sequences; of [S, L] the rows,
-            where not given.
+        cu_sequences: [S+1] int64 or int32, the sequences in [L], which the levels of sequences need; the rows
+            of [S, L] if not given.
 
     Returns:
         The shape and dtype of ``old_logprobs``, without gradient.

@@ -59,7 +59,7 @@ def policy_loss(
     backend: str = "auto",
     validate: bool = False,
 ) -> PolicyLoss:
-    """``sum(token_weights * loss)`` of log-probs [L] that are already there; see linear_policy_loss for the
+    """``sum(token_weights * loss)`` from log-probs [L] that you already have; linear_policy_loss lists the
     losses.
 
     Args:

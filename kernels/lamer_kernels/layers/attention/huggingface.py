@@ -17,23 +17,26 @@ def register_attention(name: str = "lamer_varlen") -> str:
     """Registers the attention (and its mask) with transformers, and returns ``name``.
 
     Then ``AutoModelForCausalLM.from_pretrained(..., attn_implementation=name)`` or
-    ``model.set_attn_implementation(name)``. Sequences packed into one row are told apart by, in this order:
+    ``model.set_attn_implementation(name)``. The first of these that is given separates the sequences packed
+    into one row:
 
     - ``cu_seqlens=[S+1], max_seqlen=``, or Hugging Face's ``cu_seq_lens_q=, cu_seq_lens_k=, max_length_q=,
       max_length_k=`` (queries and keys alike);
     - ``position_ids`` [B, N]: a sequence begins wherever they do not grow by one, in each row, as with sdpa.
       That synchronises with a GPU in each layer, which offsets do not.
 
-    A prefix tree says by ``subtree_end`` [U] what its tokens see: beside its ``position_ids``, in one row.
+    A prefix tree passes ``subtree_end`` [U], which decides what its tokens see, and its ``position_ids``, in
+    one row.
 
-    Beside offsets an empty mask, ``attention_mask=torch.empty(1, 1, 0, 0)``, keeps transformers from looking
-    for sequences in ``position_ids`` by itself, which synchronises once a pass; beside a tree it must.
+    With an empty mask, ``attention_mask=torch.empty(1, 1, 0, 0)``, transformers does not look for sequences
+    in ``position_ids`` by itself, which would synchronise once per pass. Offsets also work without this mask,
+    but a tree needs it.
 
-    What the model does with a key/value cache, padding masks included, sdpa computes: ``model.generate()``
-    works. Under ``torch.autocast`` the attention runs in autocast's dtype, as sdpa does.
+    With a key/value cache sdpa takes over, padding masks included, so ``model.generate()`` works. Under
+    ``torch.autocast`` the attention runs in autocast's dtype, as sdpa does.
 
-    Raises ``ValueError`` at the call for what it would get wrong: padding masks without a cache, other masks
-    than causal ones, sliding windows, attention softcaps and sinks, dropout.
+    The call raises ``ValueError`` for padding masks without a cache, masks that are not causal, sliding
+    windows, attention softcaps and sinks, and dropout.
     """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface

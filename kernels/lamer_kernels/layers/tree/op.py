@@ -23,7 +23,7 @@ def tree_attention(
     scale: float | None = None,
     implementation: str = "auto",
 ) -> Tensor:
-    """Causal attention of sequences whose common beginnings are held once: token j sees token i where
+    """Causal attention of sequences whose common beginnings are stored once: token j sees token i if
     ``i <= j < subtree_end[i]``.
 
     Args:

@@ -17,10 +17,10 @@ Ints = NDArray[np.int64]
 
 
 class PrefixTree(NamedTuple):
-    """U tokens that stand for the T of the sequences: those with equal ids up to them are one.
+    """U tokens that stand for the T tokens of the sequences: tokens with equal ids up to them are one.
 
-    They lie depth first, so a token's continuations follow it without a gap, and token j sees token i where
-    ``i <= j < subtree_end[i]``.
+    They are stored depth first, so a token's continuations follow it without a gap, and token j sees token i
+    if ``i <= j < subtree_end[i]``.
     """
 
     source: Tensor
@@ -37,9 +37,9 @@ class PrefixTree(NamedTuple):
 def prefix_tree(ids: Tensor, cu_seqlens: Tensor) -> PrefixTree:
     """Merges the common beginnings of packed sequences, so that a causal model computes each of them once.
 
-    Hidden states, losses and gradients equal those of separate sequences up to rounding: what a causal model
-    computes at a token depends on the tokens up to it alone. Equal sequences become one. Runs on the host, in
-    O(T) after sorting; CUDA tensors are copied there and back.
+    Hidden states, losses and gradients equal those of separate sequences up to rounding, since the result of
+    a causal model at a token depends only on the tokens up to it. Equal sequences become one. Runs on the
+    host, in O(T) after sorting; CUDA tensors are copied there and back.
 
         tree = prefix_tree(ids, cu_seqlens)
         hidden = model(ids[tree.source], tree.position_ids, tree.subtree_end)  # [U, H]
