@@ -8,20 +8,21 @@ function ticks(low, high, count, least) {
     ? v.toExponential(Math.max(0, Math.floor(Math.log10(Math.abs(v)) + 1e-9) - digits)) : v.toFixed(Math.max(0, -digits));
   return Array.from({length: last - first + 1}, (_, i) => { const v = (first + i) * step; return {v, text: label(v)}; });
 }
-// lines: [{name, points: [[x, y, low?, high?], ...], at?: the number of its colour}]; options: range of y, episodes or iterations of x, marks, unit
+// lines: [{name, points: [[x, y, low?, high?], ...], at?: the number of its colour}]; options: range of y, episodes or iterations of x, marks, unit.
+// A y of null was recorded and is not finite: the line breaks there, at a cross. One that is undefined was not recorded.
 function chart(title, lines, options) {
   const card = el("div", null, {class: "card chart"}), o = options || {};
   card.append(el("h3", title));
-  const points = lines.flatMap(l => l.points).filter(p => finite(p[1]));
-  if (!points.length) { card.append(el("p", "no data", {class: "soft"})); return card; }
+  const recorded = lines.flatMap(l => l.points).filter(p => p[1] === null || finite(p[1])), points = recorded.filter(p => finite(p[1]));
+  if (!points.length) { card.append(el("p", recorded.length ? "no value is a finite number" : "no data", {class: "soft"})); return card; }
   const W = 440, H = 220, L = 52, B = 26, T = 10, R = 12;
-  const xs = [...points.map(p => p[0]), ...(o.iterations || [])], ys = points.flatMap(p => p.slice(1)).filter(finite);
+  const xs = [...recorded.map(p => p[0]), ...(o.iterations || [])], ys = points.flatMap(p => p.slice(1)).filter(finite);
   let [low, high] = o.range || [Math.min(...ys), Math.max(...ys)];
   if (low === high) { const pad = Math.abs(low) / 10 || 0.5; low -= pad; high += pad; }
   const across = o.episodes ? o.episodes.map(v => ({v, text: String(v)})) : ticks(Math.min(...xs), Math.max(...xs, Math.min(...xs) + 1), 6, 1);
   const up = ticks(low, high, 5), [x0, x1] = [across[0].v, across.at(-1).v], [y0, y1] = [up[0].v, up.at(-1).v];
   const X = v => L + (v - x0) / (x1 - x0 || 1) * (W - L - R), Y = v => T + (1 - (v - y0) / (y1 - y0)) * (H - T - B);
-  const word = o.episodes ? "episode" : "iteration", places = [...new Set(points.map(p => p[0]))].sort((a, b) => a - b);
+  const word = o.episodes ? "episode" : "iteration", places = [...new Set(recorded.map(p => p[0]))].sort((a, b) => a - b);
   const s = svg("svg", {viewBox: `0 0 ${W} ${H}`, role: "img", tabindex: 0, "aria-label": `${title}; arrow keys read the values`});
   for (const {v, text} of up) s.append(svg("line", {x1: L, x2: W - R, y1: Y(v), y2: Y(v), stroke: "var(--line)"}), svg("text", {x: L - 6, y: Y(v) + 4, "text-anchor": "end", class: "y"}, text));
   for (const {v, text} of across) s.append(svg("text", {x: X(v), y: H - 8, "text-anchor": v === x1 ? "end" : "middle", class: "x"}, text));
@@ -31,11 +32,13 @@ function chart(title, lines, options) {
     s.append(line);
   }
   lines.forEach((line, i) => {
-    const at = line.at ?? i, color = colors[at % colors.length], ok = line.points.filter(p => finite(p[1]));
-    s.append(svg("polyline", {points: ok.map(p => `${X(p[0])},${Y(p[1])}`).join(" "), fill: "none", stroke: color, "stroke-width": 2, ...(at >= colors.length ? {"stroke-dasharray": "6 3"} : {})}));
+    const at = line.at ?? i, color = colors[at % colors.length], ok = line.points.filter(p => finite(p[1])), pieces = [[]];
+    for (const p of line.points) if (finite(p[1])) pieces.at(-1).push(p); else if (p[1] === null) pieces.push([]);
+    for (const piece of pieces.filter(piece => piece.length)) s.append(svg("polyline", {points: piece.map(p => `${X(p[0])},${Y(p[1])}`).join(" "), fill: "none", stroke: color, "stroke-width": 2, ...(at >= colors.length ? {"stroke-dasharray": "6 3"} : {})}));
+    for (const p of line.points.filter(p => p[1] === null)) s.append(svg("text", {x: X(p[0]), y: H - B - 2, "text-anchor": "middle", style: `fill:${color}`, class: "broken"}, "\u2715"));
     for (const p of ok) {
       if (finite(p[2]) && finite(p[3])) s.append(svg("line", {x1: X(p[0]), x2: X(p[0]), y1: Y(p[2]), y2: Y(p[3]), stroke: color, "stroke-width": 1.5, class: "interval"}));
-      if (p.length === 4 || ok.length === 1) s.append(svg("circle", {cx: X(p[0]), cy: Y(p[1]), r: 3, fill: color}));
+      if (p.length === 4 || pieces.some(piece => piece.length === 1 && piece[0] === p)) s.append(svg("circle", {cx: X(p[0]), cy: Y(p[1]), r: 3, fill: color}));
     }
   });
   const cursor = svg("line", {y1: T, y2: H - B, stroke: "var(--soft)", visibility: "hidden"}), readout = el("div", null, {class: "readout", role: "status"});
@@ -44,7 +47,7 @@ function chart(title, lines, options) {
   const read = () => {
     const x = places[at], here = (o.marks || []).filter(m => m.x === x).map(m => m.text);
     for (const [k, v] of Object.entries({x1: X(x), x2: X(x), visibility: "visible"})) cursor.setAttribute(k, v);
-    const values = lines.flatMap(l => l.points.filter(p => p[0] === x && finite(p[1])).map(p => `${l.name} ${short(p[1], 4)}` + (finite(p[2]) && finite(p[3]) ? ` [${short(p[2])}, ${short(p[3])}]` : "")));
+    const values = lines.flatMap(l => l.points.filter(p => p[0] === x && p[1] !== undefined).map(p => p[1] === null ? `${l.name} not finite` : `${l.name} ${short(p[1], 4)}` + (finite(p[2]) && finite(p[3]) ? ` [${short(p[2])}, ${short(p[3])}]` : "")));
     readout.textContent = [`${word} ${x}: ${values.join(", ")}`, ...here].join("; ");
   };
   s.addEventListener("pointermove", (event) => {

@@ -1,8 +1,8 @@
 const column = (run, get) => run.metrics.map(m => [m.iteration, get(m)]);
-const rate = (tokens, seconds) => seconds > 0 ? tokens / seconds : null;
+const rate = (tokens, seconds) => seconds > 0 && finite(tokens) ? tokens / seconds : undefined;
 // Each: title, {line: its value of a record}, options. A chart that has no value in any record is left out.
 const CURVES = [
-  ["gain: success@K less that of K independent attempts, points", {gain: m => m.independent && m.independent.length > 1 ? percent(m.success_at.at(-1) - m.independent.at(-1)) : null}],
+  ["gain: success@K less that of K independent attempts, points", {gain: m => m.independent && m.independent.length > 1 ? percent(m.success_at.at(-1) - m.independent.at(-1)) : undefined}],
   ["return of a trial", {return: m => m.return}],
   ["entropy of the policy, nats per token", {entropy: m => m.entropy}],
   ["sampler against trainer, mean |difference| of log-probabilities, nats", {mismatch: m => m.mismatch.mean}],
@@ -23,7 +23,7 @@ const MORE = [
 // Numbers that some algorithms and settings add to their records; what is not named here is drawn under its own name.
 const ADDED = [
   ["critic: explained variance of returns", {explained: m => m.critic_explained}],
-  ["critic: mean value, beside the mean return of a trial", {value: m => m.critic_value, return: m => m.critic_value === undefined ? null : m.return}],
+  ["critic: mean value, beside the mean return of a trial", {value: m => m.critic_value, return: m => m.critic_value === undefined ? undefined : m.return}],
   ["critic: squared error of its values", {loss: m => m.critic_loss}],
   ["groups of an iteration", {played: m => m.groups_played, "alike as drawn": m => m.groups_flat_drawn, "alike as trained on": m => m.groups_flat}],
   ["stage of the curriculum", {stage: m => m.stage}],

@@ -35,5 +35,5 @@ function table(head, rows, attributes) {
 const setting = (run, key) => (run.config.find(([k]) => k === key) || [])[1];
 const finite = (v) => typeof v === "number" && isFinite(v);
 const short = (v, digits = 3) => !finite(v) ? "unknown" : String(+v.toPrecision(digits)).replace("-", "\u2212");
-const percent = (v) => v === undefined || v === null ? null : 100 * v;
+const percent = (v) => finite(v) ? 100 * v : v;
 const span = (mean, low, high) => mean.toFixed(1) + (finite(low) && finite(high) ? ` [${low.toFixed(1)}, ${high.toFixed(1)}]` : "");

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from lamer_fast.text import one_line, printable
 from lamer_fast.trials import trials_of
 
 MAX_BYTES = 1_600_000  # of trials in a page
+MAX_GROUP = 400_000  # bytes of one group; a larger one is shortened
 MAX_TEXT = 20_000  # characters of one board or reply
 MAX_TOKENS = 1_000  # of a turn
+BYTES_OF_TOKEN = 25  # at least
 MAX_SEARCHED = 200  # files, evenly spread
 MAX_ITERATIONS = 12
 
@@ -54,11 +57,9 @@ def sampled(files: list[Path]) -> tuple[list[Trial], dict[str, Any]]:
         for of_file in groups:
             if rank >= len(of_file):
                 continue
-            group = [shown(trial) for trial in of_file[rank]]
-            size = len(embedded(group))
-            if size <= left or not trials:
-                left -= size
-                trials += group
+            group, size = fitted(of_file[rank], told, left)
+            left -= size
+            trials += group
     trials.sort(key=lambda t: (t.get("iteration", 0), t.get("group", 0), t["trial"]))
     of_all = {"files": len(files), "searched_files": len(searched), "shown": len(trials)}
     return trials, found | of_all | {"unread": unread}
@@ -88,8 +89,32 @@ def _groups(file: Path, told: list[dict[str, Any]]) -> list[list[Trial]]:
     return sorted(groups.values(), key=lambda g: (g[0].get("iteration"), g[0].get("group")) not in first)
 
 
-def shown(trial: Trial) -> Trial:
-    """What the page keeps of it, every text harmless."""
+def fitted(group: list[Trial], told: list[dict[str, Any]], left: int) -> tuple[list[Trial], int]:
+    """(the trials as whole as there is room for them, their bytes); none if not even one fits.
+
+    Values of tokens go first, save those of turns that a finding names, then the ends of texts.
+    """
+    for some, limit, room in (
+        (group, None, MAX_GROUP),
+        (group, 2_000, MAX_GROUP),
+        (group, 300, left),
+        (group[:1], 300, left),
+    ):
+        if (
+            limit is None
+            and sum(len(t.get("token_ids", ())) for trial in group for t in trial["turns"]) * BYTES_OF_TOKEN
+            > room
+        ):
+            continue
+        found = [shown(trial, limit, told) for trial in some]
+        size = len(embedded(found))
+        if size <= min(room, left):
+            return found, size
+    return [], 0
+
+
+def shown(trial: Trial, limit: int | None = None, told: Sequence[dict[str, Any]] = ()) -> Trial:
+    """What the page keeps of it, every text harmless; with a limit of characters it is `shortened`."""
     add_changes(trial)
     kept = {
         k: v for k, v in trial.items() if k in ("iteration", "group", "trial", "success_by_episode", "panel")
@@ -98,7 +123,13 @@ def shown(trial: Trial) -> Trial:
         kept |= {key: str(trial[key])} if key in trial else {}
     for key in ("task_text", "error"):
         kept |= {key: printable(trial[key], MAX_TEXT)} if trial.get(key) else {}
-    return kept | {"turns": [_turn(turn) for turn in trial["turns"]]}
+    if limit is None:
+        return kept | {"turns": [_turn(turn) for turn in trial["turns"]]}
+    where = [tuple(f.get(key) for key in ("iteration", "group", "trial")) for f in told]
+    here = tuple(trial.get(key) for key in ("iteration", "group", "trial"))
+    named = {f.get("index") for f, place in zip(told, where, strict=True) if place == here}
+    turns = [_turn(t) if i in named else _turn(t, limit, 0) for i, t in enumerate(trial["turns"])]
+    return kept | {"turns": turns, "shortened": True}
 
 
 TURN_KEYS = (
@@ -107,15 +138,15 @@ TURN_KEYS = (
 )  # fmt: skip
 
 
-def _turn(turn: dict[str, Any]) -> dict[str, Any]:
+def _turn(turn: dict[str, Any], limit: int = MAX_TEXT, max_tokens: int = MAX_TOKENS) -> dict[str, Any]:
     kept = {key: turn[key] for key in TURN_KEYS if key in turn}
-    kept |= {key: printable(turn.get(key) or "", MAX_TEXT) for key in ("board", "reply")}
+    kept |= {key: printable(turn.get(key) or "", limit) for key in ("board", "reply")}
     if (chosen := action(turn["reply"])) is not None:
         kept["action"] = printable(chosen, 300)
     if change := turn.get("change"):
         kept["change"] = {k: printable(v, 300) if isinstance(v, str) else v for k, v in change.items()}
-    if "token_ids" in turn:
-        kept["tokens"] = list(_tokens(turn))[:MAX_TOKENS]
+    if max_tokens and "token_ids" in turn:
+        kept["tokens"] = list(islice(_tokens(turn), max_tokens))
         kept["num_tokens"] = len(turn["token_ids"])
     return kept
 

@@ -28,7 +28,8 @@ function lane(trial) {
 }
 function drawGroup(trial) {
   const peers = trials.filter(t => t.iteration === trial.iteration && t.group === trial.group && t.panel === trial.panel);
-  place("group").replaceChildren(el("h3", `The group: ${peers.length} trials on the same board, advantages by turn (green above the group, red below)`), el("div", null, {class: "group"}, ...peers.map(t => {
+  const size = trial.panel === undefined && setting(one, "rollout.trials_per_group") || 0, counted = `${peers.length} ${size > peers.length ? `of its ${size} trials` : peers.length === 1 ? "trial" : "trials"}`;
+  place("group").replaceChildren(el("h3", `The group: ${counted} on the same board, advantages by turn (green above the group, red below)`), el("div", null, {class: "group"}, ...peers.map(t => {
     const total = t.turns.reduce((sum, u) => sum + (u.reward || 0), 0), first = t.turns[0];
     const e = button(`trial ${t.trial} `, () => open(t), {"aria-current": t === trial});
     e.append(dots(t), el("div", `rewards ${short(total)}, first advantage ${short(first && first.advantage)}`, {class: "soft"}), lane(t));
@@ -64,7 +65,8 @@ function drawStory() {
     if (t.phase !== "reflect" && t.episode !== episode) { episode = t.episode; turns.append(el("h3", `Episode ${episode + 1}`, {class: "episode"})); }
     turns.append(drawTurn(t, i, scale));
   });
-  const extra = [trial.task_text && el("pre", trial.task_text), trial.error && el("p", `lost by its environment: ${trial.error}`)].filter(Boolean);
+  const lacks = trial.shortened ? "Long texts and values of tokens are left out here, for want of room." : trial.turns.some(t => t.tokens) ? "" : "No values of tokens were recorded in this trial.";
+  const extra = [lacks && el("p", lacks, {class: "soft", id: "lacks"}), trial.task_text && el("pre", trial.task_text), trial.error && el("p", `lost by its environment: ${trial.error}`)].filter(Boolean);
   place("story").replaceChildren(el("h3", `The story of ${called(trial)}`, {id: "story-title", tabindex: -1}), ...extra, turns);
 }
 // The list is one stop of the Tab key: the trial that is shown, or the first; arrow keys go on from there.

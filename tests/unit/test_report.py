@@ -170,6 +170,29 @@ def test_a_page_stays_below_3_megabytes_and_says_what_it_left_out(run_folder):
     assert (told["iteration"], told["group"], told["trial"]) in found, "what an answer names is shown"
 
 
+def test_long_replies_leave_room_for_other_iterations(run_folder):
+    """What a model with reasoning writes: the values of all its tokens would take 14 MB."""
+    text, n = " word", 1_000
+    values = {key: [-0.25] * n for key in ("rollout_logprobs", "trainer_logprobs", "entropy")}
+    values |= {"token_texts": [text] * n, "token_ids": [7] * n, "reply": text * n, "truncated": False}
+    for iteration in (3, 4, 5):
+        trials = [notes_trial(m, [-9.0 - m] * 3) | {"group": 0} for m in range(8)]
+        for trial in trials:
+            trial["turns"] = [turn | values for turn in trial["turns"] * 9]
+        with gzip.open(run_folder / "trials" / f"{iteration:06d}.jsonl.gz", "wt", 1) as f:
+            f.writelines(json.dumps(trial) + "\n" for trial in trials)
+    assert write_report(run_folder).stat().st_size < 3_000_000
+    data = read_run(run_folder)
+    assert {trial["iteration"] for trial in data["trials"]} == {1, 2, 3, 4, 5}
+    assert {trial["iteration"] for trial in data["trials"] if trial.get("shortened")} == {3, 4, 5}
+    blamed = data["findings"]["blamed"]
+    (trial,) = [
+        t for t in data["trials"] if all(t[key] == blamed[key] for key in ("iteration", "group", "trial"))
+    ]
+    kept = [i for i, turn in enumerate(trial["turns"]) if "tokens" in turn]
+    assert kept == [blamed["index"]], "the turn that an answer names has its values"
+
+
 def luminance(colour):
     """Of WCAG 2, red, green and blue from 0 to 255."""
     shares = [x / 255 for x in colour]

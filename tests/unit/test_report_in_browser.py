@@ -259,6 +259,10 @@ def test_what_cannot_be_drawn_takes_nothing_else_with_it(run_folder, tmp_path):
     assert "In iteration 1 their difference is not a finite number." in body
     assert "1 files of trials are damaged and left out: 000001.jsonl.gz is no whole gzip file" in body
     assert "success@k on training boards" in body and "The story of iteration 2" in body
+    (loss,) = re.findall(r"<h3>loss</h3><svg.*?</svg>.*?role=\"status\">", body)
+    assert loss.count("<polyline") == 2 and loss.count('class="broken"') == 1, (
+        "a line breaks where it is infinite"
+    )
     assert "NaN" not in body and "undefined, " not in body
 
 
