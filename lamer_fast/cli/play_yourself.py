@@ -61,7 +61,8 @@ class Game:
 
     def show(self) -> None:
         if self.turn == 0:
-            print(f"\n=== episode {self.episode + 1} of {self.episodes} ===")
+            of = f"{self.episode + 1} of {self.episodes}, up to {self.max_turns} turns"
+            print(f"\n=== episode {of} ===")
         print("\n" + shown(self.env.observe(INDEX)[0]))
         if self.config.env.show_actions:
             print(shown("  ".join(action(r) or r for r in self.env.legal_actions(INDEX)[0])))
@@ -92,7 +93,7 @@ class Game:
             self.guide.learn(reply)
         self.turn += 1
         if not out.valid[0]:
-            print("(this reply could not be read and does nothing)")
+            print("(this reply could not be read: it does nothing, and took a turn)")
         if out.done[0] or self.turn >= self.max_turns:
             self._end(bool(out.done[0]), bool(out.success[0]))
 

@@ -2,7 +2,7 @@ const column = (run, get) => run.metrics.map(m => [m.iteration, get(m)]);
 const rate = (tokens, seconds) => seconds > 0 && finite(tokens) ? tokens / seconds : undefined;
 // Each: title, {line: its value of a record}, options. A chart that has no value in any record is left out.
 const CURVES = [
-  ["gain: success@K less that of K independent attempts, points", {gain: m => m.independent && m.independent.length > 1 ? percent(m.success_at.at(-1) - m.independent.at(-1)) : undefined}],
+  ["success@K of trials less that of K independent attempts, points", {difference: m => m.independent && m.independent.length > 1 ? percent(m.success_at.at(-1) - m.independent.at(-1)) : undefined}],
   ["return of a trial", {return: m => m.return}],
   ["entropy of the policy, nats per token", {entropy: m => m.entropy}],
   ["sampler against trainer, mean |difference| of log-probabilities, nats", {mismatch: m => m.mismatch.mean}],

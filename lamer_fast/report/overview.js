@@ -26,7 +26,7 @@ function tellLearned(run) {
   const said = [];
   if (setting(run, "rollout.reflect") === false) said.push("This run writes no notes: later episodes know the earlier ones by their history alone.");
   if (!most) said.push("No held-out boards were evaluated (eval.every, or lamer-fast eval --label).");
-  else if (!first) said.push(`No evaluation shows it. The gain is largest after ${counted(most.iteration)}: ${rates(most)}; the intervals overlap.`);
+  else if (!first) said.push(`No evaluation shows it. The difference is largest after ${counted(most.iteration)}: ${rates(most)}; the intervals overlap.`);
   else if (first.iteration === 0) said.push(`The model used them before training: ${rates(first)}.`);
   else said.push(`The evaluation after ${counted(first.iteration)} is the first that shows it: ${rates(first)}; the intervals do not overlap.`);
   if (first && last.iteration > first.iteration) said.push(`After ${counted(last.iteration)}: ${rates(last)}.`);
@@ -111,6 +111,7 @@ function evaluations() {
     const name = digest === "unknown" ? "boards of an unrecorded panel" : `boards of panel ${digest}`;
     parts.push(el("h3", name, {style: "margin-top:1rem"}), table(["", "boards", ...Array.from({length: n}, (_, k) => `success@${k + 1}, %`), "gain, points"], rows, {"aria-label": name}));
   }
+  if (found.some(([, v]) => v.gain_over_independent)) parts.push(el("p", "Gain: success@K less success@1 of trials, minus the same difference of independent attempts.", {class: "soft"}));
   const ks = Array.from({length: n}, (_, k) => k + 1), points = (estimates) => estimates.map((e, k) => [k + 1, percent(e.mean), percent(e.low), percent(e.high)]);
   const named = runs.flatMap(run => run.evaluations.flatMap(e => [[e.label, e.evaluation], ...Object.entries(e.panels || {}).map(([name, v]) => [`${e.label}, ${name}`, v])]).map(([label, v]) => [one ? label : `${run.name}: ${label}`, v]));
   const lines = named.flatMap(([label, v]) => [{name: `${label}, trials`, points: points(v.trial)}, {name: `${label}, independent`, points: points(v.independent)}]).filter(line => line.points.length);

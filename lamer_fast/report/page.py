@@ -55,7 +55,7 @@ def read_run(run: Path, *, trials: bool = True) -> dict[str, Any]:
 
 def _hides_moves(settings: dict[str, Any]) -> bool:
     """A move's word does not tell where it leads."""
-    return bool(settings.get("env.controls", "plain") != "plain")
+    return bool(settings.get("env.controls", "plain") != "plain" or settings.get("env.sticky", 0) > 0)
 
 
 SUMMED_UP = (

@@ -68,8 +68,18 @@ def check_is_run(path: Path, advice: str = "") -> None:
     if not is_run(path):
         if not path.exists():
             raise ValueError(f"{path}: no such folder{advice}; lamer-fast runs lists those there are")
-        lacks = f"it has neither {MARK} nor a config.json with a run's settings"
+        lacks = f"it has neither {MARK} nor a config.json with a run's settings{_runs_near(path)}"
         raise ValueError(f"{path} is not the folder of a run: {lacks}{advice}")
+
+
+def _runs_near(path: Path) -> str:
+    """Of a folder of runs, or a part of a run: what may have been meant."""
+    inside = sorted(p.name for p in path.iterdir() if is_run(p)) if path.is_dir() else []
+    if inside:
+        more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
+        return f"; it holds {', '.join(inside[:3])}{more}"
+    above = path.absolute().parent
+    return f"; {above} is one" if is_run(above) else ""
 
 
 def check_may_go(path: Path, config: Config) -> None:

@@ -76,7 +76,7 @@ def test_a_scripted_standard_input(monkeypatch, capsys):
     )
     assert cli.main(["play", "minesweeper-tiny", "--me"]) == 0
     out = capsys.readouterr().out
-    assert "=== episode 1 of 3 ===" in out and "hint: " in out
+    assert "=== episode 1 of 3, up to " in out and "hint: " in out
     assert "could not be read" in out and ":nothing is none of :hint, :undo, :quit; it took no turn" in out
     assert "there is no turn to take back" in out, "the second undo: an empty line is no turn"
     assert out.endswith("you: not solved (1 undo, 1 hint)\n")

@@ -123,6 +123,13 @@ def test_a_folder_that_is_not_there(tmp_path, capsys):
     assert f"{tmp_path / 'mine'}: no such folder; lamer-fast runs lists" in capsys.readouterr().err
 
 
+def test_a_folder_of_runs_and_a_part_of_one_say_what_may_be_meant(run_folder, capsys):
+    assert run([str(run_folder.parent)]) == 2
+    assert capsys.readouterr().err.endswith("a run's settings; it holds toy\n")
+    assert run([str(run_folder / "trials")]) == 2
+    assert capsys.readouterr().err.endswith(f"; {run_folder} is one\n")
+
+
 def test_a_folder_that_is_no_run(tmp_path, capsys):
     for folder in (tmp_path, RECIPES / "minesweeper-tiny-base"):
         assert run([str(folder)]) == 2

@@ -303,7 +303,7 @@ def test_notes_that_helped_before_and_while_training(run_folder, tmp_path):
         "On the training boards, iterations 3 to 12 are the first ten in a row in each of which trials won "
         "more often than as many independent attempts."
     )
-    assert "2 independent attempts 30" in body and "gain 10" in body
+    assert "2 independent attempts 30" in body and "difference 10" in body
     before = json.loads((run_folder / "eval" / "before.json").read_text())
     before["evaluation"]["independent"] = [{"mean": 0.2, "low": 0.1, "high": 0.3}] * 2
     (run_folder / "eval" / "before.json").write_text(json.dumps(before))
