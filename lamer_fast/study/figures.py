@@ -65,7 +65,7 @@ def curves(part: str, own: Sequence[Summary]) -> Any:
         if not drawn:
             continue
         shortest = min(len(curve["iteration"]) for curve in drawn)
-        y = np.array([[at[-1] for at in curve["success_at"][:shortest]] for curve in drawn])
+        y = np.array([[at[-1] for at in curve["success_at"][:shortest]] for curve in drawn], np.float64)
         lines(axes, drawn[0]["iteration"][:shortest], 100 * y, summary.arm.name)
     axes.set(
         xlabel="iteration", ylabel="success within all episodes of a trial, %", title=f"{part}, training"

@@ -51,7 +51,7 @@ def _study(name: str, table: Mapping[str, Any]) -> Study:
     keys |= set(SECTIONS)
     known_keys("", table, keys)
     for key in ("question", "seeds", "parts", "arms"):
-        if not table.get(key):
+        if key not in table or table[key] in ("", {}):
             raise ValueError(f"{key} is missing")
     parts = {n: _part(n, p) for n, p in tables_in("parts", table["parts"]).items()}
     modes = {n: _mode(n, m) for n, m in tables_in("modes", table.get("modes", {"trials": {}})).items()}
@@ -67,8 +67,9 @@ def _study(name: str, table: Mapping[str, Any]) -> Study:
     if against not in arms:
         raise ValueError(f"against = {against!r} is no arm; there are: {', '.join(arms)}")
     return Study(
-        name, table["question"], parts, arms, modes, _seeds("seeds", table["seeds"]),
-        settings_of_table(table), against, table.get("tasks"), _measures(table.get("measures", [])),
+        name, _text("question", table), parts, arms, modes, _seeds("seeds", table["seeds"]),
+        settings_of_table(table), against, _tasks("tasks", table.get("tasks")),
+        _words("measures", table.get("measures", []), KINDS),
     )  # fmt: skip
 
 
@@ -77,13 +78,14 @@ def _part(name: str, table: Mapping[str, Any]) -> Part:
     known_keys(f"parts.{name}", table, {"recipe", "evaluate", "tasks", "published", *SECTIONS})
     if "recipe" not in table:
         raise ValueError(f"parts.{name}.recipe is missing")
-    evaluate = dict(table.get("evaluate", {}))
+    evaluate = dict(_table(f"parts.{name}.evaluate", table.get("evaluate", {})))
     known_keys(f"parts.{name}.evaluate", evaluate, {"env", "rollout", "eval"})
-    published = _published(f"parts.{name}.published", table.get("published", {}))
+    where = f"parts.{name}.published"
+    published = _published(where, _table(where, table.get("published", {})))
     return Part(
-        name, str(table["recipe"]), settings_of_table(table, f"parts.{name}"),
+        name, _text("recipe", table, f"parts.{name}"), settings_of_table(table, f"parts.{name}"),
         settings_of_table(evaluate, f"parts.{name}.evaluate"),
-        table.get("tasks"), published,
+        _tasks(f"parts.{name}.tasks", table.get("tasks")), published,
     )  # fmt: skip
 
 
@@ -104,17 +106,19 @@ def _arm(name: str, table: Mapping[str, Any], known: Mapping[str, Collection[str
     seeds, prompts = table.get("seeds"), table.get("prompts")
     if prompts not in (None, "full", "compact"):
         raise ValueError(f"arms.{name}.prompts = {prompts!r}, must be one of: full, compact")
-    confined: dict[str, tuple[str, ...] | None] = {}
-    for key, names_there in known.items():
-        confined[key] = None if key not in table else tuple(table[key])
-        for word in confined[key] or ():
-            if word not in names_there:
-                raise ValueError(f"arms.{name}.{key} has {word!r}; there are: {', '.join(names_there)}")
+    trained = table.get("trained", True)
+    if not isinstance(trained, bool):
+        raise ValueError(f"arms.{name}.trained = {trained!r}, must be true or false")
+    confined = {
+        key: None if key not in table else _words(f"arms.{name}.{key}", table[key], names_there)
+        for key, names_there in known.items()
+    }
+    if confined["parts"] == ():
+        raise ValueError(f"arms.{name}.parts = [], it would run on none; leave the arm out")
+    doc, searched, budget = (_text(key, table, f"arms.{name}") for key in ("doc", "searched", "budget"))
     return Arm(
-        name, str(table.get("doc", "")), settings_of_table(table, f"arms.{name}"),
-        bool(table.get("trained", True)),
-        str(table.get("searched", "")), None if seeds is None else _seeds(f"arms.{name}.seeds", seeds),
-        str(table.get("budget", "")), prompts=prompts, **confined,
+        name, doc, settings_of_table(table, f"arms.{name}"), trained, searched,
+        None if seeds is None else _seeds(f"arms.{name}.seeds", seeds), budget, prompts=prompts, **confined,
     )  # fmt: skip
 
 
@@ -129,14 +133,35 @@ def _mode(name: str, table: Mapping[str, Any]) -> Mode:
         known = [r for r in ROLES if (phase, r) != ("reflector", "random")]
         if role not in known:
             raise ValueError(f"modes.{name}.{phase} = {role!r}, must be one of: {', '.join(known)}")
-    return Mode(name, str(table.get("doc", "")), settings_of_table(table, f"modes.{name}"), roles)
+    return Mode(name, _text("doc", table, f"modes.{name}"), settings_of_table(table, f"modes.{name}"), roles)
 
 
-def _measures(kinds: Any) -> tuple[str, ...]:
-    for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(f"measures has {kind!r}; there are: {', '.join(KINDS)}")
-    return tuple(kinds)
+def _words(where: str, value: Any, known: Collection[str]) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{where} = {value!r}, must be a list of: {', '.join(known)}")
+    for word in value:
+        if word not in known:
+            raise ValueError(f"{where} has {word!r}; there are: {', '.join(known)}")
+    return tuple(value)
+
+
+def _text(key: str, table: Mapping[str, Any], where: str = "") -> str:
+    value = table.get(key, "")
+    if not isinstance(value, str):
+        raise ValueError(f"{where}{'.' if where else ''}{key} = {value!r}, must be a text")
+    return value
+
+
+def _tasks(where: str, value: Any) -> int | None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise ValueError(f"{where} = {value!r}, must be a number of boards from 1 up")
+    return value
+
+
+def _table(where: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} = {value!r}, must be a table")
+    return value
 
 
 def _name(what: str, name: str) -> None:
@@ -153,12 +178,11 @@ def known_keys(where: str, table: Mapping[str, Any], keys: set[str]) -> None:
 
 def tables_in(where: str, value: Any) -> Mapping[str, Mapping[str, Any]]:
     """`value` as a table of tables. Raises ValueError naming what is none."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where} = {value!r}, must be a table")
-    for key, entry in value.items():
+    found = _table(where, value)
+    for key, entry in found.items():
         if not isinstance(entry, Mapping):
             raise ValueError(f"{where}{'.' if where else ''}{key} = {entry!r}, must be a table")
-    return value
+    return found
 
 
 def settings_of_table(table: Mapping[str, Any], where: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ What an evaluation found on a board is one character: of trials the episode that
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +33,17 @@ class Played:
     episodes: int  # K
     modes: dict[str, str]
     measures: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)  # mode -> name -> boards
+
+    def check(self, split: str) -> None:
+        """Raises ValueError where its modes speak of unlike numbers of boards, or of more than K episodes."""
+        if not self.modes:
+            raise ValueError(f"{split} has no mode")
+        known, (first, boards) = DIGITS[: self.episodes + 1], next(iter(self.modes.items()))
+        for mode, digits in self.modes.items():
+            if len(digits) != len(boards):
+                raise ValueError(f"{split}: {first} has {len(boards)} boards, {mode} {len(digits)}")
+            if wrong := sorted(set(digits) - set(known)):
+                raise ValueError(f"{split}: {mode} has {wrong[0]!r} for a board, must be one of {known}")
 
     def measured(self, mode: str, name: str) -> NDArray[np.float64]:
         """[tasks], NaN where a board has no value."""
@@ -70,13 +82,19 @@ class CellResult:
     def read(cls, path: Path) -> CellResult:
         """Raises ValueError naming a file that is none."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values.pop("format") != FORMAT:
-                raise ValueError(f"this version reads format {FORMAT}")
+            values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+            if (found := values.pop("format")) != FORMAT:
+                raise ValueError(f"it has format {found}, this version reads {FORMAT}")
             splits = {name: Played(**played) for name, played in values.pop("splits").items()}
+            for name in ("valid", "test"):
+                splits[name].check(name)
             return cls(splits=splits, **values)
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is no result of a cell: {error}") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def changed(found: CellResult, cell: Cell) -> str:
@@ -107,6 +125,11 @@ def curve_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     kept = metrics[every - 1 :: every]
     return {
         "iteration": [m["iteration"] + 1 for m in kept],
-        "success_at": [[round(x, 4) for x in m["success_at"]] for m in kept],
-        "entropy": [round(m["entropy"], 4) for m in kept],
+        "success_at": [[_rounded(x) for x in m["success_at"]] for m in kept],
+        "entropy": [_rounded(m["entropy"]) for m in kept],
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    """None for what no JSON file can hold: an iteration that trained nothing has no entropy."""
+    return None if value is None or not math.isfinite(value) else round(value, 4)

@@ -15,7 +15,7 @@ from lamer_fast.study import on_model
 from lamer_fast.study.cell import budget_of
 from lamer_fast.study.estimates import over_seeds_and_tasks, paired
 from lamer_fast.study.read import LABS, load, names
-from lamer_fast.study.result import CellResult, Played, changed, digits_of
+from lamer_fast.study.result import CellResult, Played, changed, curve_of, digits_of
 from lamer_fast.study.reuse import run_of
 from lamer_fast.study.runner import Running, next_of, read_results, result_path, take_over
 from lamer_fast.study.summary import after_failures, best_mode, summaries
@@ -78,7 +78,28 @@ def test_no_part_is_longer_than_its_model_has_positions(name):
     ("change", "message"),
     [
         (("seeds = [0, 1]", "seeds = [0, 0]"), "names a seed twice"),
-        (("seeds = [0, 1]", "seeds = []"), "seeds is missing"),
+        (("seeds = [0, 1]", "seeds = []"), "seeds = [], must be a list of numbers from 0 up"),
+        (("seeds = [0, 1]", ""), "seeds is missing"),
+        (("seeds = [0, 1]", "seeds = [0, 1]\ntasks = 0"), "tasks = 0, must be a number of boards from 1 up"),
+        (
+            ("[arms.ours]", '[parts.more]\nrecipe = "toy"\ntasks = "all"\n[arms.ours]'),
+            "parts.more.tasks = 'all'",
+        ),
+        (("[arms.ours]", "[parts.more]\ntasks = 8\n[arms.ours]"), "parts.more.recipe is missing"),
+        (('recipe = "minesweeper-tiny"', "recipe = 3"), "parts.mines.recipe = 3, must be a text"),
+        (("[modes.notes]", "evaluate = 3\n[modes.notes]"), "parts.mines.evaluate = 3, must be a table"),
+        (("[modes.notes]", "published = 3\n[modes.notes]"), "parts.mines.published = 3, must be a table"),
+        (("trained = false", 'trained = "no"'), "arms.base.trained = 'no', must be true or false"),
+        (("trained = false", "parts = []"), "arms.base.parts = [], it would run on none"),
+        (
+            ("trained = false", 'modes = "notes"'),
+            "modes = 'notes', must be a list of: notes, history, attempts",
+        ),
+        (("[arms.base]", "[arms.ours]"), "declare"),
+        (
+            ('question = "Which?"', 'question = "Which?"\nmeasures = "notes"'),
+            "measures = 'notes', must be a list of: exploration, notes",
+        ),
         (("[arms.ours]", "[arms.ours]\nalgo.gama_traj = 0.5"), "did you mean 'algo.gamma_traj'"),
         (("[arms.ours]", "[arms.ours]\nalgos = 1"), "unknown key 'arms.ours.algos', did you mean 'algo'"),
         (("[arms.ours]", "[arms.ours]\nrollout.episodes = 2"), "plays"),
@@ -104,6 +125,47 @@ def test_a_wrong_study_is_told_before_anything_runs(tmp_path, change, message):
     with pytest.raises(ValueError, match="small") as error:
         study(tmp_path, text).cells()
     assert message in str(error.value)
+
+
+CELL = json.dumps(
+    {"format": 1, "study": "s", "part": "mines", "arm": "ours", "seed": 0, "settings": {}}
+    | {
+        "splits": {
+            key: {"panel": "p", "episodes": 3, "modes": {"notes": "0123"}} for key in ("valid", "test")
+        }
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (CELL[: len(CELL) // 2], "no result of a cell"),
+        ("", "no result of a cell"),
+        ("[]", "no result of a cell"),
+        (CELL.replace('"format": 1', '"format": 7'), "it has format 7, this version reads 1"),
+        (CELL.replace('"seed": 0', '"seed": NaN'), "NaN is no number"),
+        (CELL.replace('"valid"', '"train"'), "'valid'"),
+        (CELL.replace('"0123"', '"0124"'), "valid: notes has '4' for a board, must be one of 0123"),
+        (CELL.replace('"notes"', '"attempts": "00", "notes"'), "valid: attempts has 2 boards, notes 4"),
+        (CELL.replace('{"notes": "0123"}', "{}"), "valid has no mode"),
+        (CELL.replace('"settings"', '"other": 1, "settings"'), "unexpected keyword argument 'other'"),
+    ],
+)
+def test_a_damaged_result_is_told_by_its_name_and_in_one_line(tmp_path, text, message):
+    path = tmp_path / "cells" / "mines-ours-0.json"
+    path.parent.mkdir()
+    path.write_text(CELL)
+    CellResult.read(path)
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"mines-ours-0\.json is no result of a cell") as error:
+        CellResult.read(path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_is_not_finite_is_left_out_of_a_result():
+    metrics = [{"iteration": 0, "success_at": [0.5], "entropy": float("nan")}]
+    assert curve_of(metrics) == {"iteration": [1], "success_at": [[0.5]], "entropy": [None]}
 
 
 def test_an_arm_of_ones_own_is_one_small_file(tmp_path):
