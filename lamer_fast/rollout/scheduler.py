@@ -86,10 +86,14 @@ class TrialScheduler:
         self._answered: dict[int, Answer] = {}  # by trial, in the order of their completions
         self._records: list[list[dict[str, Any]]] = [[] for _ in range(min(num_recorded, M))]
         self._end_id = int(agent.renderer.end_ids[0])
+        self._task = np.zeros(M, np.uint64)
+        self._begin()
 
-        self.env.reset(boards.seeds)
-        self._task = self.env.tasks(boards.seeds)
-        trials = np.arange(M)
+    def _begin(self) -> None:
+        """Every trial from its start."""
+        self.env.reset(self.boards.seeds)
+        self._task = self.env.tasks(self.boards.seeds)
+        trials = np.arange(len(self.boards))
         texts = self.env.observe(trials)
         asked = self.env.task_texts(trials)
         for memory, text, task in zip(self._memories, texts, asked, strict=True):
@@ -260,9 +264,9 @@ class TrialScheduler:
             self._submit(ask, t, prompt, seed, opens)
 
     def _submit(self, ask: Ask, trial: int, prompt: NDArray[np.int32], seed: int, opens: bool) -> None:
-        rollout, limit = self.rollout, self.sampler.max_sequence_tokens
+        limit = self.sampler.max_sequence_tokens
         reflects = ask == Ask.REFLECTION
-        max_tokens = rollout.max_reflection_tokens if reflects else rollout.max_reply_tokens
+        max_tokens = self._max_tokens(reflects)
         sequences = self._sequences[trial]
         sequence = Sequence() if opens else sequences[-1]
         cut = not opens and sequence.tokens[-1] != self._end_id  # the reply did not end by itself
@@ -282,9 +286,16 @@ class TrialScheduler:
         if cut:
             sequence.extend(self.agent.renderer.end_ids)
         sequence.extend(prompt)
-        stop_ids = self.agent.renderer.stop_ids
-        tokens, sampling, episode = sequence.tokens, self.sampling, int(self._episode[trial])
-        asked = Request(trial, trial, tokens, seed, max_tokens, stop_ids, sampling, reflects, episode)
+        self._request(trial, seed, reflects)
+
+    def _max_tokens(self, reflects: bool) -> int:
+        return self.rollout.max_reflection_tokens if reflects else self.rollout.max_reply_tokens
+
+    def _request(self, trial: int, seed: int, reflects: bool) -> None:
+        """Asks for what follows the trial's tokens."""
+        tokens, episode = self._sequences[trial][-1].tokens, int(self._episode[trial])
+        limit, stop_ids = self._max_tokens(reflects), self.agent.renderer.stop_ids
+        asked = Request(trial, trial, tokens, seed, limit, stop_ids, self.sampling, reflects, episode)
         self.sampler.submit(asked)
 
     def _leave(self, trials: Trials) -> None:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lamer_fast.study.gradient.cells import UNKNOWN
 from lamer_fast.study.gradient.command import load
 from lamer_fast.study.gradient.measure import CLAIM, SUCCESS, WHOLE
 from lamer_fast.study.gradient.moments import Moments
 from lamer_fast.study.gradient.record import OfArm, Record, read
-from lamer_fast.study.gradient.report import UNKNOWN, by_size, directions, dots
+from lamer_fast.study.gradient.report import by_size, directions, dots
 
 
 def direction_of_noise(length):

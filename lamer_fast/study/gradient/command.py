@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from lamer_fast.run.stop import INTERRUPTED, StopRequest
 from lamer_fast.study.gradient.lab import Lab, read_lab
+from lamer_fast.study.gradient.models import ModelCell
 from lamer_fast.study.gradient.record import missing, path_of, read
 from lamer_fast.study.gradient.report import draw, tables_of
 from lamer_fast.study.gradient.run import run_cells
@@ -21,6 +22,7 @@ class Options(Protocol):
     """The flags that mean something here; a lab trains nothing and runs in one process."""
 
     out: Path
+    runs: Path
     only: str
     minutes: float | None
     quick: bool
@@ -40,18 +42,25 @@ def run_lab(source: str, options: Options) -> int:
     lab = load(source)
     if options.quick:
         lab = lab.quick()
-    cells, folder = chosen(lab.cells(), options.only), options.out / lab.name
+    cells, folder = chosen(lab.all_cells(), options.only), options.out / lab.name
     to_do = [cell for cell in cells if missing(path_of(folder, cell), lab.settings(cell), cell)]
+    waits = {cell.name: cell.model.waits_for(options.runs) for cell in to_do if isinstance(cell, ModelCell)}
     if options.list:
         for cell in cells:
-            print(f"{'to do' if cell in to_do else 'finished':9} {cell.name}")
+            after = f", after {waits[cell.name]}" if waits.get(cell.name) else ""
+            print(f"{'to do' if cell in to_do else 'finished':9} {cell.name}{after}")
         return 0
+    for name, what in waits.items():
+        if what:
+            print(f"{name} is left out: there is no {what.removeprefix('the ')}", flush=True)
+    cells = [cell for cell in cells if not waits.get(cell.name)]
+    to_do = [cell for cell in to_do if not waits.get(cell.name)]
     if to_do and not options.report:
         print(f"{lab.question}\n{len(cells) - len(to_do)} of {len(cells)} cells are finished", flush=True)
         end = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
         with StopRequest() as stop:
             run_cells(
-                lab, cells, folder,
+                lab, cells, folder, options.runs,
                 tell=lambda line: print(time.strftime("%H:%M:%S"), line, flush=True),
                 over=lambda: stop.asked or time.monotonic() >= end,
             )  # fmt: skip
@@ -64,7 +73,7 @@ def run_lab(source: str, options: Options) -> int:
 
 def write(lab: Lab, folder: Path) -> None:
     """Tables and figures of all cells that are finished, whichever were asked for now."""
-    records: Any = {cell.name: read(path_of(folder, cell)) for cell in lab.cells()}
+    records: Any = {cell.name: read(path_of(folder, cell)) for cell in lab.all_cells()}
     found = {name: record for name, record in records.items() if record is not None}
     if not found:
         print("no cell is finished yet")

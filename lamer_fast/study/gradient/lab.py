@@ -1,4 +1,4 @@
-"""A lab as data: worlds, policies, arms, group sizes. A TOML file that has `worlds` is one."""
+"""A lab as data: worlds, policies, arms, group sizes, models. A TOML file that has `worlds` is one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lamer_fast.envs.registry import default_options
 from lamer_fast.fields import to_flat
 from lamer_fast.study.gradient.estimators import Estimator
 from lamer_fast.study.gradient.minds import MINDS
+from lamer_fast.study.gradient.models import Model, ModelCell, measurable, read_model
 from lamer_fast.study.gradient.moments import BLOCKS
 from lamer_fast.study.read import known_keys, settings_of_table, tables_in
 
@@ -41,6 +42,9 @@ class Cell:
         return f"{self.world.name}-{self.policy}-{self.size}"
 
 
+AnyCell = Cell | ModelCell
+
+
 @dataclass(frozen=True)
 class Lab:
     name: str
@@ -54,6 +58,7 @@ class Lab:
     updates: int
     seed: int
     spread: float  # of the first policy's logits
+    models: tuple[Model, ...] = ()
 
     def cells(self) -> list[Cell]:
         """Every policy at the first size, the last one at the others."""
@@ -67,13 +72,25 @@ class Lab:
                     found.append(Cell(world, policy, steps, size, own))
         return found
 
-    def on(self, world: World, arm: Estimator) -> Estimator:
+    def all_cells(self) -> list[AnyCell]:
+        return [*self.cells(), *self.model_cells()]
+
+    def model_cells(self) -> list[ModelCell]:
+        found = []
+        for model in self.models:
+            arms = (self.on(model, arm) for arm in self.arms)
+            found.append(ModelCell(model, tuple(arm for arm in arms if measurable(arm)), self.seed))
+        return found
+
+    def on(self, world: World | Model, arm: Estimator) -> Estimator:
         config = recipe.apply(world.config, arm.settings)
         return replace(arm, algo=config.algo)
 
-    def settings(self, cell: Cell) -> dict[str, Any]:
+    def settings(self, cell: AnyCell) -> dict[str, Any]:
         """What decides the numbers of a cell, its arms left out, and of its environment what is not as by
         default: ready for JSON."""
+        if isinstance(cell, ModelCell):
+            return cell.settings()
         flat, env = to_flat(cell.world.config), cell.world.config.env
         usual = {f"env.{key}": value for key, value in to_flat(default_options(env.name)).items()}
         of_world = {key: flat[key] for key in usual if flat[key] != usual[key]}
@@ -87,7 +104,9 @@ class Lab:
         """Few updates on few boards: shows that it runs, and no more."""
         worlds = tuple(replace(world, boards=min(world.boards, QUICK_BOARDS)) for world in self.worlds)
         name = f"{self.name}-quick"
-        return replace(self, name=name, worlds=worlds, sizes=self.sizes[:2], updates=QUICK_UPDATES)
+        models = tuple(model.quick() for model in self.models)
+        small = replace(self, name=name, worlds=worlds, models=models)
+        return replace(small, sizes=self.sizes[:2], updates=QUICK_UPDATES)
 
 
 def arm_settings(arm: Estimator) -> dict[str, Any]:
@@ -102,7 +121,7 @@ def arm_settings(arm: Estimator) -> dict[str, Any]:
 def read_lab(name: str, table: Mapping[str, Any]) -> Lab:
     """Raises ValueError naming a key that it does not know, or a value that cannot be used."""
     known_keys("", table, {
-        "question", "worlds", "policies", "arms", "sizes", "trials", "updates", "seed", "spread",
+        "question", "worlds", "models", "policies", "arms", "sizes", "trials", "updates", "seed", "spread",
     })  # fmt: skip
     for key in ("question", "worlds", "policies", "arms", "sizes"):
         if not table.get(key):
@@ -127,9 +146,12 @@ def read_lab(name: str, table: Mapping[str, Any]) -> Lab:
         tuple(_world(n, w) for n, w in tables_in("worlds", table["worlds"]).items()),
         policies, tuple(arms), frozenset(by_size), sizes, trials, updates,
         _whole("seed", table.get("seed", 0), least=0), _spread(table.get("spread", 0.5)),
+        tuple(read_model(n, m) for n, m in tables_in("models", table.get("models", {})).items()),
     )  # fmt: skip
     for cell in lab.cells():
-        _check(cell)
+        _check(cell, cell.world.config)
+    for of_model in lab.model_cells():
+        _check(of_model, of_model.model.config)
     return lab
 
 
@@ -172,9 +194,9 @@ def _world(name: str, table: Mapping[str, Any]) -> World:
     return World(name, config, str(table["mind"]), boards)
 
 
-def _check(cell: Cell) -> None:
+def _check(cell: AnyCell, base: Config) -> None:
     for arm in cell.arms:
-        config = recipe.apply(cell.world.config, arm.settings)
+        config = recipe.apply(base, arm.settings)
         rollout = replace(config.rollout, trials_per_group=cell.size)
         try:
             replace(config, rollout=rollout).validate()

@@ -9,38 +9,38 @@ from numpy.typing import NDArray
 
 from lamer_fast.config import AlgoConfig
 from lamer_fast.study.gradient.policy import Array, Objective
-from lamer_fast.study.gradient.tree import Tree
+from lamer_fast.study.gradient.table import Table
 
 
-def success(tree: Tree, chance: Array) -> Array:
+def success(table: Table, chance: Array) -> Array:
     """success@K: a win within the episodes of the trial."""
-    return np.asarray(tree.success_by_episode.any(axis=1), np.float64)
+    return np.asarray(table.success_by_episode.any(axis=1), np.float64)
 
 
-def discounted(tree: Tree, chance: Array, *, gamma_step: float, gamma_traj: float) -> Array:
+def discounted(table: Table, chance: Array, *, gamma_step: float, gamma_traj: float) -> Array:
     """sum of gamma_traj^n gamma_step^t r: LaMer's objective, the return at the start of the trial."""
-    t = tree.turns
+    t = table.turns
     factor = np.float64(gamma_traj) ** t["episode"] * np.float64(gamma_step) ** t["turn"]
-    return np.asarray(np.add.reduceat(factor * t["reward"], tree.cu_trials[:-1]))
+    return np.asarray(np.add.reduceat(factor * t["reward"], table.cu_trials[:-1]))
 
 
-def total(tree: Tree, chance: Array) -> Array:
+def total(table: Table, chance: Array) -> Array:
     """The rewards of all episodes."""
-    return discounted(tree, chance, gamma_step=1.0, gamma_traj=1.0)
+    return discounted(table, chance, gamma_step=1.0, gamma_traj=1.0)
 
 
-def last_episode(tree: Tree, chance: Array) -> Array:
+def last_episode(table: Table, chance: Array) -> Array:
     """The rewards of the last episode that was played."""
-    t, ends = tree.turns, tree.cu_trials[1:] - 1
-    last = np.repeat(t["episode"][ends], tree.lengths) == t["episode"]
-    return np.asarray(np.add.reduceat(np.where(last, t["reward"], 0.0), tree.cu_trials[:-1]), np.float64)
+    t, ends = table.turns, table.cu_trials[1:] - 1
+    last = np.repeat(t["episode"][ends], table.lengths) == t["episode"]
+    return np.asarray(np.add.reduceat(np.where(last, t["reward"], 0.0), table.cu_trials[:-1]), np.float64)
 
 
-def of_k_trials(tree: Tree, chance: Array, *, k: int) -> Array:
+def of_k_trials(table: Table, chance: Array, *, k: int) -> Array:
     """That one of k independent trials wins: 1 - (1 - p)^k, whose gradient is k (1 - p)^(k - 1) that of p."""
-    won = success(tree, chance)
-    p = np.bincount(tree.board, chance * won, len(tree.seeds))
-    return np.asarray(won * k * (1 - p[tree.board]) ** (k - 1))
+    won = success(table, chance)
+    p = np.bincount(table.board, chance * won, len(table.seeds))
+    return np.asarray(won * k * (1 - p[table.board]) ** (k - 1))
 
 
 def claimed(algo: AlgoConfig, trials_per_group: int) -> tuple[str, Objective]:
@@ -57,7 +57,7 @@ def claimed(algo: AlgoConfig, trials_per_group: int) -> tuple[str, Objective]:
     return "discounted", partial(discounted, gamma_step=algo.gamma_step, gamma_traj=algo.gamma_traj)
 
 
-def within(tree: Tree, chance: Array) -> NDArray[np.float64]:
+def within(table: Table, chance: Array) -> NDArray[np.float64]:
     """[K] success@1..K."""
-    won = np.logical_or.accumulate(tree.success_by_episode, axis=1)
-    return np.asarray(chance @ won / len(tree.seeds))
+    won = np.logical_or.accumulate(table.success_by_episode, axis=1)
+    return np.asarray(chance @ won / len(table.seeds))

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lamer_fast.study.gradient.table import Table
 from lamer_fast.study.gradient.tree import Tree
 
 Array = NDArray[np.float64]
-Objective = Callable[[Tree, Array], Array]
-"""(tree, chance of each trial [M]) -> what each trial counts in the gradient [M]: the value of a trial, where
-the objective is its mean."""
+Objective = Callable[[Table, Array], Array]
+"""(table, chance of each trial [M]) -> what each trial counts in the gradient [M]: the value of a trial,
+where the objective is its mean."""
 
 
 def random_policy(tree: Tree, seed: int, spread: float) -> Array:

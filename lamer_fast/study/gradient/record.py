@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lamer_fast.files import replace_file
 from lamer_fast.study.gradient.estimators import Estimator
-from lamer_fast.study.gradient.lab import Cell, arm_settings
+from lamer_fast.study.gradient.lab import AnyCell, arm_settings
 from lamer_fast.study.gradient.moments import Direction
 
 FORMAT = 1
@@ -23,7 +23,8 @@ Directions = Mapping[str, Mapping[str, Direction]]  # part of the policy -> agai
 class OfArm:
     settings: dict[str, Any]
     claims: str  # the objective that it says it climbs
-    parts: Directions
+    parts: Directions  # of gradients
+    turns: Directions = field(default_factory=dict)  # of advantages, where a language model was measured
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Record:
     arms: dict[str, OfArm]
     cpu_seconds: float
     facts: dict[str, str]  # commit, device, date
+    truth: dict[str, float] = field(default_factory=dict)  # spread and error of advantages by Monte Carlo
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +53,7 @@ def rounded(value: Any) -> Any:
     return round(value, DIGITS) if math.isfinite(value) else None
 
 
-def path_of(folder: Path, cell: Cell) -> Path:
+def path_of(folder: Path, cell: AnyCell) -> Path:
     return folder / "cells" / f"{cell.name}.json"
 
 
@@ -69,18 +71,22 @@ def read(path: Path) -> Record | None:
 
 
 def _arm(values: Mapping[str, Any]) -> OfArm:
-    parts = {
+    parts, turns = (_directions(values.get(key, {})) for key in ("parts", "turns"))
+    return OfArm(values["settings"], values["claims"], parts, turns)
+
+
+def _directions(values: Mapping[str, Any]) -> Directions:
+    return {
         part: {name: Direction(**_known(found)) for name, found in against.items()}
-        for part, against in values["parts"].items()
+        for part, against in values.items()
     }
-    return OfArm(values["settings"], values["claims"], parts)
 
 
 def _known(values: Mapping[str, float | None]) -> dict[str, float]:
     return {key: math.nan if value is None else value for key, value in values.items()}
 
 
-def missing(path: Path, settings: Mapping[str, Any], cell: Cell) -> list[Estimator]:
+def missing(path: Path, settings: Mapping[str, Any], cell: AnyCell) -> list[Estimator]:
     """The arms of a cell that have no record yet.
 
     Raises:

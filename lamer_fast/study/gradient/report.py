@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lamer_fast.study.figures import pyplot_of, save
+from lamer_fast.study.gradient.cells import known, told, with_error
 from lamer_fast.study.gradient.lab import Cell, Lab
 from lamer_fast.study.gradient.measure import CLAIM, SUCCESS, WHOLE
+from lamer_fast.study.gradient.model_report import of_model
 from lamer_fast.study.gradient.record import OfArm, Record
 from lamer_fast.study.tables import Table
 
 PARTS = {"blank": "plays, nothing known", "notes": "notes", "informed": "plays, something known"}
-UNKNOWN = "empty: the mean is no longer than its noise, so that its direction is not known"
 Found = Mapping[str, Record]  # name of a cell -> its record
 
 
@@ -26,6 +25,7 @@ def tables_of(lab: Lab, found: Found) -> list[Table]:
         if record is not None and cell.size == lab.sizes[0]:
             tables.append(directions(cell, record))
     tables += [by_size(lab, world.name, found) for world in lab.worlds]
+    tables += [of_model(cell, found[cell.name]) for cell in lab.model_cells() if cell.name in found]
     return [table for table in tables if table.rows]
 
 
@@ -75,21 +75,6 @@ def trained(lab: Lab, world: str) -> list[Cell]:
 
 def goal(arm: OfArm) -> Any:
     return arm.parts[WHOLE][SUCCESS]
-
-
-def with_error(value: float, error: float, digits: int = 3) -> str:
-    return known(value, f".{digits}f", f" ± {error:.{digits}f}")
-
-
-def known(value: float, form: str, more: str = "") -> str:
-    """Empty where there is no value."""
-    return "" if math.isnan(value) else f"{value:{form}}{more}"
-
-
-def told(table: Table) -> Table:
-    """With the reason of its empty cells, where it has any."""
-    empty = any(not cell for row in table.rows for cell in row)
-    return replace(table, title=f"{table.title}; {UNKNOWN}") if empty else table
 
 
 def draw(lab: Lab, found: Found, folder: Path) -> list[Path]:

@@ -11,9 +11,11 @@ import numpy as np
 
 from lamer_fast.study.gradient.boards import alike
 from lamer_fast.study.gradient.estimators import Estimator
-from lamer_fast.study.gradient.lab import Cell, Lab, World, arm_settings
+from lamer_fast.study.gradient.lab import AnyCell, Cell, Lab, World, arm_settings
 from lamer_fast.study.gradient.measure import measure
 from lamer_fast.study.gradient.minds import MINDS
+from lamer_fast.study.gradient.model_run import run_model
+from lamer_fast.study.gradient.models import ModelCell
 from lamer_fast.study.gradient.objectives import claimed, success, within
 from lamer_fast.study.gradient.policy import Array, chances, climbed, random_policy
 from lamer_fast.study.gradient.record import OfArm, Record, missing, path_of, read
@@ -35,13 +37,15 @@ def policy_of(lab: Lab, tree: Tree, steps: int) -> Array:
 
 def run_cells(
     lab: Lab,
-    cells: Sequence[Cell],
+    cells: Sequence[AnyCell],
     folder: Path,
+    runs: Path,
     *,
     tell: Callable[[str], None] = lambda line: None,
     over: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Measures the arms that are missing; between two cells `over` may say that it is enough."""
+    """Measures the arms that are missing; between two cells `over` may say that it is enough. `runs` has the
+    models that are trained."""
     trees: dict[str, Tree] = {}
     for place, cell in enumerate(cells):
         path = path_of(folder, cell)
@@ -51,6 +55,9 @@ def run_cells(
         if over():
             return
         tell(f"{place + 1} of {len(cells)} cells   {cell.name}, {len(arms)} arms")
+        if isinstance(cell, ModelCell):
+            run_model(cell, arms, runs, path, tell)
+            continue
         if cell.world.name not in trees:
             trees = {cell.world.name: tree_of(cell.world)}  # one at a time: they are large
         run_cell(lab, cell, arms, trees[cell.world.name], path)

@@ -1,0 +1,67 @@
+"""Language models in the gradient lab: the command, and what a file may say of them."""
+
+import json
+import re
+
+import pytest
+
+from lamer_fast.cli import study as study_command
+from lamer_fast.study.gradient.command import load
+from lamer_fast.study.gradient.measure import CLAIM, SUCCESS, WHOLE
+from lamer_fast.study.gradient.record import path_of, read
+
+
+def refuse(word):
+    raise AssertionError(f"{word} is no JSON")
+
+
+def test_a_model_is_measured_in_seconds_and_one_whose_run_is_not_there_is_left_out(tmp_path, capsys):
+    line = [
+        "gradient",
+        "--quick",
+        "--only",
+        "model",
+        "--out",
+        str(tmp_path),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    assert study_command.run(line) == 0
+    said = capsys.readouterr().out
+    assert f"model-trained is left out: there is no run main-minesweeper-lamer-0 in {tmp_path}" in said
+    assert "model-base (success@1..K" in (tmp_path / "gradient-quick" / "tables.md").read_text()
+    (cell,) = (c for c in load("gradient").quick().model_cells() if not c.model.run)
+    path = path_of(tmp_path / "gradient-quick", cell)
+    json.loads(path.read_text(), parse_constant=refuse)
+    record = read(path)
+    assert list(record.arms) == [arm.name for arm in cell.arms] and "ppo" not in record.arms
+    counts = record.counts
+    assert (counts["boards"], counts["trials"]) == (3, 12)
+    assert counts["branches"] == cell.model.branches * counts["turns"]
+    for arm in record.arms.values():
+        for part in ("first", "notes", "later", WHOLE):
+            assert arm.parts[part].keys() == arm.turns[part].keys() == {CLAIM, SUCCESS}
+    assert study_command.run([*line, "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert "finished  model-base" in listed
+    assert "to do     model-trained, after the run main-minesweeper-lamer-0" in listed
+
+
+WRONG = [  # what a model says, and what the error says of it
+    ("boards = 1", "models.mine.boards = 1, must be a whole number from 2 up"),
+    ("branches = 3", "models.mine.branches = 3, must be an even number from 2 up"),
+    ('branches = "many"', "models.mine.branches = 'many', must be an even number"),
+    ("board = 3", "'models.mine.board'"),
+    ("rollout = { trials_per_group = 1 }", "models.mine: trials_per_group = 1, must be 2 or more"),
+    ("rollout = { trials_per_group = 2 }", "groups of 2: algo.pass_k = 3"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), WRONG)
+def test_a_wrong_model_is_told_before_anything_runs(tmp_path, change, says):
+    given = {"recipe": '"minesweeper-tiny"', "boards": "4", "branches": "2"}
+    key, value = change.split(" = ", 1)
+    lines = [f"{k} = {v}" for k, v in (given | {key: value}).items()]
+    (tmp_path / "mine.toml").write_text("\n".join(['extends = "gradient"', "[models.mine]", *lines]))
+    with pytest.raises(ValueError, match=re.escape(says)):
+        load(str(tmp_path / "mine.toml"))
