@@ -28,8 +28,8 @@ MAX_INT = 2**63 - 1  # what numpy's and torch's counters hold
 class Range:
     """The closed range of a number. `high` None: up to `MAX_INT`, or any finite float."""
 
-    low: float
-    high: float | None = None
+    low: float  # the least value
+    high: float | None = None  # the greatest value
 
     def __str__(self) -> str:
         return f"at least {self.low}" if self.high is None else f"in [{self.low}, {self.high}]"

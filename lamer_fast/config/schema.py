@@ -35,15 +35,24 @@ LOSSES = ("clip", "gspo", "cispo", "reinforce", "gspo_token", "gmpo", "sapo", "d
 
 @dataclass(frozen=True)
 class Config:
+    """All settings of a run: a recipe gives some of them, and each one is a flag, `--section.name`."""
+
     name: str = "run"
     """Run name: the folder runs/NAME."""
     env: EnvOptions = field(default_factory=lambda: default_options("minesweeper"))
+    """Options of the environment that `env.name` names."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """The model that is trained."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    """How trials are played."""
     algo: AlgoConfig = field(default_factory=AlgoConfig)
+    """Credit and loss."""
     learn: LearnConfig = field(default_factory=LearnConfig)
+    """Updates."""
     eval: EvalConfig = field(default_factory=EvalConfig)
+    """Evaluations."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    """The run as a whole."""
 
     VARIANTS: ClassVar = {"env": option_classes}
     """Section -> the dataclasses by name that may stand in it beside the one above."""

@@ -9,6 +9,8 @@ from lamer_kernels.credit.switches import Switches
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """The model that is trained, its number format, and adapters."""
+
     path: str = "minesweeper-tiny-base"
     """Hugging Face folder, hub id, GGUF file, or the name of a shipped base model."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -34,6 +36,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class RolloutConfig:
+    """How trials are played and replies are drawn."""
+
     sampler: Literal["torch", "vllm"] = "torch"
     """The sampler: the embedded one (torch), or vLLM."""
     groups: Annotated[int, Range(1)] = 16
@@ -163,6 +167,8 @@ class AlgoConfig(Switches):
 
 @dataclass(frozen=True)
 class LearnConfig:
+    """How the collected trials become updates."""
+
     minibatches: Annotated[int, Range(1)] = 2
     """Number of updates from one collection in each epoch."""
     epochs: Annotated[int, Range(1)] = 1
@@ -202,6 +208,8 @@ class LearnConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
+    """Evaluations on held-out boards."""
+
     every: Annotated[int, Range(0)] = 0
     """Iterations between evaluations on `split`, the first one before training; 0 means never."""
     split: Literal["valid", "test"] = "valid"
@@ -229,6 +237,8 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
+    """The run as a whole: its length, seed, device, files and processes."""
+
     iterations: Annotated[int, Range(1)] = 300
     """Collections of trials, each followed by its updates."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0

@@ -52,14 +52,12 @@ class StepOut(NamedTuple):
 
 
 class Batch(NativeBatch):
-    """What both games have in common; the base class of what `make` returns, not to be built itself.
+    """Base class of the batches that `make` returns; do not build it yourself.
 
     E = `num_envs` boards. `env_idx` is None (all boards) or [B] int64, distinct; boards it does not name are
     untouched. Until its first `reset` a board is done.
 
-    Attributes:
-        name: "sokoban" or "minesweeper"; `num_envs`, `num_actions`; `height`, `width` of a board in cells.
-        style: of `observe` and `texts` when they name none.
+    Attributes of the native class: `num_envs`, `num_actions`; `height`, `width` of a board in cells.
 
     Native methods (stubs in `_C.pyi`), beside those below:
         reset(seeds [B] uint64, env_idx=None): a board is a function of its seed and the configuration alone.
@@ -74,8 +72,8 @@ class Batch(NativeBatch):
         snapshot(env_idx=None) -> bytes; restore(data, env_idx=None) of as many boards and this configuration.
     """
 
-    name: str
-    style: Style
+    name: str  # "sokoban" or "minesweeper"
+    style: Style  # of `observe` and `texts` if they name none
 
     def step(
         self,

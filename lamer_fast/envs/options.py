@@ -10,6 +10,8 @@ from lamer_fast.fields import Range
 
 @dataclass(frozen=True)
 class EnvOptions:
+    """Options that every environment has."""
+
     name: str = "minesweeper"
     """The environment: one that `lamer-fast envs` lists, or your own as `package.module:factory`."""
     prompt: Literal["full", "compact"] = "full"

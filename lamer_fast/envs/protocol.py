@@ -45,7 +45,7 @@ class TurnOut:
 class TextBatchEnv(Protocol):
     """The five calls every environment has. `isinstance` looks at the names, `check_env` at behaviour."""
 
-    num_envs: int
+    num_envs: int  # E boards
 
     def reset(self, seeds: NDArray[np.uint64], env_idx: NDArray[np.int64] | None = None) -> None:
         """Draw the board of `seeds[b]` ([B] uint64) for each `env_idx[b]`; None names all boards.

@@ -35,13 +35,16 @@ class Packed:
 
 @dataclass(frozen=True)
 class PolicyBatch:
-    """Frozen: who adds log-probabilities puts another batch in its place, see `score` and `update`."""
+    """One micro-batch as a loss sees it: T packed tokens, of which L are trained, in U segments (turns).
 
-    packed: Packed
+    Frozen: code that adds log-probabilities makes another batch, see `score` and `update`.
+    """
+
+    packed: Packed  # the sequences, and which of their tokens are trained
     rollout_logprobs: Tensor  # [L] float32, nats, from the sampler
     advantages: Tensor  # [L] float32, the turn's advantage on each of its tokens; on the host
     token_weights: Tensor  # [L] float32, on the host: the minibatch's loss is sum(token_weights * loss)
-    temperature: float
+    temperature: float  # of the sampling; log-probabilities are taken after it
     cu_segments: Tensor  # [U+1] int64 into L
     old_logprobs: Tensor | None = None  # [L] float32, nats; None: they are those of the next forward pass
     ref_logprobs: Tensor | None = None  # [L] float32, only when kl_coef > 0

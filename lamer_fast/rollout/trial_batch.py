@@ -17,10 +17,11 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class TrialBatch:
-    """Turns of a trial are contiguous and in time order; trials of a group need not be neighbours.
+    """All turns of one collection: M trials of up to K episodes in N groups, with R turns.
 
-    A REFLECT turn carries the index of the episode that FOLLOWS it, turn 0, reward 0. In context `episode`
-    its tokens stand in the sequence of the episode before it.
+    The tokens are a store of S sequences with T tokens. Turns of a trial are contiguous and in time order;
+    trials of a group need not be neighbours. A REFLECT turn carries the index of the episode that FOLLOWS it,
+    turn 0, reward 0. In context `episode` its tokens stand in the sequence of the episode before it.
     """
 
     # token store: S sequences, one per trial, episode or turn according to the context mode

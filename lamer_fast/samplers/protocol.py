@@ -32,26 +32,28 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
+    """One reply that is wanted of a sampler."""
+
     id: int  # unique among the requests in flight
     trial: int  # key of the cache that a sampler may keep between requests
     token_ids: NDArray[np.int32]  # the FULL prompt; a sampler finds by itself what it has already computed
     seed: int  # of this request's own generator
-    max_tokens: int
+    max_tokens: int  # of the reply, stop id included
     stop_ids: tuple[int, ...]  # generation ends after one of these, which is returned too
-    sampling: Sampling = Sampling()
+    sampling: Sampling = Sampling()  # how its tokens are drawn
     reflects: bool = False  # it asks for a reflection, not for a move
-    episode: int = (
-        0  # 0..K-1, of a reflection that of the next one; both of use where phases differ in policy
-    )
+    episode: int = 0  # 0..K-1, for a reflection the next one; for policies that differ by episode
 
 
 @dataclass(frozen=True)
 class Completion:
-    id: int
+    """The reply to a request."""
+
+    id: int  # of the request
     token_ids: NDArray[np.int32]  # [n] sampled ids, a sampled stop id included
     logprobs: NDArray[np.float32]  # [n] nats, of the sampled ids, after temperature (at 0: of temperature 1)
     stopped: bool  # True: ended by a stop id; False: cut by max_tokens
-    policy_version: int
+    policy_version: int  # of the weights that sampled it, as `load_weights` gave it
     error: str | None = None  # no reply: its trial is lost, by no fault of the policy
     too_long: bool = (
         False  # with an error: the prompt exceeds what the model can read, its trial is truncated
@@ -63,20 +65,26 @@ Observer = Callable[[Sequence[int], "Tensor"], None]
 
 
 class Sampler(Protocol):
-    shares_weights: bool  # the sampler reads the trainer's own tensors: load_weights is bookkeeping only
-    max_sequence_tokens: int
+    """Draws replies by the weights that it was given last, many requests at a time."""
 
-    def submit(self, request: Request) -> None: ...
+    shares_weights: bool  # the sampler reads the trainer's own tensors: load_weights is bookkeeping only
+    max_sequence_tokens: int  # prompt and reply together
+
+    def submit(self, request: Request) -> None:
+        """Begins a request; `poll` returns its completion."""
+        ...
 
     def poll(self) -> list[Completion]:
-        """One engine step (one decoded token for everything in flight, or a prefill chunk). May be empty."""
+        """One engine step (a token per request in flight, or a chunk of a prompt); returns finished ones."""
         ...
 
     def release(self, trial: int) -> None:
-        """Nothing more will be asked for this trial: its cache may go."""
+        """The trial has no further requests: its cache may be dropped."""
         ...
 
-    def cancel(self, request_id: int) -> None: ...
+    def cancel(self, request_id: int) -> None:
+        """Drops a request in flight; it has no completion."""
+        ...
 
     def score(self, token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """Log-probability of each token given those before it, at temperature 1; the first entry is 0."""
@@ -86,4 +94,6 @@ class Sampler(Protocol):
         """Gives memory back until `load_weights`; no request is in flight."""
         ...
 
-    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None: ...
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Takes the policy's new weights, by which all later tokens are drawn."""
+        ...

@@ -1,7 +1,12 @@
 """The site of `make docs`, as far as it can be tested without MkDocs: navigation, links, the API's names."""
 
+import ast
+import inspect
+import pkgutil
 import re
 import subprocess
+import textwrap
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -71,3 +76,40 @@ def test_every_public_name_has_a_place_in_the_reference(page, module):
     )
     names = {f"{module.__name__}.{name}" for name in module.__all__ if not name.startswith("__")}
     assert names <= told, names - told
+
+
+def undescribed(found):
+    """A class or function without a docstring, and fields with neither docstring nor comment."""
+    lines = textwrap.dedent(inspect.getsource(found)).splitlines()
+    (node,) = ast.parse("\n".join(lines)).body
+    missing = [] if ast.get_docstring(node) else [node.name]
+    body = [*node.body, None] if isinstance(node, ast.ClassDef) else []
+    for field, after in pairwise(body):
+        described = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        commented = "  # " in " ".join(lines[field.lineno - 1 : field.end_lineno])
+        if isinstance(field, ast.AnnAssign) and not (described or commented):
+            missing.append(f"{node.name}.{field.target.id}")
+    return missing
+
+
+REFERENCE = [
+    name
+    for page in sorted((ROOT / "docs" / "api").glob("*.md"))
+    for name in re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_the_reference_describes_every_field(name):
+    assert undescribed(pkgutil.resolve_name(name)) == []
+
+
+def test_a_field_without_a_word_is_found():
+    assert undescribed(Planted) == ["Planted", "Planted.bare"]
+
+
+class Planted:
+    bare: int
+    commented: int  # [R]
+    described: int
+    """Rows."""

@@ -22,6 +22,8 @@ AnchorKey = Literal["board", "board+episode"]
 
 @dataclass(frozen=True)
 class Switches:
+    """How advantages are computed from rewards; `resolve` has the rules between them."""
+
     estimator: Estimator = "gigpo"
     """Advantage estimator."""
     episode_credit: EpisodeCredit = "cross"

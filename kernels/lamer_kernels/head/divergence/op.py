@@ -34,11 +34,13 @@ class Divergence(NamedTuple):
     """``loss`` is the scalar to differentiate; the rest are statistics per token [L]."""
 
     loss: Tensor
+    """The weighted sum."""
     values: Tensor
     """The divergence, nats."""
     logprobs: Tensor | None
     """Of the targets, after temperature; None without targets."""
     teacher_logprobs: Tensor | None
+    """The same of the teacher."""
 
 
 def linear_divergence(

@@ -21,11 +21,11 @@ COVARIANCE = ("clip_cov", "kl_cov")
 class Covariance:
     """Settings of ``clip_cov`` and ``kl_cov``; the docstring of ``linear_policy_loss`` explains them."""
 
-    share: float = 2e-4
-    low: float = 1.0
-    high: float = 5.0
-    coef: float = 1.0
-    seed: int = 0
+    share: float = 2e-4  # of the call's tokens that are chosen
+    low: float = 1.0  # clip_cov draws from tokens whose covariance is above this
+    high: float = 5.0  # and below this
+    coef: float = 1.0  # kl_cov: weight of |logprob - old_logprob| on the chosen tokens
+    seed: int = 0  # clip_cov: of the draw
 
     def check(self) -> None:
         check_number("covariance.share", self.share, "(0, 1]")
