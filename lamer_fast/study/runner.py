@@ -65,7 +65,10 @@ def take_over(folder: Path, cells: Sequence[Cell]) -> list[str]:
     """
     known: dict[str, CellResult] = {}
     for path in sorted(folder.parent.glob("*/cells/*.json")):
-        found = CellResult.read(path)
+        try:
+            found = CellResult.read(path)
+        except ValueError:  # of a lab, which keeps other cells, or damaged: its own study tells that
+            continue
         known.setdefault(digest(found.settings), found)
     taken = []
     for cell in cells:

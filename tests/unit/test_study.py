@@ -298,6 +298,15 @@ def test_what_another_study_has_found_by_the_same_settings_is_taken_over(tmp_pat
     assert take_over(tmp_path / "third", evaluated.cells()) == []  # other modes: other numbers
 
 
+def test_cells_of_a_lab_and_damaged_ones_of_other_studies_are_left_alone(tmp_path):
+    cell = study(tmp_path).cells()[0]
+    for other, text in (("lab", '{"format": 1, "settings": {}}'), ("damaged", CELL[:40])):
+        path = tmp_path / other / "cells" / f"{cell.name}.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert take_over(tmp_path / "small", [cell]) == []
+
+
 def test_boards_without_a_value_do_not_count():
     values = np.random.default_rng(3).random((3, 200))
     there = over_seeds_and_tasks(values)
