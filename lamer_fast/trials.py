@@ -32,7 +32,9 @@ def read_trials(path: str | Path, frame: Frame | None = None) -> Any:
     rows = list(_rows(trials))
     if frame == "pandas":
         return import_module("pandas").DataFrame(rows)
-    return import_module("polars").DataFrame(rows, infer_schema_length=None)
+    polars = import_module("polars")
+    of_64_bits = {key: polars.UInt64 for key in ("task", "seed") if rows and key in rows[0]}
+    return polars.DataFrame(rows, infer_schema_length=None, schema_overrides=of_64_bits)
 
 
 def trial_files(path: Path) -> list[Path]:

@@ -38,6 +38,7 @@ def add_changes(trial: dict[str, Any]) -> list[Found]:
                     "after": chosen,
                     "names_before": names(note["reply"], given_up),
                     "names_after": names(note["reply"], chosen),
+                    "valid": all(turn.get("valid", True) for turn in (before, after)),
                     "won": any(turn.get("success") for turn in new),
                 }
                 found.append(change | {"note": note["reply"]})
@@ -95,7 +96,7 @@ class Findings:
         for change in add_changes(trial):
             named = change["names_before"], change["names_after"]
             evidence = {(True, False): 3, (False, True): 2, (True, True): 1, (False, False): 0}[named]
-            self._keep("changed", (evidence, change["won"]), place, change)
+            self._keep("changed", (change["valid"], evidence, change["won"]), place, change)
         for index, turn in enumerate(trial["turns"]):
             at = place | {"index": index}
             for i, (blame, gap) in enumerate(token_values(turn)):

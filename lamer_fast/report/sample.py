@@ -17,7 +17,7 @@ from lamer_fast.trials import trials_of
 MAX_BYTES = 1_600_000  # of trials in a page
 MAX_GROUP = 400_000  # bytes of one group; a larger one is shortened
 MAX_TEXT = 20_000  # characters of one board or reply
-MAX_TOKENS = 1_000  # of a turn
+MAX_TOKENS = 4_096  # of a turn
 BYTES_OF_TOKEN = 25  # at least
 MAX_SEARCHED = 200  # files, evenly spread
 MAX_ITERATIONS = 12

@@ -8,6 +8,7 @@ import pytest
 
 from lamer_fast.cli.report import run
 from lamer_fast.config.resolve import RECIPES
+from lamer_fast.report.findings import Findings, add_changes
 from lamer_fast.report.page import FOLDER, read_run, write_report
 from tests.unit.report_run import notes_trial, write_run
 
@@ -142,6 +143,36 @@ def test_what_json_in_a_browser_does_not_know_becomes_null(run_folder):
     (run_folder / "eval" / "one.json").write_text(content)
     page = write_report(run_folder).read_text()
     assert '{"gain":null,"low":[null]}' in page
+
+
+def test_the_trial_that_changed_its_mind_is_the_one_with_the_best_evidence():
+    def trial(number, note, thought="", valid=True):
+        found = notes_trial(number, [1.0] * 3)
+        lost, reflection, won = found["turns"]
+        lost |= {"reply": thought + lost["reply"], "valid": valid}
+        found["turns"] = [lost, reflection | {"reply": note}, won]
+        return found
+
+    findings = Findings()
+    told = []
+    for each in (
+        trial(0, "mine (1, 2)", valid=False),  # it could only act differently
+        trial(1, "be careful"),
+        trial(2, "mine (1, 2), try (2, 1)"),
+        trial(3, "try (2, 1)"),
+        trial(4, "mine (1, 2)", thought="(3, 3)? No.</think>"),
+        trial(5, "mine (1, 2)"),
+    ):
+        findings.add(each)
+        told.append(findings.found()["changed"]["trial"])
+    assert told == [0, 1, 2, 3, 4, 4]
+    found = findings.found()
+    assert (
+        found["changed"]["before"] == "(1, 2)" and found["noted"] == [6, 0] and found["unknowing"] == [0, 5]
+    )
+    thought = trial(6, "mine (1, 2)")
+    thought["turns"][2] |= {"reply": "Now (1, 2).</think><action>(1, 2)</action>", "success": False}
+    assert add_changes(thought) == [], "another thought before the same action is no other action"
 
 
 def rewrite(path, change):

@@ -33,7 +33,13 @@ def test_a_run_a_folder_or_a_file(run_folder):
 @pytest.mark.parametrize("package", ["polars", "pandas"])
 def test_a_frame_has_a_row_for_each_turn(run_folder, package):
     pytest.importorskip(package, reason=f"{package} is not installed")
+    with gzip.open(run_folder / "trials" / "000012.jsonl.gz", "wt") as file:
+        file.write(json.dumps(NEW | {"task": 2**64 - 1, "seed": 7}) + "\n")
+    with gzip.open(run_folder / "trials" / "000003.jsonl.gz", "wt") as file:
+        file.write(json.dumps(OLD | {"task": 3, "seed": 2**63}) + "\n")
     frame = read_trials(run_folder, package)
+    assert str(frame["task"].dtype).lower() == str(frame["seed"].dtype).lower() == "uint64"
+    assert list(frame["task"])[1:] == [3, 2**64 - 1]
     assert list(frame["iteration"]) == [3, 3, 12] and list(frame["turn"]) == [0, 1, 0]
     values = list(frame["advantage"])
     assert values[2] == -1.5 and all(value is None or value != value for value in values[:2])
