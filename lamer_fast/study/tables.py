@@ -167,7 +167,7 @@ def end_of(curves: Sequence[Mapping[str, list[Any]]], name: str, end: slice) -> 
 def percent(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
-    return f"{100 * estimate.mean:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    return f"{100 * estimate.mean:z.1f} [{100 * estimate.low:z.1f}, {100 * estimate.high:z.1f}]"
 
 
 def of_paper(value: float) -> str:

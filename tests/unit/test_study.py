@@ -403,6 +403,7 @@ def test_the_last_episode_counts_where_none_before_had_won():
 
 
 # of grids; the gradient lab has its own
+JOINED = {"harder": "won within k", "roles": "last"}
 STUDIES = sorted({path.name for path in (ROOT / "benchmarks" / "studies").iterdir()} - {"gradient"})
 
 
@@ -414,6 +415,11 @@ def test_the_page_has_the_tables_of_the_committed_cells(name):
     text = "\n".join(f"{table.title}\n\n{table.markdown()}\n" for table in tables)
     assert (folder / "tables.md").read_text() == text
     shown = (ROOT / "docs" / "study.md").read_text()
+    if name in JOINED:  # several tables in one
+        for table in tables:
+            told = [cell for row in table.rows for cell in row[1:] if "[" in cell]
+            assert JOINED[name] not in table.title or all(cell in shown for cell in told)
+        return
     for table in tables if name == "main" else tables[:1]:
         assert table.markdown() in shown
     readme = (ROOT / "README.md").read_text()
