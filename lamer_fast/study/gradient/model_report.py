@@ -40,12 +40,14 @@ def _row(arm: OfArm, parts: list[str]) -> list[str]:
         with_error(goal.cosine, goal.cosine_error), known(100 * goal.bias, ".0f", " %"),
         known(goal.noise, ".1f"), known(goal.one, ".3f"),
         with_error(turns.cosine, turns.cosine_error), known(turns.one, ".3f"),
-        *(known(weight(arm, part), ".2f") for part in parts),
+        *(with_error(*weight(arm, part), 2) for part in parts),
     ]  # fmt: skip
 
 
-def weight(arm: OfArm, part: str) -> float:
+def weight(arm: OfArm, part: str) -> tuple[float, float]:
     """How much of a true advantage for success@K the arm gives to a turn of the part, as a share of what it
-    gives to turns as a whole: 1 everywhere is in proportion."""
-    whole = arm.turns[WHOLE][SUCCESS].scale
-    return arm.turns[part][SUCCESS].scale / whole if whole else math.nan
+    gives to turns as a whole, and its error: 1 everywhere is in proportion."""
+    whole, own = arm.turns[WHOLE][SUCCESS].scale, arm.turns[part][SUCCESS]
+    if not whole or math.isnan(own.scale_error):  # its turns have no true advantage above the noise
+        return math.nan, math.nan
+    return own.scale / whole, own.scale_error / abs(whole)

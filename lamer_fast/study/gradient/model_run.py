@@ -85,9 +85,7 @@ class Measured:
                 true = self.true(goal)
                 of = [self.part(x, part) for x in (mean, as_played, true)]
                 values[against] = of_advantages(*of)
-                groups = self.cell.model.config.rollout.groups
-                mean_g, as_played_g, true_g = (self._gradients(x) for x in of)
-                found[against] = of_gradients(mean_g, as_played_g, true_g, groups)
+                found[against] = of_gradients(*(self._gradients(x) for x in of))
             gradients[part], turns[part] = found, values
         return OfArm(arm_settings(arm), name, gradients, turns)
 
@@ -134,10 +132,9 @@ class Measured:
         return [mean for mean, _ in found], [as_played for _, as_played in found]
 
     def _gradients(self, values: Sequence[Array]) -> Array:
-        """[B, D] of turns' advantages; of halves by their mean."""
-        flat = (x.mean(axis=1) if x.ndim > 1 else x for x in values)
-        sums = [x.astype(np.float32) @ scores for x, scores in zip(flat, self.scores, strict=True)]
-        return np.stack(sums).astype(np.float64) / self.cell.size
+        """[B, D] of turns' advantages, [2, B, D] of their halves; the mean over trials of each board."""
+        sums = [x.T.astype(np.float32) @ scores for x, scores in zip(values, self.scores, strict=True)]
+        return np.stack(sums, axis=-2).astype(np.float64) / self.cell.size
 
 
 def run_model(
