@@ -61,6 +61,26 @@ def test_a_broken_link_is_found():
     assert broken("docs/index.md", planted) == ["no-such-page.md", "faq.md#no-such-section"]
 
 
+def broken_lists(text):
+    """Items that the site would run into the text before them; GitHub is less strict."""
+    text = FENCE.sub(lambda block: "\n" * block[0].count("\n"), text)
+    nested = re.findall(r"^ {1,3}(?:- |\d+\. ).*", text, re.MULTILINE)
+    blocks = [block.strip("\n") for block in re.split(r"\n\s*\n|\n(?=#)", text)]
+    late = re.compile(r"\A(?! *(?:- |\d+\. )|\|).*\n(?:.*\n)*?(- |\d+\. )")
+    return nested + [block for block in blocks if late.search(block)]
+
+
+@pytest.mark.parametrize("page", pages())
+def test_a_list_is_one_on_the_site_too(page):
+    assert broken_lists((ROOT / page).read_text()) == []
+
+
+def test_a_broken_list_is_found():
+    broken = ["Text:\n- item", "Text\nand more:\n- item", "- item\n  - nested", "- item\n\n    more\n- item"]
+    assert [text for text in broken if not broken_lists(text)] == []
+    assert broken_lists("Text:\n\n- item\n  of two lines\n    - nested\n\n    more\n\n- item\n") == []
+
+
 @pytest.mark.parametrize(
     ("page", "module"),
     [
