@@ -10,6 +10,7 @@ function ticks(low, high, count, least) {
 }
 // lines: [{name, points: [[x, y, low?, high?], ...], at?: the number of its colour}]; options: range of y, episodes or iterations of x, marks, unit.
 // A y of null was recorded and is not finite: the line breaks there, at a cross. One that is undefined was not recorded.
+const dashed = (at) => [["solid", "none"], ["dashed", "6 3"], ["dotted", "2 3"]][Math.floor(at / colors.length) % 3];
 function chart(title, lines, options) {
   const card = el("div", null, {class: "card chart"}), o = options || {};
   card.append(el("h3", title));
@@ -34,7 +35,7 @@ function chart(title, lines, options) {
   lines.forEach((line, i) => {
     const at = line.at ?? i, color = colors[at % colors.length], ok = line.points.filter(p => finite(p[1])), pieces = [[]];
     for (const p of line.points) if (finite(p[1])) pieces.at(-1).push(p); else if (p[1] === null) pieces.push([]);
-    for (const piece of pieces.filter(piece => piece.length)) s.append(svg("polyline", {points: piece.map(p => `${X(p[0])},${Y(p[1])}`).join(" "), fill: "none", stroke: color, "stroke-width": 2, ...(at >= colors.length ? {"stroke-dasharray": "6 3"} : {})}));
+    for (const piece of pieces.filter(piece => piece.length)) s.append(svg("polyline", {points: piece.map(p => `${X(p[0])},${Y(p[1])}`).join(" "), fill: "none", stroke: color, "stroke-width": 2, "stroke-dasharray": dashed(at)[1]}));
     for (const p of line.points.filter(p => p[1] === null)) s.append(svg("text", {x: X(p[0]), y: H - B - 2, "text-anchor": "middle", style: `fill:${color}`, class: "broken"}, "\u2715"));
     for (const p of ok) {
       if (finite(p[2]) && finite(p[3])) s.append(svg("line", {x1: X(p[0]), x2: X(p[0]), y1: Y(p[2]), y2: Y(p[3]), stroke: color, "stroke-width": 1.5, class: "interval"}));
@@ -63,7 +64,7 @@ function chart(title, lines, options) {
     read();
   });
   const legend = el("div", null, {class: "legend"});
-  lines.forEach((line, i) => { const e = el("span", line.name); e.prepend(el("i", "", {style: `background:${colors[(line.at ?? i) % colors.length]}`})); legend.append(e); });
+  lines.forEach((line, i) => { const e = el("span", line.name); e.prepend(el("i", "", {style: `border-top:3px ${dashed(line.at ?? i)[0]} ${colors[(line.at ?? i) % colors.length]}`})); legend.append(e); });
   read();
   cursor.setAttribute("visibility", "hidden");
   card.append(s, legend, readout);

@@ -32,8 +32,11 @@ function table(head, rows, attributes) {
   }
   return el("div", null, {class: "card scroll", tabindex: 0, role: "region", "aria-label": (attributes || {})["aria-label"] || "table"}, e);
 }
+// Words of a model between marks that isolate their direction of writing: they turn no word around them.
+const quote = (text) => `\u201c\u2068${text}\u2069\u201d`;
 const setting = (run, key) => (run.config.find(([k]) => k === key) || [])[1];
 const finite = (v) => typeof v === "number" && isFinite(v);
 const short = (v, digits = 3) => !finite(v) ? "unknown" : String(+v.toPrecision(digits)).replace("-", "\u2212");
 const percent = (v) => finite(v) ? 100 * v : v;
-const span = (mean, low, high) => mean.toFixed(1) + (finite(low) && finite(high) ? ` [${low.toFixed(1)}, ${high.toFixed(1)}]` : "");
+const fixed = (v) => finite(v) ? v.toFixed(1) : "unknown";
+const span = (mean, low, high) => fixed(mean) + (finite(low) && finite(high) ? ` [${low.toFixed(1)}, ${high.toFixed(1)}]` : "");

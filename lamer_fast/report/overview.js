@@ -38,10 +38,10 @@ function tellChanged(run) {
   const {changed: c, notes, noted, unknowing} = run.findings, rate = ([no, yes]) => `${yes} of ${no + yes}${no + yes ? ` (${short(100 * yes / (no + yes), 2)} %)` : ""}`;
   if (!notes) return "The recorded trials have no notes.";
   const told = !c ? "No recorded trial acted differently on a board that it had seen in the episode before its note."
-    : `Iteration ${c.iteration}, group ${c.group}, trial ${c.trial}: after the note \u201c${c.note}\u201d episode ${c.episode + 1} answers \u201c${c.after}\u201d instead of \u201c${c.before}\u201d on the same board. ${tellNamed(c)}${c.won ? " The episode wins." : ""}`;
+    : `Iteration ${c.iteration}, group ${c.group}, trial ${c.trial}: after the note ${quote(c.note)} episode ${c.episode + 1} answers ${quote(c.after)} instead of ${quote(c.before)} on the same board. ${tellNamed(c)}${c.won ? " The episode wins." : ""}`;
   return `${told} Back on the board of a losing action, the episode after the note repeats that action in ${rate(noted)} recorded cases, another trial that knows neither in ${rate(unknowing)}.`;
 }
-const tellToken = (f) => `${JSON.stringify(f.text)} in iteration ${f.iteration}, group ${f.group}, trial ${f.trial}`;
+const tellToken = (f) => `${quote(JSON.stringify(f.text).slice(1, -1))} in iteration ${f.iteration}, group ${f.group}, trial ${f.trial}`;
 function tellBlamed({findings: {blamed}}) {
   return !blamed ? "No recorded token has a negative advantage (older runs recorded none)."
     : `${tellToken(blamed)}: of the recorded tokens, the update pushes this one down most, by advantage \u00d7 (1 \u2212 probability) = ${short(blamed.advantage)} \u00d7 (1 \u2212 ${short(Math.exp(blamed.logprob))}) = ${short(blamed.value)}.`;
@@ -131,11 +131,11 @@ function settings(run) {
   const details = el("details", null, {id: "config"}, el("summary", `All ${rows.length} settings, ${run.config.filter(differs).length} of them not the default (first, marked)`), table(["setting", "value", "default"], rows, {class: "left", "aria-label": "settings"}));
   return [...parts, details];
 }
-function compare() {
+function comparedCurves() {
   const K = (run) => setting(run, "rollout.episodes"), panels = new Set(runs.flatMap(run => run.evaluated.slice(0, 1).map(e => e.panel)));
   const ofAll = new Set(runs.map(K)).size > 1 ? ` (K: ${runs.map(K).join(", ")})` : "", ofPanels = panels.size > 1 ? ", different boards" : "";
   const last = (get) => runs.map(run => ({name: run.name, points: column(run, get)}));
-  place("training").append(el("div", null, {class: "cards"},
+  return [el("div", null, {class: "cards"},
     chart(`success@K on training boards, %${ofAll}`, last(m => percent(m.success_at.at(-1))), {range: [0, 100]}),
     chart("success@1 on training boards, %", last(m => percent(m.success_at[0])), {range: [0, 100]}),
     ...(runs.some(run => run.evaluated.length) ? [chart(`success@K on held-out boards, %${ofAll}${ofPanels}`, runs.map(run => ({name: run.name, points: run.evaluated.map(e => [e.iteration, percent(e.success_at.at(-1)), ...[e.success_low, e.success_high].map(v => v ? percent(v.at(-1)) : null)])})), {range: [0, 100]})] : []),
@@ -144,12 +144,16 @@ function compare() {
     ...[...ADDED, ...unnamed(runs)].flatMap(([title, get]) => {
       const lines = runs.flatMap((run, r) => linesOf(run, get, line => Object.keys(get).length > 1 ? `${run.name}: ${line}` : run.name).map((line, j) => ({...line, at: r + j * colors.length})));
       return lines.length ? [chart(title, lines)] : [];
-    })));
-  const rows = runs.map(run => { const m = run.metrics.at(-1), s = run.starts.at(-1); return [run.name, run.metrics.length, m ? m.success_at.map(v => percent(v).toFixed(1)).join(" / ") : "", m ? short(m.return) : "", m ? short(Math.max(...run.metrics.map(m => percent(m.success_at.at(-1))))) : "", s ? s.device : "unknown", s ? s.commit || s.version : "unknown"]; });
-  place("answers").append(table(["run", "iterations", "success@1..K at the end, %", "return", "best success@K, %", "machine", "commit"], rows, {"aria-label": "runs"}));
+    }))];
+}
+function comparedRuns() {
+  const rows = runs.map(run => { const m = run.metrics.at(-1), s = run.starts.at(-1); return [run.name, run.metrics.length, m ? m.success_at.map(v => fixed(percent(v))).join(" / ") : "", m ? short(m.return) : "", m ? short(Math.max(...run.metrics.map(m => percent(m.success_at.at(-1))).filter(finite))) : "", s ? s.device : "unknown", s ? s.commit || s.version : "unknown"]; });
+  return [table(["run", "iterations", "success@1..K at the end, %", "return", "best success@K, %", "machine", "commit"], rows, {"aria-label": "runs"})];
+}
+function comparedSettings() {
   const keys = [...new Set(runs.flatMap(run => run.config.map(([key]) => key)))], values = runs.map(run => new Map(run.config.map(([k, v]) => [k, v])));
   const differing = keys.filter(key => new Set(values.map(v => JSON.stringify(v.get(key)))).size > 1);
-  place("settings").append(differing.length ? table(["setting", ...runs.map(run => run.name)], differing.map(key => [key, ...values.map(v => v.has(key) ? written(v.get(key)) : "no such setting")]), {class: "left", "aria-label": "settings that differ"}) : el("p", "All settings are the same."));
+  return [differing.length ? table(["setting", ...runs.map(run => run.name)], differing.map(key => [key, ...values.map(v => v.has(key) ? written(v.get(key)) : "no such setting")]), {class: "left", "aria-label": "settings that differ"}) : el("p", "All settings are the same.")];
 }
 const title = runs.map(run => run.name).join(", ");
 place("name").textContent = title;
@@ -164,7 +168,11 @@ if (one) {
   if (one.metrics.length) draw("training", () => curves(one));
   if (one.config.length) draw("settings", () => settings(one));
   draw("trials", () => trialParts(place("trials")));
-} else compare();
+} else {
+  draw("answers", comparedRuns);
+  draw("training", comparedCurves);
+  draw("settings", comparedSettings);
+}
 draw("evaluations", evaluations);
 for (const section of document.querySelectorAll("main > section")) {
   section.hidden = !section.childElementCount;

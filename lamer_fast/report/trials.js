@@ -42,7 +42,7 @@ function tellNamed({names_before, names_after}) {
 }
 function tellChange(change) {
   const how = change.turn ? `it plays ${change.turn} turn${change.turn > 1 ? "s" : ""} alike, then, on the same board,` : "on the same first board";
-  return `What the next episode did differently: ${how} it answers \u201c${change.after}\u201d instead of \u201c${change.before}\u201d. ${tellNamed(change)}` + (change.won ? " The episode wins." : "");
+  return `What the next episode did differently: ${how} it answers ${quote(change.after)} instead of ${quote(change.before)}. ${tellNamed(change)}` + (change.won ? " The episode wins." : "");
 }
 function drawTurn(t, index, scale) {
   const note = t.phase === "reflect", box = el("div", null, {class: note ? "turn note" : "turn"}), p = shown.pointed;

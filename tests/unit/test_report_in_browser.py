@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lamer_fast.cli.report import run
-from lamer_fast.report.page import write_eval_report, write_report
+from lamer_fast.report.page import write_comparison, write_eval_report, write_report
 from lamer_fast.text import printable
 from tests.unit.report_run import EVIL, write_run
 
@@ -65,20 +65,23 @@ def test_five_questions_are_answered_on_the_page(run_folder, tmp_path):
         "boards solved with notes, 20.0 [10.0, 30.0] % in as many independent attempts"
     )
     assert (
-        "Iteration 1, group 1, trial 2: after the note \u201cmine (1, 2)\u201d episode 2 answers"
+        "Iteration 1, group 1, trial 2: after the note \u201c\u2068mine (1, 2)\u2069\u201d episode 2 answers"
         in said["changed"]
     )
-    assert "\u201c(2, 1)\u201d instead of \u201c(1, 2)\u201d on the same board." in said["changed"]
+    assert "\u201c\u2068(2, 1)\u2069\u201d instead of \u201c\u2068(1, 2)\u2069\u201d on" in said["changed"]
     assert "The note names the action that was given up. The episode wins." in said["changed"]
     assert (
         "repeats that action in 1 of 2 (50 %) recorded cases, another trial that knows neither"
         in said["changed"]
     )
     assert said["changed"].partition("knows neither in ")[2].startswith("1 of 1 (100 %).")
-    assert said["blamed"].startswith('"(1, 2)" in iteration 1, group 1, trial 3: ')
+    assert said["blamed"].startswith("\u201c\u2068(1, 2)\u2069\u201d in iteration 1, group 1, trial 3: ")
     assert "(1 \u2212 probability) = \u22124 \u00d7 (1 \u2212 0.5) = \u22122." in said["blamed"]
     assert "In iteration 2: the largest difference of a token's log-probability is 0.5 nats" in said["gap"]
-    assert 'most at "action" in iteration 1, group 1, trial 2: the trainer is 0.25 nats above' in said["gap"]
+    assert (
+        "most at \u201c\u2068action\u2069\u201d in iteration 1, group 1, trial 2: the trainer is 0.25 nats"
+        in said["gap"]
+    )
     assert "so that its probability is 28.4 % higher" in said["gap"]
     assert "At most 20.00 GiB of 24.00 GiB on the card, so it fits, and 1.00 GiB of the host" in said["card"]
     assert "Most of it: activations, 15.00 GiB, sized by learn.max_microbatch_tokens" in said["card"]
@@ -149,7 +152,12 @@ def test_runs_beside_each_other(run_folder, tmp_path, capsys):
     shutil.copytree(run_folder, colliding)
     assert run([str(run_folder), str(colliding)]) == 0 and run([str(run_folder)] * 2) == 2
     assert "named twice" in capsys.readouterr().err
+    for line in lines:
+        line["success_at"] = [math.nan, math.inf]
+    (colliding / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run([str(run_folder), str(colliding)]) == 0
     told = rendered(page, tmp_path)
+    assert "<td>unknown / unknown</td>" in told and "cannot be drawn" not in told
     assert "<td>runs/toy</td>" in told and "<td>again/toy</td>" in told
     assert body.count("<polyline") == 7 * 2 + 1 + 8 and "undefined" not in body and "NaN" not in body
 
@@ -312,3 +320,16 @@ def test_notes_that_helped_before_and_while_training(run_folder, tmp_path):
         "The model used them before training: 50.0 [40.0, 60.0] % of the held-out boards solved with notes, "
         "20.0 [10.0, 30.0] % in as many independent attempts. After 3 iterations: 50.0 [40.0, 60.0] %"
     )
+
+
+def test_seven_runs_are_told_apart_by_their_lines(run_folder, tmp_path):
+    """There are five colours: from the sixth on, lines are dashed, in the legend too."""
+    runs = [run_folder, *(run_folder.parent / f"toy{i}" for i in range(6))]
+    for other in runs[1:]:
+        shutil.copytree(run_folder, other)
+    body = rendered(write_comparison(runs), tmp_path)
+    (chart,) = re.findall(r"<h3>return of a trial</h3>(.*?)<h3>", body)
+    drawn = re.findall(r'<polyline[^>]*stroke="([^"]*)"[^>]*stroke-dasharray="([^"]*)"', chart)
+    listed = re.findall(r'<i style="border-top: ?3px (\w+) (\S+?);?"', chart)
+    assert len(set(drawn)) == len(set(listed)) == 7
+    assert [colour for colour, _ in drawn] == [colour for _, colour in listed]
