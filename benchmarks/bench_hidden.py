@@ -1,7 +1,7 @@
 """How fast are the games whose rule is hidden, called from Python, with their texts? And their exact bounds?
 
 One core, 4,096 live boards. Rates are per second of CPU time. Every case is gated: exchanged words make the
-moves that the rule says, and numbers count the lines that the shape has.
+moves that the rule says, and numbers count the lines of the rule.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lamer_fast.envs import make
 from lamer_fast.envs.native.controls import RULES
 from lamer_fast.envs.panel import panel
 from lamer_fast.envs.registry import entry
-from tests.envs.test_shapes import every_cell, numbers
+from tests.envs.test_neighbours import every_cell, numbers
 
 GOAL = 20e6  # steps with text a second and core
 BYTES = 128  # more than any text has
@@ -86,7 +86,7 @@ SOKOBAN = {"height": 6, "width": 5, "num_boxes": 1, "min_moves": 2, "max_moves":
 HIDDEN = {"controls": "permuted", "show_moves": True}
 BROKEN = {"controls": "broken", "show_moves": True}
 STICKY = {"sticky": 0.25}
-SHAPES = {"neighbours": "hidden"}
+NEIGHBOURS = {"neighbours": "hidden"}
 
 
 def stepping(name: str, game: str, config: dict[str, Any], style: str | None) -> Case:
@@ -104,12 +104,12 @@ CASES = [
     stepping("sokoban, exchanged words", "sokoban", SOKOBAN | HIDDEN, "compact"),
     stepping("sokoban, one word broken", "sokoban", SOKOBAN | BROKEN, "compact"),
     stepping("sokoban, exchanged words that stick", "sokoban", SOKOBAN | HIDDEN | STICKY, "compact"),
-    stepping("minesweeper, hidden lines", "minesweeper", SHAPES, None),
-    stepping("minesweeper, hidden lines", "minesweeper", SHAPES, "numbered"),
+    stepping("minesweeper, hidden lines", "minesweeper", NEIGHBOURS, None),
+    stepping("minesweeper, hidden lines", "minesweeper", NEIGHBOURS, "numbered"),
     bound("hidden-controls-tiny", 512),
     bound("hidden-controls-tiny", 512, ", one word broken", **{"env.controls": "broken"}),
     bound("hidden-controls-tiny", 32, ", words that stick", **{"env.sticky": 0.25}),
-    bound("hidden-shapes-tiny", 64),
+    bound("hidden-neighbours-tiny", 64),
 ]
 
 

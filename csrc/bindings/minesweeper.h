@@ -126,8 +126,8 @@ struct KnownArgs {
   }
 };
 
-inline py::tuple ShapeBeliefs(BatchEnv<HiddenMinesweeper>& self, const py::object& seen,
-                              const py::object& hit, const py::object& env_idx) {
+inline py::tuple HiddenBeliefs(BatchEnv<HiddenMinesweeper>& self, const py::object& seen,
+                               const py::object& hit, const py::object& env_idx) {
   const Idx idx(env_idx, self.num_envs());
   const HiddenMinesweeper& env = self.env();
   const KnownArgs known(seen, hit, idx.size(), env.num_actions());
@@ -144,7 +144,7 @@ inline py::tuple ShapeBeliefs(BatchEnv<HiddenMinesweeper>& self, const py::objec
   return py::make_tuple(mined, lines);
 }
 
-inline Array<double> ExploreShapes(BatchEnv<HiddenMinesweeper>& self, const py::object& seen,
+inline Array<double> ExploreHidden(BatchEnv<HiddenMinesweeper>& self, const py::object& seen,
                                    const py::object& hit, const py::object& episodes,
                                    const py::object& env_idx) {
   const Idx idx(env_idx, self.num_envs());
@@ -190,8 +190,8 @@ inline void BindHiddenMinesweeper(py::module_& m) {
       .def_property_readonly("width", [](const Batch& self) { return self.env().config().width; })
       .def_property_readonly("num_mines", [](const Batch& self) { return self.env().config().num_mines; })
       .def("rules", &Rules<Batch>, py::arg("env_idx") = py::none())
-      .def("beliefs", &ShapeBeliefs, py::arg("seen"), py::arg("hit"), py::arg("env_idx") = py::none())
-      .def("explore", &ExploreShapes, py::arg("seen"), py::arg("hit"), py::arg("episodes"),
+      .def("beliefs", &HiddenBeliefs, py::arg("seen"), py::arg("hit"), py::arg("env_idx") = py::none())
+      .def("explore", &ExploreHidden, py::arg("seen"), py::arg("hit"), py::arg("episodes"),
            py::arg("env_idx") = py::none());
 }
 

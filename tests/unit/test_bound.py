@@ -187,8 +187,8 @@ def test_an_arm_of_one_long_episode_stands_beside_trials_of_three():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"recipe": "hidden-shapes-tiny"},
-        {"recipe": "hidden-shapes-tiny", "teacher": "explorer"},
+        {"recipe": "hidden-neighbours-tiny"},
+        {"recipe": "hidden-neighbours-tiny", "teacher": "explorer"},
         {"recipe": "hidden-controls-tiny", "teacher": "explorer"},
         {
             "recipe": "hidden-controls-tiny",

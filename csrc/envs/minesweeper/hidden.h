@@ -18,9 +18,9 @@
 #include "core/parse.h"
 #include "core/text.h"
 #include "envs/minesweeper/canonical.h"
+#include "envs/minesweeper/explorer.h"
+#include "envs/minesweeper/neighbours.h"
 #include "envs/minesweeper/rules.h"
-#include "envs/minesweeper/shape_explorer.h"
-#include "envs/minesweeper/shapes.h"
 #include "envs/minesweeper/text.h"
 
 namespace lamer {
@@ -127,12 +127,12 @@ class HiddenMinesweeper {
 
   std::optional<std::uint64_t> CountTasks(Split split) const {
     const double layouts = mines::NumLayouts(grid_.num_cells, config_.num_mines);
-    if (layouts * grid_.num_cells * mines::kNumShapes > mines::kMaxEnumeratedStarts) return std::nullopt;
+    if (layouts * grid_.num_cells * mines::kNumRules > mines::kMaxEnumeratedStarts) return std::nullopt;
     std::vector<std::uint64_t> tasks;
     mines::ForEachLayout(grid_, config_.num_mines, [&](const B& layout) {
       const std::uint64_t id = OfLayout(layout);
       if (!InSplit(id, split)) return;
-      for (int rule = 0; rule < mines::kNumShapes; ++rule) {
+      for (int rule = 0; rule < mines::kNumRules; ++rule) {
         if (config_.held_out_rules && !mines::RuleInSplit(rule, SplitOf(id))) continue;
         mines::ForEach(grid_.cells & ~layout, [&](int bit) {
           Board board;
@@ -152,7 +152,7 @@ class HiddenMinesweeper {
       out[cell] = !board.done && !board.opened.Test(grid_.bit_of[static_cast<std::size_t>(cell)]);
   }
 
-  // The cell of the least chance of a mine that the board as it stands tells, over all shapes; the first such in row
+  // The cell of the least chance of a mine that the board as it stands tells, over all rules; the first such in row
   // order. -1 where there are too many layouts to look at each.
   std::int32_t ExpertAction(const Board& board) const {
     if (board.done || !explorer_.is_feasible()) return -1;
@@ -176,9 +176,9 @@ class HiddenMinesweeper {
     if ((seen & board.mines).Any() || (hit & ~board.mines).Any()) {
       throw std::invalid_argument("a cell of `seen` is a mine, or one of `hit` is none");
     }
-    return mines::ShapeExplorer::Knows(board.mines, board.rule, seen, hit);
+    return mines::HiddenExplorer::Knows(board.mines, board.rule, seen, hit);
   }
-  mines::ShapeExplorer& explorer() const { return explorer_; }
+  mines::HiddenExplorer& explorer() const { return explorer_; }
   int BitOf(int cell) const { return grid_.bit_of[static_cast<std::size_t>(cell)]; }
 
   ParseOut Parse(std::string_view reply, bool strict, std::span<std::int32_t> out) const {
@@ -208,7 +208,7 @@ class HiddenMinesweeper {
     const auto fail = [](const char* what) { throw std::invalid_argument(std::string("snapshot: ") + what); };
     const std::array<std::uint64_t, 4> r = Read(record);
     if (((r[0] | r[1] | r[2]) & ~grid_.cells.word[0]) != 0) fail("a cell is set outside the board");
-    if (r[3] >= mines::kNumShapes) fail("there is no such rule");
+    if (r[3] >= mines::kNumRules) fail("there is no such rule");
     if (r[0] == 0) {
       if (r[1] != 0 || r[2] != 0 || r[3] != 0) fail("open cells on a board that was never reset");
       return;
@@ -224,10 +224,10 @@ class HiddenMinesweeper {
  private:
   static constexpr std::uint64_t kPurpose = 0x7368617065;  // "shape"
 
-  static mines::Shape ShapeOf(const Board& board) { return mines::Shape(board.rule); }
+  static mines::Lines LinesOf(const Board& board) { return mines::Lines(board.rule); }
   const mines::TextLayout<1>& layout(Style style) const { return layouts_[static_cast<std::size_t>(style)]; }
   LAMER_ALWAYS_INLINE std::array<B, 4> Symbols(const Board& board) const {
-    return mines::VisibleSymbols(mines::CountNeighbours(board.mines, ShapeOf(board)), board.mines,
+    return mines::VisibleSymbols(mines::CountNeighbours(board.mines, LinesOf(board)), board.mines,
                                  board.opened);
   }
   std::uint64_t HashLayout(std::uint64_t least) const {
@@ -262,7 +262,7 @@ class HiddenMinesweeper {
   mines::Grid<1> grid_;
   std::array<float, 4> rewards_;  // by Kind
   std::array<mines::TextLayout<1>, kNumStyles> layouts_;
-  mutable mines::ShapeExplorer explorer_;
+  mutable mines::HiddenExplorer explorer_;
 };
 
 }  // namespace lamer

@@ -70,6 +70,7 @@ class Sokoban {
       rewards_[i] = static_cast<float>(i & kInvalid ? r.invalid : sum);
     }
     sticky_ = static_cast<std::uint64_t>(std::ldexp(config_.sticky, 64));
+    keeps_went_ = config_.show_moves || sticky_ != 0;
   }
 
   const Config& config() const { return config_; }
@@ -128,7 +129,8 @@ class Sokoban {
   StepOut Step(Board& board, std::int32_t action) const {
     using sokoban::Bits;
     std::uint8_t made = sokoban::kRules[board.rule][static_cast<std::size_t>(action + 1)];
-    if (sticky_ != 0 && action >= 0) made = WithLuck(board, made);
+    if (sticky_ != 0 && action >= 0) [[unlikely]]
+      made = WithLuck(board, made);
     const auto& move = kMoves[made];
     const Bits to = move.to[board.player], beyond = move.beyond[board.player];
     const Bits free = board.floor & ~board.boxes;
@@ -139,7 +141,7 @@ class Sokoban {
     board.boxes ^= (to | beyond) & pushed;
     board.player = static_cast<std::uint8_t>(board.player + (move.offset & static_cast<int>(moved)));
     if (config_.show_moves) board.said = static_cast<std::uint8_t>(action + 1);
-    if (sticky_ != 0 ? action >= 0 : config_.show_moves) board.went = moved != 0 ? made : std::uint8_t{0};
+    if (keeps_went_ && (sticky_ == 0 || action >= 0)) board.went = moved != 0 ? made : std::uint8_t{0};
     const bool success = board.boxes == board.targets;
     unsigned kind = (unsigned{on != 0} * kOn) | (unsigned{off != 0} * kOff) | (unsigned{success} * kWin) |
                     (unsigned{action < 0} * kInvalid);
@@ -330,7 +332,7 @@ class Sokoban {
 
   // The move of this turn, from 1: what was said, or with chance `sticky` what the turn before has made. A
   // function of seed, episode and turn: no thread, and no other board, has a part in it.
-  std::uint8_t WithLuck(Board& board, std::uint8_t said) const {
+  [[gnu::noinline]] std::uint8_t WithLuck(Board& board, std::uint8_t said) const {
     const int repeated = Repeated(board);
     const std::uint64_t luck = HashCombine(kLuck, std::bit_cast<std::uint64_t>(board.luck));
     if (board.luck.turn < 0xffff) ++board.luck.turn;
@@ -465,6 +467,7 @@ class Sokoban {
   sokoban::TextLayout layout_;
   std::array<float, 32> rewards_;
   std::uint64_t sticky_;  // of 2^64
+  bool keeps_went_;
   mutable sokoban::TableCache tables_;
   mutable sokoban::ExplorerCache explorers_;
 };

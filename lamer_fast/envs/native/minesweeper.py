@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lamer_fast.envs.batch import _C, Batch
 from lamer_fast.envs.expert import Expert
 from lamer_fast.envs.guide import Guide
-from lamer_fast.envs.native import shapes
+from lamer_fast.envs.native import neighbours
 from lamer_fast.envs.native.game import COMMON, REWARD, NativeGame, RewardSets
 from lamer_fast.envs.native.text_env import NativeTextEnv
 from lamer_fast.envs.options import EnvOptions
@@ -253,7 +253,7 @@ class Minesweeper(NativeGame):
         if options.neighbours == "hidden":
             words += [
                 " mines, some lines.\n",
-                *(shapes.fact(line, c) for line in shapes.LINES for c in (True, False)),
+                *(neighbours.fact(line, c) for line in neighbours.LINES for c in (True, False)),
             ]
         return [*words, *_rows(options)]
 
@@ -261,22 +261,22 @@ class Minesweeper(NativeGame):
         self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
     ) -> Expert:
         if isinstance(env.batch, MinesweeperHiddenBatch):
-            return shapes.ShapesExpert(env, noise, memory, num_trials, rng)
+            return neighbours.NeighboursExpert(env, noise, memory, num_trials, rng)
         return MinesweeperExpert(env, noise, memory, num_trials, rng)
 
     def has_bound(self, options: MinesweeperOptions) -> bool:
-        small = shapes.is_small(options.height * options.width, options.num_mines)
+        small = neighbours.is_small(options.height * options.width, options.num_mines)
         return options.neighbours == "hidden" and small
 
     def best_chances(self, batch: Any, max_turns: int, episodes: int) -> NDArray[np.float64]:
-        return shapes.bound(batch, episodes)
+        return neighbours.bound(batch, episodes)
 
     def guide(self, env: Any, max_turns: int, episodes: int) -> Guide | None:
         batch = getattr(env, "batch", None)  # a world of one's own may take its place
         if not isinstance(batch, MinesweeperHiddenBatch):
             return None
-        small = shapes.is_small(batch.num_actions, batch.num_mines)
-        return shapes.ShapesGuide(env, episodes) if small else None
+        small = neighbours.is_small(batch.num_actions, batch.num_mines)
+        return neighbours.NeighboursGuide(env, episodes) if small else None
 
     def explorer(
         self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator,
@@ -286,7 +286,7 @@ class Minesweeper(NativeGame):
             return super().explorer(
                 env, noise, memory, num_trials, rng, max_turns=max_turns, episodes=episodes
             )
-        return shapes.ShapesExplorer(env, noise, memory, num_trials, rng, episodes=episodes)
+        return neighbours.NeighboursExplorer(env, noise, memory, num_trials, rng, episodes=episodes)
 
 
 def _rows(options: MinesweeperOptions) -> list[str]:

@@ -1,6 +1,6 @@
 // The player that cannot be beaten where the neighbourhood is hidden: exact search over what can be known.
 //
-// A hypothesis is a layout of mines and a shape; before the first cell all of them are as likely. An opened cell
+// A hypothesis is a layout of mines and a rule; before the first cell all of them are as likely. An opened cell
 // tells its number, a mine tells itself and ends the episode, and the next one is played on the same board: what
 // was seen once is known, and opening it again is free. So what is known is the cells whose number was seen, the
 // mines that were hit, and the hypotheses that agree with them. The value of this and of the episodes left is the
@@ -22,7 +22,7 @@
 
 #include "core/rng.h"
 #include "core/too_large.h"
-#include "envs/minesweeper/shapes.h"
+#include "envs/minesweeper/neighbours.h"
 
 namespace lamer::mines {
 
@@ -58,19 +58,19 @@ struct Known {
   friend bool operator==(const Known&, const Known&) = default;
 };
 
-class ShapeExplorer {
+class HiddenExplorer {
  public:
   static constexpr double kMaxHypotheses = 120'000;
   static constexpr std::size_t kMaxKept = 1'000'000;  // states of knowledge
   static constexpr std::uint64_t kMaxWork =
       300'000'000;  // looks at a hypothesis, of one call: about two seconds
 
-  ShapeExplorer(const Grid<1>& grid, int num_mines) : grid_(grid), num_mines_(num_mines) {}
+  HiddenExplorer(const Grid<1>& grid, int num_mines) : grid_(grid), num_mines_(num_mines) {}
 
-  bool is_feasible() const { return NumLayouts(grid_.num_cells, num_mines_) * kNumShapes <= kMaxHypotheses; }
+  bool is_feasible() const { return NumLayouts(grid_.num_cells, num_mines_) * kNumRules <= kMaxHypotheses; }
 
   static Known Knows(const Cells& mines, int rule, const Cells& seen, const Cells& hit) {
-    Known known{seen, hit, CountNeighbours(mines, Shape(rule)).plane};
+    Known known{seen, hit, CountNeighbours(mines, Lines(rule)).plane};
     for (Cells& plane : known.number) plane &= seen;
     return known;
   }
@@ -118,18 +118,18 @@ class ShapeExplorer {
     }
   };
 
-  static int RuleOf(std::uint32_t hypothesis) { return static_cast<int>(hypothesis % kNumShapes); }
+  static int RuleOf(std::uint32_t hypothesis) { return static_cast<int>(hypothesis % kNumRules); }
 
   void List() const {
     if (!is_feasible()) {
       throw TooLarge(std::to_string(static_cast<std::int64_t>(NumLayouts(grid_.num_cells, num_mines_))) +
-                     " layouts under " + std::to_string(kNumShapes) + " shapes are more than " +
+                     " layouts under " + std::to_string(kNumRules) + " rules are more than " +
                      std::to_string(static_cast<int>(kMaxHypotheses)) + ": too many to look at each");
     }
     ForEachLayout(grid_, num_mines_, [&](const Cells& layout) {
-      for (int rule = 0; rule < kNumShapes; ++rule) {
+      for (int rule = 0; rule < kNumRules; ++rule) {
         mines_.push_back(layout);
-        numbers_.push_back(CountNeighbours(layout, Shape(rule)).plane);
+        numbers_.push_back(CountNeighbours(layout, Lines(rule)).plane);
       }
     });
   }
@@ -176,7 +176,7 @@ class ShapeExplorer {
     work_ += belief.size();
     if (work_ > kMaxWork) {
       throw std::invalid_argument("explore: more than " + std::to_string(kMaxWork) +
-                                  " looks at a layout under a shape, an exact search is for small boards");
+                                  " looks at a layout under a rule, an exact search is for small boards");
     }
     std::array<Belief, 10> seen;  // by number; 9: a mine
     for (std::uint32_t h : belief) {

@@ -1,4 +1,4 @@
-"""Minesweeper under neighbourhoods that must be found out: shapes, splits, beliefs, the best explorer."""
+"""Minesweeper under neighbourhoods that must be found out: rules, splits, beliefs, the best explorer."""
 
 import re
 from functools import cache
@@ -11,7 +11,7 @@ from lamer_fast import _C
 from lamer_fast.cli.play_yourself import Game
 from lamer_fast.config import resolve as recipe
 from lamer_fast.envs import check_env, make, text_env
-from lamer_fast.envs.native.shapes import NUM_SHAPES, Memory, bound
+from lamer_fast.envs.native.neighbours import NUM_RULES, Memory, bound
 from lamer_fast.envs.registry import entry, eval_seeds, make_env
 
 WAYS = [(0, 1), (1, 0), (1, 1), (1, -1)]  # of the lines: row, column, diagonal, antidiagonal
@@ -59,11 +59,11 @@ def every_cell(batch):
 
 
 @pytest.mark.parametrize(("height", "width", "num_mines"), [(3, 4, 4), (8, 8, 30), (1, 5, 2), (5, 2, 3)])
-def test_numbers_are_those_of_the_shape_and_cells_open_alone(height, width, num_mines):
+def test_numbers_are_those_of_the_rule_and_cells_open_alone(height, width, num_mines):
     batch = make("minesweeper", 120, height=height, width=width, num_mines=num_mines, neighbours="hidden")
     batch.reset(seeds(120))
     rules = batch.rules().tolist()
-    assert len(set(rules)) == NUM_SHAPES
+    assert len(set(rules)) == NUM_RULES
     for rule, symbols in zip(rules, every_cell(batch), strict=True):
         mines = set(np.flatnonzero(symbols == "*").tolist())
         assert len(mines) == num_mines
@@ -74,7 +74,7 @@ def test_numbers_are_those_of_the_shape_and_cells_open_alone(height, width, num_
 def test_with_all_lines_the_numbers_are_those_of_the_ordinary_game():
     hidden = make("minesweeper", 300, height=5, width=5, num_mines=6, neighbours="hidden")
     hidden.reset(seeds(300))
-    symbols = every_cell(hidden)[hidden.rules() == NUM_SHAPES - 1]
+    symbols = every_cell(hidden)[hidden.rules() == NUM_RULES - 1]
     assert len(symbols) > 5
     for row in symbols:
         plain = make("minesweeper", 1, height=5, width=5, num_mines=6)
@@ -185,7 +185,7 @@ def every(height, width, num_mines):
     return [
         (mines, tuple(numbers(height, width, mines, r).values()))
         for mines in layouts
-        for r in range(NUM_SHAPES)
+        for r in range(NUM_RULES)
     ]
 
 
@@ -268,7 +268,7 @@ def test_beliefs_are_counts_of_what_agrees():
         for number, (mines, values) in enumerate(every(3, 3, 3)):
             right = ["*" if c in mines else ".12345678"[values[c]] for c in range(9)]
             if all(symbol in ("?", right[c]) for c, symbol in enumerate(text)):
-                agree.append((mines, number % NUM_SHAPES + 1))
+                agree.append((mines, number % NUM_RULES + 1))
         np.testing.assert_allclose(
             mined[board], [np.mean([c in mines for mines, _ in agree]) for c in range(9)]
         )
@@ -308,7 +308,7 @@ def played(expert, env, count, episodes):
 
 
 def test_the_best_explorer_reaches_the_bound_and_the_teacher_stays_below():
-    options = recipe.resolve("hidden-shapes-tiny").env
+    options = recipe.resolve("hidden-neighbours-tiny").env
     game, count = entry("minesweeper"), 1000
     env = make_env(options, count, split="train")
     env.reset(seeds(count))
@@ -328,7 +328,7 @@ def test_the_best_explorer_reaches_the_bound_and_the_teacher_stays_below():
 
 
 def test_hints_win_as_often_as_they_say(capsys):
-    config = recipe.resolve("hidden-shapes-tiny")
+    config = recipe.resolve("hidden-neighbours-tiny")
     chances, won = [], []
     for seed in eval_seeds(config.env, "test", 40):
         made = Game(make_env(config.env, 1, split="test"), config, np.array([seed]))

@@ -1,6 +1,6 @@
 """Minesweeper whose neighbourhood is hidden: what a player knows of a board, a teacher, the bound, hints.
 
-A shape says which of the four lines through a cell count. It belongs to the task, as the mines do. What was
+A rule says which of the four lines through a cell count. It belongs to the task, as the mines do. What was
 seen in one episode of a trial is known in the next: the numbers of cells, and mines that were hit.
 """
 
@@ -17,7 +17,7 @@ from lamer_fast.envs.expert import Expert
 from lamer_fast.envs.guide import Guide
 
 LINES = ("row", "column", "diagonal", "antidiagonal")
-NUM_SHAPES = 15
+NUM_RULES = 15
 MAX_HYPOTHESES = 4_000
 SURE = 1e-9
 KNOWN_MINE, KNOWN_SAFE = 2.0, -1.0  # beyond any probability
@@ -27,12 +27,12 @@ CellsOf = NDArray[np.bool_]
 
 
 def is_small(num_cells: int, num_mines: int) -> bool:
-    """Whether the search of a board takes a second at most, by its layouts under all shapes."""
-    return comb(num_cells, num_mines) * NUM_SHAPES <= MAX_HYPOTHESES
+    """Whether the search of a board takes a second at most, by its layouts under all rules."""
+    return comb(num_cells, num_mines) * NUM_RULES <= MAX_HYPOTHESES
 
 
 def bound(batch: Any, episodes: int) -> NDArray[np.float64]:
-    """[E, episodes]: the greatest chance to win within 1, 2, ... episodes, over all layouts and shapes.
+    """[E, episodes]: the greatest chance to win within 1, 2, ... episodes, over all layouts and rules.
 
     Boards that look alike at first have one bound; the search is made once for them.
     """
@@ -65,8 +65,8 @@ class Memory:
         self.seen[boards] = self.hit[boards] = False
 
 
-class ShapesExpert(Expert):
-    """Opens a cell of the lowest chance of a mine over all layouts and shapes that agree with what it knows.
+class NeighboursExpert(Expert):
+    """Opens a cell of the lowest chance of a mine over all layouts and rules that agree with what it knows.
 
     With a memory it knows what earlier episodes have shown, and opens what they proved free first. It does
     not plan to explore. Its note: the mines that were hit, and what is certain of the lines.
@@ -129,7 +129,7 @@ def fact(line: str, counts: bool) -> str:
     return f"{line} {'counts' if counts else 'not'}"
 
 
-class ShapesExplorer(ShapesExpert):
+class NeighboursExplorer(NeighboursExpert):
     """Opens a cell of the greatest chance to win within the trial. Without a memory: within the episode."""
 
     def __init__(
@@ -151,7 +151,7 @@ class ShapesExplorer(ShapesExpert):
         return super().reflect(trials)
 
 
-class ShapesGuide(Guide):
+class NeighboursGuide(Guide):
     """Gives hints to a player of board 0, from what this player has seen in the trial."""
 
     def __init__(self, env: Any, episodes: int) -> None:

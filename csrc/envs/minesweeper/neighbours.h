@@ -1,9 +1,9 @@
-// Shapes: which cells are neighbours. A rule belongs to a task and stays over all episodes on it; nothing that is
+// Which cells are neighbours. A rule belongs to a task and stays over all episodes on it; nothing that is
 // seen before the first cell tells it for sure.
 //
 // Four lines go through a cell: its row, its column, the diagonal and the antidiagonal. The two cells beside it on a
-// line are neighbours or not, so that there are 15 shapes. With all four lines the numbers are those of the ordinary
-// game; a cell opens alone, since others that open with it would show the shape.
+// line are neighbours or not, so that there are 15 rules. With all four lines the numbers are those of the ordinary
+// game; a cell opens alone, since others that open with it would show the rule.
 #pragma once
 
 #include <array>
@@ -17,15 +17,16 @@ namespace lamer::mines {
 
 using Cells = Bits<1>;
 
-inline constexpr int kNumShapes = 15, kNumLines = 4;
+inline constexpr int kNumRules = 15, kNumLines = 4;
 
-// Bits of a shape: 1 row, 2 column, 4 diagonal (down right), 8 antidiagonal (down left). Of rule r: r + 1.
-struct Shape {
-  std::array<std::uint64_t, kNumLines> line{};  // all ones, or none
+// Lines that count under a rule, bits of the rule plus 1: 1 row, 2 column, 4 diagonal (down right), 8 antidiagonal
+// (down left).
+struct Lines {
+  std::array<std::uint64_t, kNumLines> on{};  // all ones, or none
 
-  constexpr explicit Shape(int rule) {
+  constexpr explicit Lines(int rule) {
     for (int i = 0; i < kNumLines; ++i) {
-      line[static_cast<std::size_t>(i)] = std::uint64_t{0} - (static_cast<std::uint64_t>(rule + 1) >> i & 1);
+      on[static_cast<std::size_t>(i)] = std::uint64_t{0} - (static_cast<std::uint64_t>(rule + 1) >> i & 1);
     }
   }
 };
@@ -35,9 +36,9 @@ struct Beside {
   std::array<std::uint64_t, kNumLines> ahead, behind;
 };
 
-LAMER_ALWAYS_INLINE constexpr Beside BesideOf(const Cells& set, const Shape& shape) {
+LAMER_ALWAYS_INLINE constexpr Beside BesideOf(const Cells& set, const Lines& lines) {
   const Cells east = set.East(), west = set.West();
-  const auto& on = shape.line;
+  const auto& on = lines.on;
   return {{east.word[0] & on[0], set.South().word[0] & on[1], east.South().word[0] & on[2],
            west.South().word[0] & on[3]},
           {west.word[0] & on[0], set.North().word[0] & on[1], west.North().word[0] & on[2],
@@ -45,8 +46,8 @@ LAMER_ALWAYS_INLINE constexpr Beside BesideOf(const Cells& set, const Shape& sha
 }
 
 // Number of set neighbours of every cell, bit-sliced as in CountNeighbours.
-LAMER_ALWAYS_INLINE constexpr Counts<1> CountNeighbours(const Cells& set, const Shape& shape) {
-  const Beside n = BesideOf(set, shape);
+LAMER_ALWAYS_INLINE constexpr Counts<1> CountNeighbours(const Cells& set, const Lines& lines) {
+  const Beside n = BesideOf(set, lines);
   std::array<std::uint64_t, kNumLines> one{}, two{};  // of each line
   for (std::size_t i = 0; i < kNumLines; ++i) {
     one[i] = n.ahead[i] ^ n.behind[i];
@@ -87,7 +88,7 @@ constexpr bool RuleInSplit(int rule, Split split) {
 
 inline int DrawRule(Split held_out, Rng& rng) {
   for (;;) {
-    const int rule = static_cast<int>(rng.Below(kNumShapes));
+    const int rule = static_cast<int>(rng.Below(kNumRules));
     if (RuleInSplit(rule, held_out)) return rule;
   }
 }
