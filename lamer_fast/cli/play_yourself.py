@@ -85,6 +85,7 @@ class Game:
         if self._can_undo():
             known = self.guide.memory() if self.guide else None
             self._before.append((self.episode, self.turn, self.env.call("snapshot", INDEX), known))
+        seen = self.env.observe(INDEX)
         reply = typed if "<" in typed else f"<action>{typed}</action>"
         if self.guide:
             self.guide.look()
@@ -94,6 +95,8 @@ class Game:
         self.turn += 1
         if not out.valid[0]:
             print("(this reply could not be read: it does nothing, and took a turn)")
+        elif not out.done[0] and self.env.observe(INDEX) == seen:
+            print("(this changes nothing, and took a turn)")
         if out.done[0] or self.turn >= self.max_turns:
             self._end(bool(out.done[0]), bool(out.success[0]))
 

@@ -70,6 +70,17 @@ def test_hints_solve_the_board(capsys):
     assert f"({tried} hint" in made.verdict()
 
 
+def test_a_turn_that_is_lost_is_told(capsys):
+    made = game()
+    told = {"(5, 5)": "(this changes nothing, and took a turn)", "x": "could not be read: it does nothing"}
+    for typed, message in told.items():
+        made.take(typed)
+        assert message in capsys.readouterr().out
+    assert made.turn == 2
+    made.take(legal(made)[0])
+    assert "took a turn" not in capsys.readouterr().out
+
+
 def test_a_scripted_standard_input(monkeypatch, capsys):
     monkeypatch.setattr(
         "sys.stdin", io.StringIO(":hint\n\nnonsense\n:u\n:nothing\n:undo\n:quit\nnever read\n")
