@@ -31,11 +31,13 @@ def read_run(run: Path, *, trials: bool = True) -> dict[str, Any]:
     found = records.read(run / "metrics.jsonl")
     evaluations = [_evaluation(file) for file in sorted((run / "eval").glob("*.json"))]
     evaluations.sort(key=lambda e: e.get("iteration", 0))
+    K = config["rollout.episodes"]
     summary = (
-        f"{env_summary(config)}; trials of up to "
-        f"{config['rollout.episodes']} episodes of {config['rollout.max_turns']} turns; "
+        f"{env_summary(config)}; trials of {'one episode' if K == 1 else f'up to {K} episodes'} "
+        f"of up to {config['rollout.max_turns']} turns; "
         f"{config['rollout.groups']} groups of {config['rollout.trials_per_group']} trials; "
-        f"{config['algo.estimator']}, gamma_traj {config['algo.gamma_traj']}; {len(found)} iterations"
+        f"{config['algo.estimator']}, gamma_traj {config['algo.gamma_traj']}; "
+        f"{len(found)} iteration{'' if len(found) == 1 else 's'}"
     )
     metrics = [record.to_json() for record in found]
     files = sorted((run / "trials").glob("*.jsonl.gz")) if trials else []

@@ -118,7 +118,7 @@ function setMode(next) {
 function trialParts(section) {
   const unread = one.findings.unread || [];
   if (trials.length) drawTrials(section);
-  return unread.length ? [el("p", `${unread.length} files of trials are damaged and left out: ${unread.slice(0, 5).join("; ")}${unread.length > 5 ? "; \u2026" : ""}`, {id: "unread"})] : [];
+  return unread.length ? [el("p", `${unread.length === 1 ? "1 file of trials is" : `${unread.length} files of trials are`} damaged and left out: ${unread.slice(0, 5).join("; ")}${unread.length > 5 ? "; \u2026" : ""}`, {id: "unread"})] : [];
 }
 function drawTrials(section) {
   const each = (key) => [["", "all"], ...[...new Set(trials.map(t => t[key]))].filter(v => v !== undefined).sort((a, b) => a - b).map(v => [v, String(v)])];

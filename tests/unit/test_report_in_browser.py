@@ -265,7 +265,7 @@ def test_what_cannot_be_drawn_takes_nothing_else_with_it(run_folder, tmp_path):
         "the card's memory, and the settings that it stands in"
     )
     assert "In iteration 1 their difference is not a finite number." in body
-    assert "1 files of trials are damaged and left out: 000001.jsonl.gz is no whole gzip file" in body
+    assert "1 file of trials is damaged and left out: 000001.jsonl.gz is no whole gzip file" in body
     assert "success@k on training boards" in body and "The story of iteration 2" in body
     (loss,) = re.findall(r"<h3>loss</h3><svg.*?</svg>.*?role=\"status\">", body)
     assert loss.count("<polyline") == 2 and loss.count('class="broken"') == 1, (
@@ -292,8 +292,10 @@ def test_a_run_that_has_made_no_iteration(run_folder, tmp_path):
 def test_a_run_without_notes_says_so(run_folder, tmp_path, settings, told):
     path = run_folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
-    said, _ = probed(write_report(run_folder), tmp_path)
+    said, body = probed(write_report(run_folder), tmp_path)
     assert said["learned"].startswith(told)
+    shape = "one episode" if "rollout.episodes" in settings else "up to 3 episodes"
+    assert f"trials of {shape} of up to 7 turns" in body
 
 
 def test_notes_that_helped_before_and_while_training(run_folder, tmp_path):
