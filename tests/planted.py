@@ -73,12 +73,14 @@ def architecture(sampler, **changes):
     sampler.decoder.architecture = new
     for block in sampler.decoder.blocks:
         block.architecture = new
+    if isinstance(sampler, TorchSampler):
+        sampler._refresh()  # what it has copied by the other reading
     return sampler
 
 
 def turning(sampler, change):
     """Other rotary angles; the tables are made anew."""
-    sampler.decoder._rotary._inv_freq = change(sampler.decoder._rotary._inv_freq)
+    sampler.decoder.rotary._inv_freq = change(sampler.decoder.rotary._inv_freq)
     return sampler
 
 
@@ -128,7 +130,7 @@ class OddAttention:
             return plain
         keys, values = _by_token(*self.right.cache.layers[layer])
         out = torch.empty_like(plain)
-        for t, (slot, position) in enumerate(zip(self.right._slots, self.right.positions, strict=True)):
+        for t, (slot, position) in enumerate(zip(self.right.slots, self.right.positions, strict=True)):
             first = 0 if self.window is None else max(0, int(position) + 1 - self.window)
             kk, vv = (x[slot, :, first : int(position) + 1].transpose(0, 1) for x in (keys, values))
             group = q.shape[1] // k.shape[1]

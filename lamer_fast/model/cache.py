@@ -78,13 +78,13 @@ class CachedAttention:
         self.cache, self.sizes, self.sent = cache, tuple(sizes), sent
         self.length = cache.max_tokens
         cut = torch.split(sent, list(sizes))
-        self.token_ids, self.positions, self._slots, self.cu_seqlens, *rest = cut
+        self.token_ids, self.positions, self.slots, self.cu_seqlens, *rest = cut
         self.wanted: Tensor | None = rest[0] if rest else None
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         keys, values = self.cache.layers[layer]
         return cached_attention(
-            q, k, v, keys, values, self._slots, self.positions, self.cu_seqlens, scale=scale
+            q, k, v, keys, values, self.slots, self.positions, self.cu_seqlens, scale=scale
         )
 
 

@@ -77,17 +77,23 @@ class Decoder:
         self.architecture = Architecture.of(model.config)
         self._trunk = model.get_decoder()
         self.blocks = [Block(layer, self.architecture, i) for i, layer in enumerate(self._trunk.layers)]
-        self._rotary = RotaryTables(self._trunk.rotary_emb)
+        self.rotary = RotaryTables(self._trunk.rotary_emb)
 
     @property
     def device(self) -> torch.device:
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
+    @property
+    def last_norm(self) -> Tensor:
+        """[H]"""
+        weight: Tensor = self._trunk.norm.weight
+        return weight
+
     def __call__(self, input_ids: Tensor, attention: Attention) -> Tensor:
         """input_ids [T] int64 -> last hidden states of the wanted tokens, [L, H] in the parameters' dtype."""
         x, update = self._embed(input_ids), None
-        tables = self._rotary.get(attention.length, x.dtype, x.device)
+        tables = self.rotary.get(attention.length, x.dtype, x.device)
         recompute = torch.is_grad_enabled() and self.model.is_gradient_checkpointing
         for block in self.blocks:
             cos, sin = tables[self.architecture.has_rope[block.index]]
@@ -98,7 +104,7 @@ class Decoder:
             else:
                 x, update = block(x, update, cos, sin, attention)
         assert update is not None  # a model has layers
-        return add_rms_norm(x, update, self._trunk.norm.weight, eps=self.architecture.eps)[1]
+        return add_rms_norm(x, update, self.last_norm, eps=self.architecture.eps)[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[L, H] -> [L, num_ids] float32."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lamer_fast.model.cache import CachedAttention
 from lamer_fast.model.decoder import Decoder
+from lamer_fast.model.few_tokens import FewTokens
 
 MAX_TOKENS = 2048  # of a pass: from there on a GPU takes longer than Python
 Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
@@ -33,6 +34,7 @@ class Replayed:
 
     def __init__(self, decoder: Decoder, capture: Capture | None) -> None:
         self._decoder, self._capture = decoder, capture
+        self._few: FewTokens | None = FewTokens(decoder) if capture is None else None
         self._graphs: dict[tuple[int, ...], Callable[[CachedAttention], Tensor] | None] = {}
         self._addresses: list[int] = []
 
@@ -42,6 +44,8 @@ class Replayed:
 
     def __call__(self, attention: CachedAttention) -> Tensor:
         size = attention.sizes
+        if self._few is not None and self._few.takes(attention):
+            return self._few(attention)
         if self._capture is not None and size[0] <= MAX_TOKENS:
             if size in self._graphs and self._graphs[size] is None:
                 self._graphs[size] = self._captured(attention)
@@ -53,11 +57,12 @@ class Replayed:
     @contextmanager
     def as_it_is(self) -> Iterator[None]:
         """Within it every pass runs as it is."""
-        capture, self._capture = self._capture, None
+        others = self._capture, self._few
+        self._capture = self._few = None
         try:
             yield
         finally:
-            self._capture = capture
+            self._capture, self._few = others
 
     def forget(self) -> None:
         """The cache has moved."""
@@ -69,6 +74,8 @@ class Replayed:
         if now != self._addresses:
             self.forget()
         self._addresses = now
+        if self._few is not None:
+            self._few.refresh()
 
     def _captured(self, attention: CachedAttention) -> Callable[[CachedAttention], Tensor] | None:
         """A pass of this size, over inputs at an address that stays."""

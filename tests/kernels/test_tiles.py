@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("numba")
 
+from lamer_kernels._core.numba_math import as_numpy
 from lamer_kernels._core.numba_tiles import largest, multiply, total
 
 
@@ -25,6 +27,17 @@ def test_multiply(M, N, K, transposed):
         wanted = a.astype(np.float64) @ b + (before[:, :N] if add else 0)
         np.testing.assert_allclose(c[:, :N], wanted, rtol=0, atol=1e-5)
         assert np.array_equal(c[:, N:], before[:, N:])
+
+
+@pytest.mark.parametrize("N", [32, 48])
+def test_multiply_with_a_bfloat16(N):
+    """Exactly as with the same numbers in float32, whatever other rows there are."""
+    a, b = draw(16, 33), torch.from_numpy(draw(33, N)).bfloat16()
+    c, again, few = (np.empty((M, N), np.float32) for M in (16, 16, 8))
+    for halves, out, M in ((as_numpy(b), c, 16), (b.float().numpy(), again, 16), (as_numpy(b), few, 8)):
+        multiply(a.ravel(), 33, 1, halves.ravel(), N, out.reshape(-1), N, M, N, 33, False)
+    np.testing.assert_allclose(c, a.astype(np.float64) @ b.double().numpy(), rtol=0, atol=1e-5)
+    assert np.array_equal(c, again) and np.array_equal(c[:8], few)
 
 
 @pytest.mark.parametrize("n", [16, 48, 1024])

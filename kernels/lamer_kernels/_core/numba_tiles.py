@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-call,no-untyped-def,misc,type-arg,untyped-decorator"
-"""Matrix products of small float32 matrices for numba kernels: a tile of the result stays in registers.
+"""Matrix products of small matrices for numba kernels, in float32: a tile of the result stays in registers.
 
 A compiler vectorises loops but does not tile them; so the tile is written in its intermediate language. Its
 vectors are as wide as any machine's; where they are narrower one takes several registers.
@@ -12,14 +12,16 @@ from numba.extending import intrinsic
 from .numba_math import LANES, jit
 
 ROWS = 8  # of a tile
-VECTOR = ir.VectorType(ir.FloatType(), LANES)
+VECTOR, BITS, HALVES = (
+    ir.VectorType(kind, LANES) for kind in (ir.FloatType(), ir.IntType(32), ir.IntType(16))
+)
 
 
 def _tile(num_vectors):
     """An intrinsic: c[:ROWS, : num_vectors * LANES] = a @ b, or += where `add`.
 
     a [ROWS, K] at any strides, b [K, ...] and c [ROWS, ...] in rows of `b_row` and `c_row` numbers; flat
-    arrays, in which b and c begin at `b_at` and `c_at`.
+    arrays, in which b and c begin at `b_at` and `c_at`. b may be bfloat16, in int16.
     """
 
     @intrinsic
@@ -27,7 +29,7 @@ def _tile(num_vectors):
         index = types.intp
         arrays = types.Array(types.float32, 1, "C")
         signature = types.void(
-            arrays, index, index, arrays, index, index, arrays, index, index, index, types.boolean
+            arrays, index, index, b, index, index, arrays, index, index, index, types.boolean
         )
         return signature, codegen
 
@@ -43,14 +45,22 @@ def _tile(num_vectors):
             builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32"
         )
 
-        def vector(start, offset, number):
+        halves = signature.args[3].dtype == types.int16
+
+        def vector(start, offset, number, kind=VECTOR):
             address = builder.gep(
                 start, [builder.add(offset, ir.Constant(index, number * LANES))], inbounds=True
             )
-            return builder.bitcast(address, VECTOR.as_pointer())
+            return builder.bitcast(address, kind.as_pointer())
 
         def load(start, offset, number):
             return builder.load(vector(start, offset, number), align=4)
+
+        def load_b(offset, number):
+            if not halves:
+                return load(b, offset, number)
+            upper = builder.zext(builder.load(vector(b, offset, number, HALVES), align=2), BITS)
+            return builder.bitcast(builder.shl(upper, ir.Constant(BITS, [16] * LANES)), VECTOR)
 
         def row(i):
             return builder.mul(c_row, ir.Constant(index, i))
@@ -61,13 +71,13 @@ def _tile(num_vectors):
             for i, j in tile:
                 builder.store(load(c, row(i), j), sums[i, j])
         with cgutils.for_range(builder, K, intp=index) as loop:
-            line = [load(b, builder.mul(loop.index, b_row), j) for j in range(num_vectors)]
+            line = [load_b(builder.mul(loop.index, b_row), j) for j in range(num_vectors)]
             for i in range(ROWS):
                 at = builder.add(builder.mul(loop.index, a_column), builder.mul(a_row, ir.Constant(index, i)))
                 one = builder.load(builder.gep(a, [at], inbounds=True))
                 undefined = ir.Constant(VECTOR, ir.Undefined)
                 first = builder.insert_element(undefined, one, ir.Constant(ir.IntType(32), 0))
-                everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+                everywhere = ir.Constant(BITS, [0] * LANES)
                 spread = builder.shuffle_vector(first, undefined, everywhere)
                 for j in range(num_vectors):
                     total = builder.load(sums[i, j])
@@ -84,16 +94,17 @@ _wide, _narrow = _tile(2), _tile(1)
 
 @jit
 def multiply(a, a_row, a_column, b, b_row, c, c_row, M, N, K, add):
-    """c [M, N] = a [M, K] @ b [K, N], or += where `add`; flat float32 arrays.
+    """c [M, N] = a [M, K] @ b [K, N], or += where `add`; flat float32 arrays, b perhaps bfloat16.
 
     a's numbers lie `a_row` and `a_column` apart, rows of b and c `b_row` and `c_row`. M is a multiple of ROWS
-    and N of LANES: who calls it pads with zeros.
+    and N of LANES: who calls it pads with zeros. No number depends on M or N.
     """
-    for m in range(0, M, ROWS):
-        for n in range(0, N - LANES, 2 * LANES):
+    for n in range(0, N - LANES, 2 * LANES):  # columns of b stay in the cache
+        for m in range(0, M, ROWS):
             _wide(a[m * a_row :], a_row, a_column, b, n, b_row, c, m * c_row + n, c_row, K, add)
-        if N % (2 * LANES):
-            n = N - LANES
+    if N % (2 * LANES):
+        n = N - LANES
+        for m in range(0, M, ROWS):
             _narrow(a[m * a_row :], a_row, a_column, b, n, b_row, c, m * c_row + n, c_row, K, add)
 
 
