@@ -381,7 +381,7 @@ def test_a_wrong_lab_is_told_before_anything_runs(tmp_path, change, into, says):
 
 def test_the_page_has_the_figures_of_the_committed_cells():
     folder, lab = ROOT / "benchmarks" / "studies" / "gradient", load("gradient")
-    found = {cell.name: read(path_of(folder, cell)) for cell in lab.cells()}
+    found = {cell.name: read(path_of(folder, cell)) for cell in lab.all_cells()}
     tables = tables_of(lab, found)
     text = "\n".join(f"{table.title}\n\n{table.markdown()}\n" for table in tables)
     assert (folder / "tables.md").read_text() == text

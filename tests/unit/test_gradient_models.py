@@ -2,13 +2,15 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from lamer_fast.cli import study as study_command
 from lamer_fast.study.gradient.command import load
 from lamer_fast.study.gradient.measure import CLAIM, SUCCESS, WHOLE
-from lamer_fast.study.gradient.record import path_of, read
+from lamer_fast.study.gradient.model_run import config_of, digest
+from lamer_fast.study.gradient.record import missing, path_of, read
 
 
 def refuse(word):
@@ -45,6 +47,48 @@ def test_a_model_is_measured_in_seconds_and_one_whose_run_is_not_there_is_left_o
     listed = capsys.readouterr().out
     assert "finished  model-base" in listed
     assert "to do     model-trained, after the run main-minesweeper-lamer-0" in listed
+
+
+ROOT = Path(__file__).parents[2]
+BY_GAMMA = ("lamer_g0", "lamer_g03", "lamer", "lamer_g09", "lamer_g1")
+FOLDER = ROOT / "benchmarks" / "studies" / "gradient"
+
+
+def committed():
+    """Records of the cells by their names."""
+    return {cell.model.name: read(path_of(FOLDER, cell)) for cell in load("gradient").model_cells()}
+
+
+def test_the_repository_has_what_the_shipped_models_are_asked_and_of_the_shipped_weights(tmp_path):
+    for cell in load("gradient").model_cells():
+        assert missing(path_of(FOLDER, cell), cell.settings(), cell) == []
+        record = read(path_of(FOLDER, cell))
+        if not cell.model.run:
+            assert record.facts["weights"] == digest(config_of(cell, tmp_path))
+
+
+def test_the_page_has_the_figures_of_the_committed_records():
+    page = (ROOT / "docs" / "study.md").read_text()
+    section = page.split("## What is true of the turns of a language model?")[1].split("\n## ")[0]
+    shown = {row[0].strip("`"): row[2:] for row in rows_of(section) if row[0].startswith("`")}
+    assert len(shown) > 15
+    for name, row in shown.items():
+        expected = []
+        for record in committed().values():
+            goal, turns = record.arms[name].parts[WHOLE][SUCCESS], record.arms[name].turns[WHOLE][SUCCESS]
+            expected += [f"{goal.cosine:.2f}", f"{goal.noise:.1f}", f"{goal.one:.2f}", f"{turns.cosine:.2f}"]
+        first = committed()["trained"].arms[name].turns["first"][SUCCESS]
+        assert row == [*expected, f"{first.cosine:.2f}"], name
+    for record in committed().values():
+        by_gamma = (record.arms[name].turns["first"][SUCCESS].one for name in BY_GAMMA)
+        assert " / ".join(f"{one:.2f}" for one in by_gamma) in section
+        assert " / ".join(f"{100 * share:.0f}" for share in record.within) in section
+        assert f"{record.cpu_seconds:.0f}" in section and f"{record.counts['turns']:,}" in section
+
+
+def rows_of(markdown):
+    lines = (line for line in markdown.splitlines() if line.startswith("|"))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 WRONG = [  # what a model says, and what the error says of it
