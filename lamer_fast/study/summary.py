@@ -63,8 +63,8 @@ def summaries(study: Study, results: Mapping[str, CellResult]) -> list[Summary]:
             if arm != study.against and by_arm[study.against]:
                 other = successes(by_arm[study.against], "test", best[study.against])
                 lead = paired(other[..., -1], values[..., -1])
-            within = [over_seeds_and_tasks(v) for v in each_k(values)]
-            last = {m: over_seeds_and_tasks(successes(of_arm, "test", m)[..., -1]) for m in modes(of_arm)}
+            within = [share(v) for v in each_k(values)]
+            last = {m: share(successes(of_arm, "test", m)[..., -1]) for m in modes(of_arm)}
             alone = {m: after_failures(successes(of_arm, "test", m)) for m in last if m != ATTEMPTS}
             found.append(
                 Summary(part, study.arms[arm], of_arm, best[arm], within, last, alone, lead, measured(of_arm))
@@ -120,6 +120,12 @@ def measured(results: Sequence[CellResult]) -> dict[str, dict[str, Estimate | No
     return found
 
 
+def share(values: NDArray[np.float64]) -> Estimate:
+    """Of values from 0 to 1; the spread of few seeds can leave that range, a share cannot."""
+    found = over_seeds_and_tasks(values)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+
 def after_failures(values: NDArray[np.float64]) -> Estimate | None:
     """Of success@1..K [seeds, tasks, K], that of episode K where none before had won.
 
@@ -128,7 +134,7 @@ def after_failures(values: NDArray[np.float64]) -> Estimate | None:
     if values.shape[-1] == 1:
         return None
     still = np.where(values[..., -2] > 0, np.nan, values[..., -1])
-    return None if np.isnan(still).all(axis=1).any() else over_seeds_and_tasks(still)
+    return None if np.isnan(still).all(axis=1).any() else share(still)
 
 
 def modes(results: Sequence[CellResult]) -> list[str]:

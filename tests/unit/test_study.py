@@ -18,7 +18,7 @@ from lamer_fast.study.read import LABS, load, names
 from lamer_fast.study.result import CellResult, Played, changed, curve_of, digits_of
 from lamer_fast.study.reuse import run_of
 from lamer_fast.study.runner import Running, next_of, read_results, result_path, take_over
-from lamer_fast.study.summary import after_failures, best_mode, summaries
+from lamer_fast.study.summary import after_failures, best_mode, share, summaries
 from lamer_fast.study.tables import tables_of
 
 ROOT = Path(__file__).parents[2]
@@ -398,12 +398,13 @@ def test_the_last_episode_counts_where_none_before_had_won():
     within = [Played("panel", 3, {"own": digits}).success("own") for digits in ("10323", "12303")]
     assert after_failures(np.stack(within)).mean == pytest.approx((2 / 3 * 3 + 2 / 3 * 3) / 6)
     assert after_failures(np.stack(within)[:, :3]).mean == pytest.approx(2 / 3)  # 0, 3 | 3
+    assert share(np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])).low == 0  # few seeds, spread below nothing
     assert after_failures(np.stack(within)[..., :1]) is None  # one episode has none before it
     assert after_failures(np.stack([within[0][:1], within[1][:1]])) is None  # all had won
 
 
 # of grids; the gradient lab has its own
-JOINED = {"harder": "won within k", "roles": "last"}
+JOINED = {"harder": "won within k", "transfer": "won within k", "roles": "last"}
 STUDIES = sorted({path.name for path in (ROOT / "benchmarks" / "studies").iterdir()} - {"gradient"})
 
 
