@@ -13,7 +13,7 @@ from lamer_kernels.layers import block_weights, cached_blocks
 from tests.tiny import tiny_model
 from tests.unit.test_decoder import FAMILIES, family
 
-pytest.importorskip("numba")
+pytest.importorskip("numba", reason="without numba no pass of few tokens is taken")
 
 
 def model_of(name, dtype=torch.float32):

@@ -386,9 +386,7 @@ def test_the_page_has_the_figures_of_the_committed_cells():
     text = "\n".join(f"{table.title}\n\n{table.markdown()}\n" for table in tables)
     assert (folder / "tables.md").read_text() == text
 
-    page = (ROOT / "docs" / "study.md").read_text()
-    section = page.split("## Which estimator points the right way?")[1].split("\n## ")[0]
-    shown = {row[0].strip("`"): row[2:] for row in rows_of(section) if row[0].startswith("`")}
+    _, shown = arms_on_the_page("## Which estimator points the right way?")
     assert len(shown) > 20
     for name, row in shown.items():
         expected = []
@@ -401,6 +399,10 @@ def test_the_page_has_the_figures_of_the_committed_cells():
         assert row == expected, name
 
 
-def rows_of(markdown):
-    lines = (line for line in markdown.splitlines() if line.startswith("|"))
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+def arms_on_the_page(heading):
+    """The section's text, and of each arm in its table the cells after the name and what it is."""
+    page = (ROOT / "docs" / "study.md").read_text()
+    section = page.split(heading)[1].split("\n## ")[0]
+    lines = (line for line in section.splitlines() if line.startswith("|"))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return section, {row[0].strip("`"): row[2:] for row in rows if row[0].startswith("`")}

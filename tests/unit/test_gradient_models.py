@@ -11,6 +11,7 @@ from lamer_fast.study.gradient.command import load
 from lamer_fast.study.gradient.measure import CLAIM, SUCCESS, WHOLE
 from lamer_fast.study.gradient.model_run import config_of, digest
 from lamer_fast.study.gradient.record import missing, path_of, read
+from tests.unit.test_gradient_lab import arms_on_the_page
 
 
 def refuse(word):
@@ -68,9 +69,7 @@ def test_the_repository_has_what_the_shipped_models_are_asked_and_of_the_shipped
 
 
 def test_the_page_has_the_figures_of_the_committed_records():
-    page = (ROOT / "docs" / "study.md").read_text()
-    section = page.split("## What is true of the turns of a language model?")[1].split("\n## ")[0]
-    shown = {row[0].strip("`"): row[2:] for row in rows_of(section) if row[0].startswith("`")}
+    section, shown = arms_on_the_page("## What is true of the turns of a language model?")
     assert len(shown) > 15
     for name, row in shown.items():
         expected = []
@@ -84,11 +83,6 @@ def test_the_page_has_the_figures_of_the_committed_records():
         assert " / ".join(f"{one:.2f}" for one in by_gamma) in section
         assert " / ".join(f"{100 * share:.0f}" for share in record.within) in section
         assert f"{record.cpu_seconds:.0f}" in section and f"{record.counts['turns']:,}" in section
-
-
-def rows_of(markdown):
-    lines = (line for line in markdown.splitlines() if line.startswith("|"))
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 WRONG = [  # what a model says, and what the error says of it
