@@ -40,6 +40,28 @@ constexpr Bits Shift(int dir, Bits set) {
   }
 }
 
+// Of one move: the cell the player steps to and the one behind it, empty sets where the 8x8 square ends.
+struct Moves {
+  std::array<Bits, kCells> to, beyond;
+  int offset;
+};
+
+// By the move plus 1: nothing, the four directions, still.
+inline constexpr std::array<Moves, 6> kMoves = [] {
+  std::array<Moves, 6> moves{};
+  for (int dir = 0; dir < 4; ++dir) {
+    Moves& m = moves[static_cast<std::size_t>(dir + 1)];
+    m.offset = kCellOffset[dir];
+    for (std::size_t cell = 0; cell < kCells; ++cell) {
+      m.to[cell] = Shift(dir, Bits{1} << cell);
+      m.beyond[cell] = Shift(dir, m.to[cell]);
+    }
+  }
+  return moves;
+}();
+
+constexpr Bits AllOnes(Bits set) { return Bits{0} - Bits{set != 0}; }
+
 // The set and all its neighbours.
 constexpr Bits Dilate(Bits set) {
   return set | Shift<kUp>(set) | Shift<kDown>(set) | Shift<kLeft>(set) | Shift<kRight>(set);

@@ -6,26 +6,25 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "core/batch_config.h"
 #include "core/parse.h"
 #include "core/split.h"
 #include "envs/sokoban/bits.h"
+#include "envs/sokoban/board.h"
 #include "envs/sokoban/config.h"
 #include "envs/sokoban/controls.h"
 #include "envs/sokoban/explorer.h"
 #include "envs/sokoban/levels.h"
 #include "envs/sokoban/room.h"
 #include "envs/sokoban/search.h"
+#include "envs/sokoban/solver.h"
 #include "envs/sokoban/text.h"
 
 namespace lamer {
@@ -37,27 +36,7 @@ class Sokoban {
   using Config = SokobanConfig;
   using Rewards = SokobanRewards;
 
-  // The small fields of a board: one word, in memory as in a snapshot.
-  struct Flags {
-    std::uint8_t player = 0, start_player = 0;
-    bool done = true, success = false, dead = false;
-    std::uint8_t rule = 0;  // of the controls
-    // With show_moves: the last word of this episode, and the way it led, both from 1; 0: none. With sticky
-    // moves `went` is kept in any case: it is what is repeated.
-    std::uint8_t said = 0, went = 0;
-  };
-
-  // With sticky moves: what decides the luck of the next turn. Zero without.
-  struct Luck {
-    std::uint32_t key = 0;  // of the seed
-    std::uint16_t episode = 0, turn = 0;
-  };
-
-  struct Board : Flags {
-    Luck luck;
-    sokoban::Bits floor = 0, targets = 0, boxes = 0, start_boxes = 0;
-    std::shared_ptr<const sokoban::DistanceTable> table;  // of this level, when it was needed
-  };
+  using Board = sokoban::Board;
 
   explicit Sokoban(const Config& config)
       : config_(Checked(config)),
@@ -131,12 +110,12 @@ class Sokoban {
     std::uint8_t made = sokoban::kRules[board.rule][static_cast<std::size_t>(action + 1)];
     if (sticky_ != 0 && action >= 0) [[unlikely]]
       made = WithLuck(board, made);
-    const auto& move = kMoves[made];
+    const auto& move = sokoban::kMoves[made];
     const Bits to = move.to[board.player], beyond = move.beyond[board.player];
     const Bits free = board.floor & ~board.boxes;
     // No branches on the player's luck: random play mispredicts every one of them.
-    const Bits pushed = AllOnes(to & board.boxes) & AllOnes(beyond & free);
-    const Bits moved = pushed | AllOnes(to & free);
+    const Bits pushed = sokoban::AllOnes(to & board.boxes) & sokoban::AllOnes(beyond & free);
+    const Bits moved = pushed | sokoban::AllOnes(to & free);
     const Bits on = beyond & board.targets & pushed, off = to & board.targets & pushed;
     board.boxes ^= (to | beyond) & pushed;
     board.player = static_cast<std::uint8_t>(board.player + (move.offset & static_cast<int>(moved)));
@@ -145,7 +124,7 @@ class Sokoban {
     const bool success = board.boxes == board.targets;
     unsigned kind = (unsigned{on != 0} * kOn) | (unsigned{off != 0} * kOff) | (unsigned{success} * kWin) |
                     (unsigned{action < 0} * kInvalid);
-    if (config_.track_dead && pushed != 0 && !board.dead && IsDead(board)) {
+    if (config_.track_dead && pushed != 0 && !board.dead && solver_.IsDead(board)) {
       board.dead = true;
       kind |= kDead;
     }
@@ -202,7 +181,7 @@ class Sokoban {
   // The word of the least first move of a shortest solution: an expert knows the controls. -1 when the board is
   // done or cannot be solved, or when its level is too large for a table and kMaxSearchFronts did not suffice.
   std::int32_t ExpertAction(Board& board) const {
-    const std::int32_t move = ExpertMove(board);
+    const std::int32_t move = solver_.Move(board);
     return move < 0 ? move : sokoban::WordOf(board.rule, move);
   }
 
@@ -240,47 +219,13 @@ class Sokoban {
     return ParseMoves(reply, strict, out);
   }
 
-  static constexpr std::size_t kRecordSize = 4 * sizeof(sokoban::Bits) + sizeof(Flags) + sizeof(Luck);
+  static constexpr std::size_t kRecordSize = sizeof(sokoban::Record);
 
-  void Save(const Board& board, char* out) const {
-    const Record record{board.floor,
-                        board.targets,
-                        board.boxes,
-                        board.start_boxes,
-                        std::bit_cast<std::uint64_t>(static_cast<const Flags&>(board)),
-                        std::bit_cast<std::uint64_t>(board.luck)};
-    std::memcpy(out, record.data(), kRecordSize);
-  }
-
+  void Save(const Board& board, char* out) const { sokoban::Save(board, out); }
   void Check(const char* data) const {
-    const std::uint64_t floor = Word(data, 0), targets = Word(data, 1), boxes = Word(data, 2),
-                        start_boxes = Word(data, 3), rest = Word(data, 4), luck = Word(data, 5);
-    // Few words for all cells at once, so that the check costs no more than the copy.
-    const sokoban::Bits stray = (floor & ~inner_) | ((targets | boxes | start_boxes) & ~floor) |
-                                (rest & ~std::uint64_t{0x07'07'ff'01'01'01'3f'3f});
-    const sokoban::Bits free = floor ^ boxes, start_free = floor ^ start_boxes;
-    const bool stands = (free >> (rest & 63) & start_free >> (rest >> 8 & 63) & 1) != 0;
-    const int count = config_.levels ? std::popcount(targets) : config_.num_boxes;
-    const int rule = rest >> 40 & 0xff, said = rest >> 48 & 0xff, went = rest >> 56 & 0xff;
-    const bool ruled =
-        rule < sokoban::NumRules(config_.controls) && IsLine(rule, said, went) && (luck == 0 || sticky_ != 0);
-    const bool sound = stray == 0 && stands && ruled && count >= 1 && count <= sokoban::kMaxBoxes &&
-                       HaveCells(count, targets, boxes, start_boxes);
-    const bool never_reset = (floor | targets | boxes | start_boxes | luck) == 0 && rest == 1 << 16;
-    if (!sound && !never_reset) FailCheck();
+    if (!sokoban::IsBoard(data, config_, inner_)) FailCheck();
   }
-
-  void Load(Board& board, const char* data) const {
-    const std::uint64_t floor = Word(data, 0), targets = Word(data, 1), boxes = Word(data, 2),
-                        start_boxes = Word(data, 3), rest = Word(data, 4);
-    if (board.floor != floor || board.targets != targets) board.table.reset();
-    board.floor = floor;
-    board.targets = targets;
-    board.boxes = boxes;
-    board.start_boxes = start_boxes;
-    static_cast<Flags&>(board) = std::bit_cast<Flags>(rest);
-    board.luck = std::bit_cast<Luck>(Word(data, 5));
-  }
+  void Load(Board& board, const char* data) const { sokoban::Load(board, data); }
 
   // Known for loaded levels only.
   std::optional<std::uint64_t> CountTasks(Split split) const {
@@ -297,32 +242,12 @@ class Sokoban {
   }
 
   // Fewest moves that solve the board as it stands: -1 when it cannot be solved, -2 when that is not known.
-  std::int32_t Distance(Board& board) const {
-    if (board.floor == 0) return -1;
-    if (const auto* table = Table(board)) {
-      const int distance = (*table)(board.boxes, board.player);
-      if (distance == sokoban::DistanceTable::kDead) return -1;
-      if (distance < sokoban::DistanceTable::kFar) return distance;
-    }
-    const auto found = sokoban::BoundedSearch(board.floor, board.targets, board.boxes, board.player);
-    if (found.solvable == sokoban::Solvable::kYes) return found.distance;
-    return found.solvable == sokoban::Solvable::kNo ? -1 : -2;
-  }
+  std::int32_t Distance(Board& board) const { return solver_.Distance(board); }
 
  private:
   enum Kind : unsigned { kOn = 1, kOff = 2, kWin = 4, kDead = 8, kInvalid = 16 };
 
   static constexpr std::uint64_t kLuck = 0x6c75636bULL;  // "luck"
-
-  // floor, targets, boxes, start_boxes, Flags, Luck.
-  using Record = std::array<std::uint64_t, 6>;
-  static_assert(sizeof(Record) == kRecordSize);
-
-  static std::uint64_t Word(const char* record, std::size_t i) {
-    std::uint64_t word;
-    std::memcpy(&word, record + i * sizeof word, sizeof word);
-    return word;
-  }
 
   // The move that the next turn may repeat: 0 to 3, 4 (the last one changed nothing), or -1.
   int Repeated(const Board& board) const {
@@ -339,49 +264,9 @@ class Sokoban {
     return repeated >= 0 && luck < sticky_ ? static_cast<std::uint8_t>(repeated + 1) : said;
   }
 
-  // Whether a word can have led so under the rule; nothing is said without show_moves. A sticky turn can have
-  // led anywhere.
-  bool IsLine(int rule, int said, int went) const {
-    if (sticky_ != 0) return went < kNumActions && said <= (config_.show_moves ? kNumActions : 0);
-    if (said == 0 || !config_.show_moves) return said == 0 && went == 0;
-    const int move = said > kNumActions
-                         ? 0
-                         : sokoban::kRules[static_cast<std::size_t>(rule)][static_cast<std::size_t>(said)];
-    return move != 0 && (went == 0 || (went == move && move < kNumActions));
-  }
-
   [[noreturn]] void FailCheck() const {
     throw std::invalid_argument("snapshot: a record is not a board of " + std::to_string(config_.height) +
                                 "x" + std::to_string(config_.width) + " cells");
-  }
-
-  // Of one move: the cell the player steps to and the one behind it, empty sets where the 8x8 square ends.
-  struct Moves {
-    std::array<sokoban::Bits, sokoban::kCells> to, beyond;
-    int offset;
-  };
-  static constexpr std::array<Moves, kNumActions + 1> kMoves = [] {
-    std::array<Moves, kNumActions + 1> moves{};
-    for (int action = 0; action < 4; ++action) {
-      Moves& m = moves[static_cast<std::size_t>(action + 1)];
-      m.offset = sokoban::kCellOffset[action];
-      for (int cell = 0; cell < sokoban::kCells; ++cell) {
-        m.to[static_cast<std::size_t>(cell)] = sokoban::Shift(action, sokoban::Bit(cell));
-        m.beyond[static_cast<std::size_t>(cell)] =
-            sokoban::Shift(action, sokoban::Shift(action, sokoban::Bit(cell)));
-      }
-    }
-    return moves;
-  }();
-
-  static constexpr sokoban::Bits AllOnes(sokoban::Bits set) {
-    return sokoban::Bits{0} - sokoban::Bits{set != 0};
-  }
-
-  // Whether each of the sets has exactly `count` >= 1 cells; a few cells are quicker taken away than counted.
-  static constexpr bool HaveCells(int count, sokoban::Bits a, sokoban::Bits b, sokoban::Bits c) {
-    for (int i = 1; i < count; ++i) a &= a - 1, b &= b - 1, c &= c - 1;
-    return (a != 0) & (b != 0) & (c != 0) & (((a & (a - 1)) | (b & (b - 1)) | (c & (c - 1))) == 0);
   }
 
   static std::uint64_t TaskOf(const sokoban::Level& level, std::uint8_t rule) {
@@ -389,20 +274,6 @@ class Sokoban {
     if (rule == 0) return id;
     constexpr std::uint64_t kHigh = ~std::uint64_t{0} << 32;  // decides the split
     return (id & kHigh) | (HashCombine(id, rule) & ~kHigh);
-  }
-
-  std::int32_t ExpertMove(Board& board) const {
-    if (board.done) return -1;
-    if (const auto* table = Table(board)) {
-      const int distance = (*table)(board.boxes, board.player);
-      if (distance == sokoban::DistanceTable::kDead) return -1;
-      for (int action = 0; distance < sokoban::DistanceTable::kFar && action < 4; ++action) {
-        sokoban::Bits boxes = board.boxes, player = sokoban::Bit(board.player);
-        if (!sokoban::Apply(board.floor, action, boxes, player)) continue;
-        if ((*table)(boxes, sokoban::LowestCell(player)) == distance - 1) return action;
-      }
-    }
-    return sokoban::BoundedSearch(board.floor, board.targets, board.boxes, board.player).action;
   }
 
   static Config Checked(Config config) {
@@ -444,31 +315,13 @@ class Sokoban {
     board.table.reset();
   }
 
-  bool IsDead(Board& board) const {
-    if (const auto* table = Table(board)) {
-      return (*table)(board.boxes, board.player) == sokoban::DistanceTable::kDead;
-    }
-    return sokoban::BoundedSearch(board.floor, board.targets, board.boxes, board.player).solvable ==
-           sokoban::Solvable::kNo;
-  }
-
-  // Null when the table would be larger than kMaxBytes. Boards of one level share it.
-  const sokoban::DistanceTable* Table(Board& board) const {
-    using sokoban::DistanceTable;
-    if (board.table) return board.table.get();
-    if (DistanceTable::Bytes(board.floor, std::popcount(board.targets)) > DistanceTable::kMaxBytes)
-      return nullptr;
-    board.table = tables_.Get(board.floor, board.targets);
-    return board.table.get();
-  }
-
   Config config_;
   sokoban::Bits inner_;
   sokoban::TextLayout layout_;
   std::array<float, 32> rewards_;
   std::uint64_t sticky_;  // of 2^64
   bool keeps_went_;
-  mutable sokoban::TableCache tables_;
+  sokoban::Solver solver_;
   mutable sokoban::ExplorerCache explorers_;
 };
 
