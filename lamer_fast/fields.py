@@ -31,6 +31,12 @@ class Range:
     low: float  # the least value
     high: float | None = None  # the greatest value
 
+    def __post_init__(self) -> None:
+        """Whole ends are ints, as equal ranges must read alike: `typing` gives one for the other."""
+        for name, end in (("low", self.low), ("high", self.high)):
+            if isinstance(end, float) and end.is_integer():
+                object.__setattr__(self, name, int(end))
+
     def __str__(self) -> str:
         return f"at least {self.low}" if self.high is None else f"in [{self.low}, {self.high}]"
 
@@ -39,8 +45,7 @@ class Range:
         if isinstance(interval, Range):
             return interval
         low, high = (float(end) for end in interval.strip("[])").split(","))
-        whole = [int(end) if end.is_integer() else end for end in (low, high)]
-        return Range(whole[0], None if interval.endswith(")") else whole[1])
+        return Range(low, None if interval.endswith(")") else high)
 
 
 @dataclass(frozen=True)

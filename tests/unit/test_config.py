@@ -10,7 +10,7 @@ import lamer_fast
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.envs.registry import default_options, option_classes
-from lamer_fast.fields import docs_of, settings_of
+from lamer_fast.fields import Range, docs_of, settings_of
 from lamer_fast.warmstart.settings import WarmstartSettings
 
 
@@ -392,3 +392,9 @@ def test_runs_with_the_options_of_both_games_still_load(tmp_path):
         older = both | {"env.moves_per_turn": 3} | recipe.to_flat(config)
         path.write_text(json.dumps({key: older[key] for key in older if key != "env.show_actions"}))
         assert recipe.read_config(path) == config
+
+
+def test_equal_ranges_read_alike():
+    """`typing` may keep the first of two equal ones, and a message must not depend on imports."""
+    assert str(Range(-1e6, 1e6)) == str(Range(-1_000_000, 1_000_000)) == "in [-1000000, 1000000]"
+    assert str(Range(0.1, 1e5)) == "in [0.1, 100000]" and str(Range(0.0)) == "at least 0"
