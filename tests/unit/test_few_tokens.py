@@ -9,7 +9,7 @@ from lamer_fast.model.decoder import Decoder
 from lamer_fast.model.few_tokens import MAX_TOKENS, FewTokens
 from lamer_fast.samplers.local.sampler import TorchSampler
 from lamer_fast.samplers.protocol import Request, Sampling
-from lamer_kernels.layers import block_weights, cached_blocks
+from lamer_kernels.layers import block_weights, cached_blocks, new_slots
 from tests.tiny import tiny_model
 from tests.unit.test_decoder import FAMILIES, family
 
@@ -128,3 +128,26 @@ def test_arguments_that_disagree_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             cached_blocks(x, [(layer,)], slots, index, norm, **sizes)
+    with pytest.raises(ValueError, match="x requires a gradient"):
+        cached_blocks(
+            torch.ones(3, 32, requires_grad=True), [(layer,)], index, index, torch.ones(32), **sizes
+        )
+
+
+def test_weights_are_copies_and_may_require_gradients():
+    """A trainer's parameters, one of them stored by columns, outside `no_grad`; and no token at all."""
+    sizes = ((64, 32), (32, 32), (64, 32), (32, 32))
+    weights = [torch.nn.Parameter(torch.full(size, 2.0)) for size in sizes]
+    weights[1] = torch.nn.Parameter(torch.full((32, 32), 2.0).mT)
+    biases = [torch.nn.Parameter(torch.full(size[:1], 2.0)) for size in sizes]
+    norm = torch.nn.Parameter(torch.full((32,), 2.0))
+    qkv, out, gate_up, down = zip(weights, biases, strict=True)
+    norms, linears = block_weights(norm, qkv, None, None, out, norm, gate_up, down)
+    with torch.no_grad():
+        for parameter in (*weights, *biases, norm):
+            parameter.zero_()
+    assert all((array == 2).all() for array in (*norms[:2], *(part for linear in linears for part in linear)))
+    none, numbers = torch.zeros(0).long(), {"num_heads": 2, "num_kv_heads": 1, "scale": 1.0, "eps": 1e-6}
+    table = torch.zeros(8, 8)
+    layers = [((norms, linears), table, table, *new_slots(1, 8, 1, 16, torch.float32))]
+    assert cached_blocks(torch.zeros(0, 32), layers, none, none, norm, **numbers).shape == (0, 32)

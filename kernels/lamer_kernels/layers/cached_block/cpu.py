@@ -23,8 +23,8 @@ def packed(first_norm, qkv, q_norm, k_norm, out, second_norm, gate_up, down) -> 
     """As `_block` takes them: weights [in, out] as stored, biases [out] float32, zeros for none."""
 
     def linear(weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-        sums = torch.zeros(len(weight)) if bias is None else bias.float()
-        return as_numpy(weight.mT.contiguous()), sums.numpy()
+        sums = torch.zeros(len(weight)) if bias is None else bias.to(torch.float32, copy=True)
+        return as_numpy(weight.mT.clone(memory_format=torch.contiguous_format)), sums.numpy()
 
     norms = [given(first_norm, x) for x in (first_norm, second_norm, q_norm, k_norm)]
     return tuple(norms), tuple(linear(*parts) for parts in (qkv, out, gate_up, down))

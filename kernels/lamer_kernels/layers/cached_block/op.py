@@ -14,6 +14,7 @@ Linear = tuple[Tensor, Tensor | None]  # weight [out, in], bias [out]
 BlockWeights = tuple[Any, ...]  # numpy arrays, as the kernel takes them
 
 
+@torch.no_grad()
 def block_weights(
     first_norm: Tensor,
     qkv: Linear,
@@ -44,6 +45,7 @@ def block_weights(
     return cpu.packed(first_norm, qkv, q_norm, k_norm, out, second_norm, gate_up, down)
 
 
+@torch.no_grad()
 def cached_blocks(
     x: Tensor,
     layers: Sequence[tuple[BlockWeights, Tensor, Tensor, Tensor, Tensor]],
@@ -73,7 +75,7 @@ def cached_blocks(
         [N, H], the last hidden states.
 
     Raises:
-        ValueError: a shape or dtype that cannot be; the message names it.
+        ValueError: a shape or dtype that cannot be, or an x that requires a gradient; the message names it.
     """
     check_tensor("x", x, shape=(None, None), dtypes=CPU_DTYPES)
     N = len(x)
@@ -81,6 +83,8 @@ def cached_blocks(
         check_tensor(name, index, shape=(N,), dtypes=(torch.int64,), like=x)
     if not x.is_contiguous():
         raise ValueError("x must be contiguous: it is written in place")
+    if x.requires_grad:
+        raise ValueError("x requires a gradient, which cached_blocks does not give: call it under no_grad")
     check_tensor("norm", norm, shape=x.shape[1:], dtypes=(x.dtype,), like=x)
     from . import cpu
 
