@@ -94,17 +94,14 @@ def fitted(group: list[Trial], told: list[dict[str, Any]], left: int) -> tuple[l
 
     Values of tokens go first, save those of turns that a finding names, then the ends of texts.
     """
+    tokens = sum(len(turn.get("token_ids", ())) for trial in group for turn in trial["turns"])
     for some, limit, room in (
         (group, None, MAX_GROUP),
         (group, 2_000, MAX_GROUP),
         (group, 300, left),
         (group[:1], 300, left),
     ):
-        if (
-            limit is None
-            and sum(len(t.get("token_ids", ())) for trial in group for t in trial["turns"]) * BYTES_OF_TOKEN
-            > room
-        ):
+        if limit is None and tokens * BYTES_OF_TOKEN > room:
             continue
         found = [shown(trial, limit, told) for trial in some]
         size = len(embedded(found))
