@@ -181,6 +181,17 @@ def test_a_run_moves_from_two_ranks_to_one_and_back(tmp_path, tiny_folder, alone
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # four launches, two of them of four processes
+def test_a_run_moves_from_two_ranks_to_four(tmp_path, tiny_folder, alone):
+    """All weights over two ranks, all over four, the optimizer over four, and one."""
+    recipe = recipe_file(tmp_path, tiny_folder, **EXACT, eval__every=3, eval__tasks=5)
+    for until, processes, shard in ((1, 2, "full"), (3, 4, "full"), (4, 4, "optimizer"), (6, 1, "auto")):
+        flags = ("--train.iterations", str(until), "--learn.shard", shard)
+        assert launch(recipe, tmp_path, processes, *flags).wait(timeout=600) == 0
+    close(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # five launches
 @pytest.mark.parametrize("adapter", ["apart", "merged"])
 def test_adapters_move_between_ways_to_divide_them(tmp_path, tiny_folder, adapter):
