@@ -67,8 +67,9 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace) -> None:
         "attempts": attempts.astype(int).tolist(),
     }
     from lamer_fast.files import replace_file
+    from lamer_fast.strict_json import json_text
 
-    replace_file(target, json.dumps(record))
+    replace_file(target, json_text(record))
     success = np.logical_or.accumulate(trials, axis=-1).mean(axis=(0, 1)).round(3).tolist()
     print(f"{arm} seed {seed}: success@k {success}, training {cpu_seconds:.0f} CPU s", flush=True)
 

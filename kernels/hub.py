@@ -31,7 +31,7 @@ def write(folder: Path) -> None:
             "python-depends": [],
             "backend": {"type": backend},
         }
-        (variant / "metadata.json").write_text(json.dumps(metadata, indent=1) + "\n")
+        (variant / "metadata.json").write_text(json.dumps(metadata, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
@@ -12,6 +11,7 @@ from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.fields import Range
 from lamer_fast.samplers.vllm.environment import prepare_for
+from lamer_fast.strict_json import finite, json_text
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def run(argv: Sequence[str]) -> int:
     prepare_process(config)
     found, what = audit_run(config, folder, Extent(options.sequences, options.tokens))
     if options.json:
-        print(json.dumps({"target": target, "replayed": what, "ok": found.ok} | asdict(found), indent=1))
+        facts = {"target": target, "replayed": what, "ok": found.ok} | asdict(found)
+        print(json_text(finite(facts), indent=1))
     else:
         print(f"{what}, sampler {config.rollout.sampler}, at temperature {config.rollout.temperature:g}")
         print(found)

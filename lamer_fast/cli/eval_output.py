@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from lamer_fast.eval.record import EvalRecord, check_same_panels, differences, r
 from lamer_fast.eval.table import difference_table, table
 from lamer_fast.files import check_folder, writing
 from lamer_fast.report.page import write_eval_report
+from lamer_fast.strict_json import json_text
 
 RECORD, TRIALS = "record.json", "trials.jsonl.gz"
 MAX_TRIALS = 60  # of another's samples, for the page
@@ -49,7 +49,7 @@ class Output:
         of = {"panel": panel} if panel else {}
         named = [of | {"panel_digest": self.digests[panel]} | trial for trial in trials]
         with writing(path), gzip.open(path, "at", encoding="utf-8") as file:
-            file.writelines(json.dumps(trial) + "\n" for trial in named)
+            file.writelines(json_text(trial) + "\n" for trial in named)
 
     def show(self, record: EvalRecord) -> None:
         """Prints the record, and writes it where a folder was given."""

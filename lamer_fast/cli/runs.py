@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from lamer_fast.cli.flags import Command, Target
 from lamer_fast.files import check_folder
 from lamer_fast.run.display_table import GAP, fitting
 from lamer_fast.run.listing import RunState, list_runs
+from lamer_fast.strict_json import finite, json_text
 from lamer_fast.text import duration, one_line, percent
 
 HEADINGS = ("run", "state", "iteration", "success", "held out", "age")
@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError(f"--runs {options.runs}: no such folder; lamer-fast train makes it")
     found = [run for run in list_runs(options.runs) if text in run.name]
     if options.json:
-        print(json.dumps([run.to_json() for run in found], indent=1))
+        print(json_text(finite([run.to_json() for run in found]), indent=1))
     elif found:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         print("\n".join(lines(found, width)))

@@ -21,6 +21,7 @@ from lamer_fast.envs.options import EnvOptions
 from lamer_fast.envs.registry import GAMES, renamed
 from lamer_fast.fields import settings_of, to_flat
 from lamer_fast.plugins import full_name
+from lamer_fast.strict_json import json_text
 
 Settings = TypeVar("Settings")
 
@@ -172,7 +173,7 @@ def _unknown(key: str, settings: Mapping[str, Any], config: Any) -> ValueError:
 
 def to_json(config: Config) -> str:
     """What a run's config.json holds: every setting, and the version that wrote it."""
-    return json.dumps({"version": __version__} | to_flat(config), indent=1)
+    return json_text({"version": __version__} | to_flat(config), indent=1)
 
 
 def read_config(path: Path) -> Config:

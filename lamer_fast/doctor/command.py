@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.doctor.check import Failed, Skipped, shrink
 from lamer_fast.samplers.vllm.environment import on_cpu, prepare_environment
+from lamer_fast.strict_json import json_text
 from lamer_fast.text import duration, printable
 
 MAX_FOUND = 2000  # characters; an error may quote anything
@@ -61,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
     ok = all(r.status != "fail" for r in results)
     if options.json:
         content = {"recipe": target, "ok": ok, "checks": [asdict(r) for r in results]}
-        print(json.dumps(content, indent=1))
+        print(json_text(content, indent=1))
     else:
         print(f"{verdict(results)} in {duration(time.monotonic() - started)}")
     return 0 if ok else 1

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from lamer_fast.fields import Range
+from lamer_fast.strict_json import finite, json_text
 from lamer_fast.text import one_line
 
 SHOWN = 5  # bad lines that a refusal names
@@ -227,7 +228,7 @@ def _id(row: Row, name: str) -> str:
 
 
 def _digest(*values: Any) -> str:
-    text = json.dumps(values, sort_keys=True, default=str)
+    text = json.dumps(values, sort_keys=True, default=str)  # noqa: TID251  # of another's file
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
@@ -236,15 +237,17 @@ def _played(row: Row) -> dict[str, Any]:
     turns, keys = row.get("turns"), {"phase", "episode", "turn", "board", "reply", "reward"}
     if not isinstance(turns, list) or not all(isinstance(t, dict) and t.keys() >= keys for t in turns):
         return {}
-    if not all(isinstance(t["board"], str) and isinstance(t["reply"], str) for t in turns):
+    texts = all(isinstance(t["board"], str) and isinstance(t["reply"], str) for t in turns)
+    if not (texts and all(_is_number(t["reward"]) for t in turns)):
         return {}
-    return {"turns": turns, "success_by_episode": row["success_by_episode"]} if turns else {}
+    return {"turns": finite(turns), "success_by_episode": row["success_by_episode"]} if turns else {}
 
 
 def _transcript(prompt: Any, reply: Any, won: bool) -> dict[str, Any]:
     if not prompt and not reply:
         return {}
-    shown = [text if isinstance(text, str) else json.dumps(text, default=str) for text in (prompt, reply)]
+    both = (prompt, reply)
+    shown = [text if isinstance(text, str) else json_text(finite(text), default=str) for text in both]
     turn = {
         "phase": "play",
         "episode": 0,

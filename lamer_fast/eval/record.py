@@ -14,6 +14,7 @@ from lamer_fast import __version__
 from lamer_fast.eval.intervals import Estimate, difference
 from lamer_fast.eval.success import ByTask, Evaluation
 from lamer_fast.files import replace_file
+from lamer_fast.strict_json import json_text
 
 FORMAT = 1
 OWN = ""  # the panel of a policy's own boards
@@ -38,7 +39,7 @@ class EvalRecord:
         return {key: value for key, value in facts.items() if value is not None}
 
     def write(self, path: Path) -> None:
-        replace_file(path, json.dumps(self.to_json(), indent=1) + "\n")
+        replace_file(path, json_text(self.to_json(), indent=1) + "\n")
 
 
 def read_record(path: Path) -> EvalRecord:

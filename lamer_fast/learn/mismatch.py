@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,4 +39,8 @@ class Mismatch:
         if count == 0:
             return cls()
         largest = float(np.max([values[1] for values in found]))  # nan where one is, unlike Python's
-        return cls(gap / count, largest, k3 / count, weights**2 / (count * squares))
+        try:
+            ess = weights**2 / (count * squares)
+        except (OverflowError, ZeroDivisionError):  # weights beyond what a float holds
+            ess = math.nan
+        return cls(gap / count, largest, k3 / count, ess)

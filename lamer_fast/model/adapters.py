@@ -7,7 +7,6 @@ them as modules. With the base in another type they stay float32. No peft is imp
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from lamer_fast.config import ModelConfig
 from lamer_fast.model.path import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from lamer_fast.model.quantised import all_weights, quantise_base, quantised_layers, round_base
 from lamer_fast.model.rows import whole
+from lamer_fast.strict_json import json_text
 
 NAME = "default"  # peft's, of the one adapter
 PREFIX = "base_model.model."  # of names in a peft folder
@@ -226,7 +226,7 @@ def save_adapter(
     Args:
         tensors: `adapter_weights` of `model`.
     """
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=1, default=str))
+    (folder / ADAPTER_CONFIG).write_text(json_text(settings, indent=1, default=str))
     weights = {name: x.contiguous().cpu() for name, x in tensors.items()}
     said = {"format": "pt"}
     if layers := quantised_layers(model):

@@ -18,6 +18,7 @@ from lamer_fast.agent.template import USERS
 from lamer_fast.config import RolloutConfig
 from lamer_fast.model.architecture import LAYOUTS, Architecture, decoder_computes
 from lamer_fast.say import log
+from lamer_fast.strict_json import finite, json_text
 
 T = TypeVar("T")
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -159,7 +160,7 @@ def _check_files(folder: Path) -> None:
         except ValueError as error:  # of bytes that are no text, too
             raise ValueError(f"{file.name} is damaged, expected a JSON object: {error}") from None
         if not isinstance(found, dict):
-            raise ValueError(f"{file.name} holds {json.dumps(found)[:40]}, expected a JSON object")
+            raise ValueError(f"{file.name} holds {json_text(finite(found))[:40]}, expected a JSON object")
     if not (folder / "config.json").is_file():
         raise ValueError("there is no config.json")
     if not (folder / "model.safetensors").is_file() and not (folder / INDEX).is_file():

@@ -7,7 +7,6 @@ the log-probabilities of the tokens. The package need not be installed.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lamer_fast.files import read_json, replace_file
+from lamer_fast.strict_json import finite, json_text
 from lamer_fast.text import printable
 from lamer_fast.trials import trial_files, trials_of
 
@@ -43,7 +43,7 @@ def write_logs(source: Path, folder: Path) -> list[Path]:
             log = log_of(trials, config, time, part)
             words = [_word(log["eval"][key]) for key in ("task", "task_id")]
             path = folder / ("_".join([f"{time:%Y-%m-%dT%H-%M-%S}+00-00", *words]) + ".json")
-            replace_file(path, json.dumps(log))
+            replace_file(path, json_text(finite(log)))
             written.append(path)
     return written
 

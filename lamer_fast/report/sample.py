@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from lamer_fast.envs.replies import action
 from lamer_fast.report.findings import Findings, add_changes, token_values
+from lamer_fast.strict_json import finite, json_text
 from lamer_fast.text import one_line, printable
 from lamer_fast.trials import trials_of
 
@@ -67,17 +66,8 @@ def sampled(files: list[Path]) -> tuple[list[Trial], dict[str, Any]]:
 
 def embedded(value: Any) -> str:
     """JSON that nothing in it can end where it stands in a page."""
-    text = json.dumps(finite(value), separators=(",", ":"), allow_nan=False)
+    text = json_text(finite(value), separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def finite(value: Any) -> Any:
-    """The same JSON with null for NaN and infinities, which JSON in a browser does not know."""
-    if isinstance(value, dict):
-        return {key: finite(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _groups(file: Path, told: list[dict[str, Any]]) -> list[list[Trial]]:

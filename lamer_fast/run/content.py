@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from lamer_fast.learn.optimizer_state import check_finite, check_tensor
 from lamer_fast.run import shards
 from lamer_fast.run.state import TrainState
+from lamer_fast.strict_json import json_text
 
 FORMAT = 1
 MASTERS, OPTIMIZER, COUNTERS = "masters.safetensors", "optimizer.safetensors", "state.json"
@@ -100,7 +101,7 @@ class Content:
         files = sorted(path.name for path in folder.glob("*.safetensors"))
         counters = self.counters | {"sha256": {name: _digest(folder / name) for name in files}}
         counters["sha256"][COUNTERS] = _own_digest(counters)
-        (folder / COUNTERS).write_text(json.dumps(counters, indent=1))
+        (folder / COUNTERS).write_text(json_text(counters, indent=1))
 
 
 def _full(trainable: str, key: str) -> str:
@@ -182,5 +183,5 @@ def _digest(path: Path) -> str:
 def _own_digest(counters: Mapping[str, Any]) -> str:
     """Of everything in the counters but this digest itself."""
     files = {name: digest for name, digest in counters["sha256"].items() if name != COUNTERS}
-    text = json.dumps({**counters, "sha256": files}, sort_keys=True)
+    text = json_text({**counters, "sha256": files}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,7 +1,6 @@
 """runs/NAME/: what a run leaves behind, written by one process at a time."""
 
 import gzip
-import json
 import os
 import threading
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from lamer_fast.files import replace_file, writing
 from lamer_fast.run import records, whose
 from lamer_fast.run.lock import MARK, FolderLock, check_free
 from lamer_fast.say import log
+from lamer_fast.strict_json import json_text
 
 
 class RunFolder:
@@ -167,7 +167,7 @@ class RunFolder:
 
     def write_metrics(self, record: dict[str, Any]) -> None:
         """One line of JSON, such as `Record.to_json` gives it, and its numbers to the boards."""
-        line = json.dumps(record, allow_nan=False) + "\n"
+        line = json_text(record) + "\n"
         with writing(self.metrics, len(line)), self.metrics.open("a") as file:
             file.write(line)
         with writing(self.path / "tensorboard"):
@@ -182,7 +182,7 @@ class RunFolder:
         path = self.path / "trials" / f"{iteration:06d}.jsonl.gz"
         with writing(path), path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
             for trial in trials:
-                file.write(json.dumps(trial).encode() + b"\n")
+                file.write(json_text(trial).encode() + b"\n")
         self._unsynced.append(path)
 
     def sync(self) -> None:
@@ -199,5 +199,5 @@ def _scalars(record: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, fl
             yield from _scalars(value, f"{prefix}{key}/")
         elif isinstance(value, list):
             yield from ((f"{prefix}{key}/{i + 1}", float(v)) for i, v in enumerate(value))
-        elif key != "iteration" and not isinstance(value, str):
+        elif key != "iteration" and isinstance(value, int | float):
             yield prefix + key, float(value)

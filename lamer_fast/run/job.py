@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from lamer_fast.run.starts import write_start
 from lamer_fast.run.state import TrainState, build_state
 from lamer_fast.run.stop import INTERRUPTED, StopRequest
 from lamer_fast.say import log
+from lamer_fast.strict_json import json_text
 
 
 def run(
@@ -146,7 +146,7 @@ def dry_run(
     Raises:
         ValueError, CannotWrite: the run would not fit, or could not begin in its folder.
     """
-    print(json.dumps(to_flat(config), indent=1))
+    print(json_text(to_flat(config), indent=1))
     plan = estimate(config, gpu_bytes=None if gpu_gib is None else round(gpu_gib * GIB))
     print(plan)
     plan.memory.check(config)

@@ -8,6 +8,8 @@ import socket
 import time
 from pathlib import Path
 
+from lamer_fast.strict_json import json_text
+
 MARK = ".lamer-fast-run"  # says that the folder is a run's, and while one goes on, whose
 
 TAKEN = {errno.EAGAIN, errno.EACCES}
@@ -44,7 +46,7 @@ class FolderLock:
                 )
                 self.note += f"in it would not be noticed{last}"
             me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
-            self._write(json.dumps(me))
+            self._write(json_text(me))
         except BaseException:
             os.close(self._descriptor)
             raise

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from lamer_fast.learn.mismatch import Mismatch
+from lamer_fast.strict_json import finite
 
 if TYPE_CHECKING:
     from lamer_fast.eval.success import Evaluation
@@ -104,14 +106,15 @@ class Record:
         return [found for found in (self.eval_before, self.eval) if found is not None]
 
     def to_json(self) -> dict[str, Any]:
-        """A line of metrics.jsonl; evaluations that were not made have no key."""
-        values: dict[str, Any] = _without_none(asdict(self))
+        """A line of metrics.jsonl: an evaluation that was not made has no key, a number that is not finite is
+        null."""
+        values: dict[str, Any] = finite(_without_none(asdict(self)))
         others: dict[str, float] = values.pop("others")
         return {RENAMED.get(k, k): value for k, value in values.items()} | others
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Record:
-        """Inverse of `to_json`, for lines of every version.
+        """Inverse of `to_json`, for lines of every version; null becomes NaN.
 
         Raises:
             ValueError: something is missing, or no record at all; names it.
@@ -120,7 +123,8 @@ class Record:
             raise ValueError(f"a record is a JSON object, got {type(line).__name__}")
         own = {RENAMED.get(f.name, f.name): f.name for f in fields(cls)}
         values: dict[str, Any] = {own[key]: value for key, value in line.items() if key in own}
-        values["others"] = {key: value for key, value in line.items() if key not in own}
+        others = {key: value for key, value in line.items() if key not in own}
+        values["others"] = {key: math.nan if value is None else value for key, value in others.items()}
         for name, part in (("mismatch", Mismatch), ("tokens", Tokens), ("counters", Counters)):
             values[name] = _part(part, values.get(name), name)
         trained = {"eval_before": 0, "eval": 1 + values.get("iteration", 0)}
@@ -145,7 +149,8 @@ def _part(cls: Any, values: Any, name: str) -> Any:
     missing = [f.name for f in fields(cls) if f.name not in values and f.default is MISSING]
     if missing:
         raise ValueError(f"{name} lacks {', '.join(RENAMED.get(m, m) for m in missing)}")
-    return cls(**{key: value for key, value in values.items() if key in known})
+    unknown = {f.name: math.nan for f in fields(cls) if f.type == "float" and values.get(f.name, 0) is None}
+    return cls(**{key: value for key, value in values.items() if key in known} | unknown)
 
 
 def _without_none(values: Any) -> Any:

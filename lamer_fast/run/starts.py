@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -22,6 +21,7 @@ from lamer_fast.device import GIB, cpu_name
 from lamer_fast.files import read_jsonl, writing
 from lamer_fast.learn.policy import compute_dtype, read_model
 from lamer_fast.run.state import TrainState
+from lamer_fast.strict_json import json_text
 
 NAME = "starts.jsonl"
 CARD_GIB = 24
@@ -34,7 +34,7 @@ def write_start(folder: Path, state: TrainState) -> None:
     earlier = read_jsonl(path, growing=True) if path.exists() and state.iteration else []
     lines = [*earlier, start_of(state)]
     with writing(path):
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        path.write_text("".join(json_text(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def start_of(state: TrainState) -> dict[str, Any]:

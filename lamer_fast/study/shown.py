@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from lamer_fast.eval.success import Evaluation
 from lamer_fast.fields import to_flat
 from lamer_fast.files import replace_folder
 from lamer_fast.report.page import write_eval_report
+from lamer_fast.strict_json import json_text
 
 BOARDS = 24  # of each mode
 SECTIONS = ("env", "model", "rollout", "eval")
@@ -37,7 +37,7 @@ def write_trials(
     settings = {key: v for key, v in to_flat(config).items() if key.partition(".")[0] in SECTIONS}
     record = EvalRecord(policy, named, label=f"{policy}, {first}", settings=settings)
     lines = [
-        json.dumps({"panel": mode, "panel_digest": found[mode].panel, **trial}) + "\n"
+        json_text({"panel": mode, "panel_digest": found[mode].panel, **trial}) + "\n"
         for mode, played in trials.items()
         for trial in played[:BOARDS]
     ]

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.fields import to_flat
+from lamer_fast.strict_json import json_text
 
 ROLES = ("own", "base", "random")  # what was trained, the model that it started from, random legal actions
 ATTEMPTS = "attempts"  # the mode without any memory: independent attempts, played beside every evaluation
@@ -213,11 +214,11 @@ def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in settings.items()
         if key not in NOT_OF_THE_RESULT and (key in always or key not in defaults or value != defaults[key])
     }
-    plain: dict[str, Any] = json.loads(json.dumps(kept))
+    plain: dict[str, Any] = json.loads(json_text(kept))
     return plain
 
 
 def digest(values: Mapping[str, Any]) -> str:
     """Of settings: 16 hexadecimal digits."""
-    text = json.dumps(dict(sorted(values.items())), default=str)
+    text = json_text(dict(sorted(values.items())), default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from lamer_fast.rng import generator
 from lamer_fast.rollout.boards import Boards, draw_boards
 from lamer_fast.rollout.collect import collect_trials
 from lamer_fast.run.state import TrainState, make_algorithm, make_sampler
+from lamer_fast.strict_json import finite, json_text
 from lamer_fast.warmstart.base_model import make_base_model
 from lamer_fast.warmstart.expert_batch import ExpertBatch, pack_experts
 from lamer_fast.warmstart.experts import ExpertSampler
@@ -63,7 +63,7 @@ def warm_start(settings: WarmstartSettings, out: Path, *, num_threads: int = 0) 
                     **evaluate_valid(settings, state),
                 }
                 with writing(out / "warmstart.jsonl"):
-                    log.write(json.dumps(record) + "\n")
+                    log.write(json_text(finite(record)) + "\n")
                     log.flush()
                 print(_line(record), flush=True)
                 replace_files(out, lambda folder: save_model(state, folder))

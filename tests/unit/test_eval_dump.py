@@ -77,6 +77,20 @@ def test_episodes_of_trials_give_success_within_a_trial(tmp_path):
     assert scored(written(tmp_path / "l.jsonl", by_list))[OWN].trial == found.trial
 
 
+def test_turns_whose_numbers_json_does_not_know_leave_the_page_readable(tmp_path):
+    """Python's writer leaves NaN in a file; a browser refuses the whole text over it."""
+    turn = {"phase": "play", "episode": 0, "turn": 0, "board": "#", "reply": "up", "reward": 0.5}
+    rows = [
+        {"task": "a", "success_by_episode": [1], "turns": [turn | {"rollout_logprobs": [-0.5, -math.inf]}]},
+        {"task": "b", "success_by_episode": [0], "turns": [turn | {"reward": math.nan}]},
+    ]
+    dump, out = written(tmp_path / "d.jsonl", rows), tmp_path / "out"
+    assert cli.main(["eval", "--from-dump", str(dump), "--out", str(out)]) == 0
+    with gzip.open(out / "trials.jsonl.gz", "rt") as file:
+        (kept,) = [json.loads(line, parse_constant=pytest.fail) for line in file]
+    assert kept["turns"][0]["rollout_logprobs"] == [-0.5, None], "a turn without a reward is not shown"
+
+
 class Clicker(ScriptedSampler):
     def __init__(self, renderer):
         super().__init__(renderer, lambda trial, n: f"<action>({n % 5}, {n // 5 % 3})</action>")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lamer_kernels.bench import command, record
-from lamer_kernels.bench.harness import Case, compare
+from lamer_kernels.bench.harness import Case, compare, measured
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -73,6 +73,16 @@ def test_record_and_exit_code(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="1"):
         command.main(bench, [Case(good=False)], argv=[])
     assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf"])
+def test_a_value_that_is_not_finite_is_no_number_and_leaves_the_record_readable(bad, tmp_path):
+    found = {"ours": [1.0, float(bad), 2.0], "theirs": [1.0]}
+    rows = [measured(name, values, "loss", "nats") for name, values in found.items()]
+    assert (rows[0].p50, rows[0].check) == (None, f"FAILED: a value is {bad}")
+    (path,) = record.write_record("bench_none", {}, rows, [tmp_path])
+    written = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert [row["p50"] for row in written["rows"]] == [None, 1.0]
 
 
 def test_a_case_that_fails_costs_no_other_case(tmp_path, monkeypatch, capsys):

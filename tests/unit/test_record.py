@@ -1,15 +1,19 @@
 """The record of an iteration: from what happened to a line of JSON that display and report read."""
 
 import json
+import math
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
+import torch
 
 from lamer_fast.config import Config
+from lamer_fast.learn.mismatch import Mismatch
 from lamer_fast.learn.update import LearnStats
 from lamer_fast.run.collection import Draws
 from lamer_fast.run.display_table import training
+from lamer_fast.run.folder import RunFolder
 from lamer_fast.run.measure import record_of
 from lamer_fast.run.record import Evaluated, Record
 from tests.hand_made import make_trials
@@ -81,6 +85,23 @@ def test_json_goes_round_and_is_what_display_reads():
     assert [column.name for column in training(again)][:2] == ["iteration", "success@1"]
     assert [found.iteration for found in again.evaluations] == [0, 5]
     assert "eval" not in make_record().to_json()
+
+
+@pytest.mark.parametrize("trainer", [math.nan, math.inf, 400.0, -400.0])
+def test_an_iteration_without_finite_numbers_has_a_line_that_every_reader_takes(tmp_path, trainer):
+    """Of one token what the trainer says is far from the sampler's: the run goes on, and says so."""
+    gap = Mismatch.of([(torch.tensor([trainer]), torch.tensor([0.0]))])
+    record = replace(make_record(), mismatch=gap, loss=math.nan, others={"critic_loss": math.inf})
+    with RunFolder(CONFIG, tmp_path) as folder:
+        folder.start(0)
+        folder.write_metrics(record.to_json())
+    written = json.loads(folder.metrics.read_bytes(), parse_constant=pytest.fail)
+    assert written["loss"] is written["critic_loss"] is written["mismatch"]["ess"] is None
+    assert written["entropy"] == record.entropy
+    again = Record.from_json(written)
+    assert all(map(math.isnan, (again.loss, again.mismatch.ess, again.others["critic_loss"])))
+    assert again.to_json() == record.to_json()
+    assert "mismatch" in [column.name for column in training(again)]
 
 
 def test_records_of_earlier_versions_are_read():

@@ -13,6 +13,7 @@ of their own.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -163,6 +164,8 @@ def measured(
     provider: str, values: Sequence[float], metric: str, unit: str, *, check: str = "passed", **more: Any
 ) -> Row:
     """A row from values timed elsewhere (a training run's own record, another interpreter)."""
+    if check == "passed" and (wrong := [value for value in values if not math.isfinite(value)]):
+        check = f"FAILED: a value is {wrong[0]}"
     if check != "passed" or not values:
         return Row(provider, metric, unit, None, None, None, 0, check=check, **more)
     cuts = quantiles(values, n=10, method="inclusive") if len(values) > 1 else [values[0]] * 9

@@ -104,7 +104,7 @@ def write_record(
                 writer.writerows(csv_lines(name, env, rows))
         else:
             record = {"bench": name, **env, "rows": [asdict(row) for row in rows]}
-            path.write_text(json.dumps(record, indent=1) + "\n")
+            path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     return paths
 
 

@@ -9,7 +9,6 @@ where that stands) is a function of its number; `valid_unseen` is played in room
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +29,7 @@ from lamer_fast.envs.adapters.alfworld.plan import plan
 from lamer_fast.envs.adapters.alfworld.problem import problem
 from lamer_fast.envs.adapters.alfworld.tasks import TASK_TYPES, TaskType
 from lamer_fast.envs.adapters.alfworld.things import LAMPS, ROOMS, THINGS
+from lamer_fast.strict_json import json_text
 
 GAMES = {"train": 240, "valid_seen": 24, "valid_unseen": 24}
 """Of each type, by split: games with a higher index are made as well, but are in no list."""
@@ -80,8 +80,8 @@ def write_games(folder: Path, size: Size, counts: dict[str, int]) -> int:
                 made = game(size, split, task, index)
                 path = folder / made.name
                 path.mkdir(parents=True, exist_ok=True)
-                (path / "game.tw-pddl").write_text(json.dumps(made.content), encoding="utf-8")
-                (path / "traj_data.json").write_text(json.dumps(made.trajectory), encoding="utf-8")
+                (path / "game.tw-pddl").write_text(json_text(made.content), encoding="utf-8")
+                (path / "traj_data.json").write_text(json_text(made.trajectory), encoding="utf-8")
                 written += 1
     return written
 

@@ -24,6 +24,7 @@ from lamer_fast.envs.adapters.alfworld.prompts import PROMPTS
 from lamer_fast.envs.adapters.world import SUCCESS_REWARD, command
 from lamer_fast.envs.contract import BoardsLost
 from lamer_fast.envs.protocol import TurnOut
+from lamer_fast.strict_json import json_text
 
 GAMES_KEPT = 512  # in memory, of all environments together; one of a full-sized room takes about 1 MB
 HELP = "<action>help</action>"
@@ -169,7 +170,7 @@ class NativeAlfworld:
 
     def snapshot(self, env_idx: Boards) -> bytes:
         self._checked(env_idx)
-        names = json.dumps([self.played[board] for board in env_idx.tolist()])
+        names = json_text([self.played[board] for board in env_idx.tolist()])
         return names.encode() + b"\n" + self.batch.snapshot(env_idx)
 
     def restore(self, data: bytes, env_idx: Boards) -> None:

@@ -28,6 +28,7 @@ from lamer_fast.envs.adapters.webshop.options import WebShopOptions
 from lamer_fast.envs.adapters.webshop.products import Product, clean
 from lamer_fast.envs.adapters.webshop.search import Index, IndexBuilder
 from lamer_fast.files import writing
+from lamer_fast.strict_json import json_text
 
 FORMAT = 2  # of what is built; another number is another folder
 AT_ONCE = 1000  # titles that are looked through for nouns together
@@ -111,7 +112,7 @@ def _build(found: dict[str, Path], folder: Path, count: int | None, words_of: st
             words = nouns_of([product.title for product, _ in kept])
             for (product, price), of_title in zip(kept, words, strict=True):
                 index.add(product.contents)
-                record = json.dumps([*_fields(product), of_title], ensure_ascii=False, separators=(",", ":"))
+                record = json_text([*_fields(product), of_title], ensure_ascii=False, separators=(",", ":"))
                 records.write(record.encode())
                 start.append(records.tell())
                 goals["human"] += _human(len(prices), human.get(product.asin))
@@ -123,10 +124,10 @@ def _build(found: dict[str, Path], folder: Path, count: int | None, words_of: st
     np.save(part / "prices.npy", np.array(prices, np.float64))
     index.save(part)
     for kind, chosen in goals.items():
-        (part / f"{kind}.json").write_text(json.dumps(chosen))
+        (part / f"{kind}.json").write_text(json_text(chosen))
     counts = {kind: len(chosen) for kind, chosen in goals.items()}
     meta = {"products": len(prices), "dropped": dropped, "words": len(index.ids), "nouns": words_of, **counts}
-    (part / "meta.json").write_text(json.dumps(meta))
+    (part / "meta.json").write_text(json_text(meta))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
 

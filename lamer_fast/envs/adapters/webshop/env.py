@@ -19,6 +19,7 @@ from lamer_fast.envs.adapters.webshop.pages import Session, Shop
 from lamer_fast.envs.adapters.webshop.reward import Score, score
 from lamer_fast.envs.protocol import TurnOut
 from lamer_fast.envs.replies import action
+from lamer_fast.strict_json import json_text
 
 WIN = 10.0
 FIELDS = ("goal", "page", "query", "number", "product", "chosen", "sub", "score")  # of a snapshot
@@ -121,7 +122,7 @@ class WebShopEnv:
 
     def snapshot(self, env_idx: NDArray[np.int64]) -> bytes:
         rows = [[getattr(self._session(i), name) for name in FIELDS] for i in env_idx.tolist()]
-        return json.dumps(rows).encode()
+        return json_text(rows).encode()
 
     def restore(self, data: bytes, env_idx: NDArray[np.int64]) -> None:
         """Raises ValueError for bytes that are no snapshot of as many boards of these goals."""

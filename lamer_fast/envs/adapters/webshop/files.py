@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
+
+from lamer_fast.strict_json import json_text
 
 NAMES = {"products": "items_shuffle", "attributes": "items_ins_v2", "instructions": "items_human_ins"}
 # of github.com/princeton-nlp/WebShop, setup.sh: what `gdown` gets them by
@@ -40,7 +41,7 @@ def find(folder: Path) -> dict[str, Path]:
 def digest(files: Mapping[str, Path], cache: Path) -> str:
     """Of their contents, 16 hexadecimal digits. Files that have not changed since are not read again."""
     seen = {str(file.resolve()): [file.stat().st_size, file.stat().st_mtime_ns] for file in files.values()}
-    known = cache / f"{_hex(json.dumps(seen, sort_keys=True).encode())}.digest"
+    known = cache / f"{_hex(json_text(seen, sort_keys=True).encode())}.digest"
     if known.exists() and len(text := known.read_text()) == 16:
         return text
     parts = []

@@ -8,13 +8,14 @@ like stands on its features page alone, so that an agent with few turns has to t
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+from lamer_fast.strict_json import json_text
 
 VERSION = 1  # of what `write` writes; a test knows its digest
 VERSIONS = 8  # products of a kind
@@ -108,7 +109,7 @@ def write(folder: Path, seed: int = 0) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = {"items_shuffle": products, "items_ins_v2": attributes, "items_human_ins": instructions}
     for name, content in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        (folder / f"{name}.json").write_text(json_text(content, ensure_ascii=False), encoding="utf-8")
 
 
 def _product(
