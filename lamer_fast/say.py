@@ -3,7 +3,9 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from lamer_fast.text import one_line
 
 log = logging.getLogger("lamer_fast")
 
@@ -18,6 +20,13 @@ class _Printer(logging.Handler):
         note = "note: " if record.levelno == logging.WARNING else ""
         stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
         print(f"{note}{record.getMessage()}", file=stream, flush=True)
+
+
+def starting(what: str) -> None:
+    """Tells the user of a terminal, on standard error, what begins: before torch, which loads for seconds."""
+    if sys.stderr.isatty() and "torch" not in sys.modules:
+        with suppress(OSError):  # it has been closed
+            print(f"{one_line(what)}; loading torch ...", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from lamer_fast.cli.flags import Command, Target
 from lamer_fast.config import Config
 from lamer_fast.fields import Range
 from lamer_fast.samplers.vllm.environment import prepare_for
+from lamer_fast.say import starting
 from lamer_fast.strict_json import finite, json_text
 
 
@@ -43,6 +44,7 @@ def run(argv: Sequence[str]) -> int:
         overrides = [*overrides, f"--rollout.sampler={options.sampler}"]
     config, folder = resolve_target(target, overrides)
     prepare_for(config)
+    starting(f"auditing {target}")
 
     from lamer_fast.audit.of_run import Extent, audit_run
     from lamer_fast.device import prepare_process

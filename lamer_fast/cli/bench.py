@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.files import check_folder
+from lamer_fast.say import starting
 from lamer_kernels.bench.__main__ import NAMES as KERNELS
 
 SCRIPTS = ("envs", "levels", "iteration", "train")
@@ -60,6 +61,7 @@ def run(argv: Sequence[str]) -> int:
         check_folder("--out", Path(options.out))
     if name in SCRIPTS:
         return run_script(name, options)
+    starting(f"measuring {name or ', '.join(KERNELS)}")
     from lamer_kernels.bench.__main__ import main
 
     return main([*filter(None, [name]), *flags_of(options)])

@@ -16,6 +16,7 @@ from lamer_fast.config import resolve as recipe
 from lamer_fast.fields import Range
 from lamer_fast.model.path import model_path
 from lamer_fast.samplers.vllm.environment import prepare_for
+from lamer_fast.say import starting
 from lamer_fast.text import duration
 
 TINY = "-tiny"  # what a game's recipe for a CPU ends with
@@ -52,6 +53,7 @@ def run(argv: Sequence[str]) -> int:
     config = recipe.resolve(name, overrides)
     model_path(config.model.path)
     prepare_for(config)
+    starting(f"the demo of {config.name}")
 
     from lamer_fast.cli.eval import (
         OWN,

@@ -19,6 +19,7 @@ from lamer_fast.run.display import Progress
 from lamer_fast.run.whose import check_is_run, is_run
 from lamer_fast.samplers.endpoint.options import EndpointOptions
 from lamer_fast.samplers.vllm.environment import prepare_for
+from lamer_fast.say import starting
 
 if TYPE_CHECKING:
     from lamer_fast.envs.panel import Panel
@@ -95,6 +96,7 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError(f"--label needs a run folder, {target!r} is a recipe")
     model_path(config.model.path)
     prepare_for(config)
+    starting(f"evaluating {target}")
 
     from lamer_fast.cli.eval_output import Output
 

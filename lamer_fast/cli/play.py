@@ -16,6 +16,7 @@ from lamer_fast.config import Config
 from lamer_fast.envs.registry import eval_seeds, make_env
 from lamer_fast.fields import Range
 from lamer_fast.samplers.vllm.environment import prepare_for
+from lamer_fast.say import starting
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
 
 def policy_trial(config: Config, board: Any, seed: int) -> dict[str, Any]:
     """The transcript of one trial of the policy."""
+    starting(f"playing a trial of {config.name}")
     from lamer_fast.agent.agent import Agent
     from lamer_fast.device import prepare_process
     from lamer_fast.eval.success import eval_sampling

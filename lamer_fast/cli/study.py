@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.fields import Range
 from lamer_fast.files import check_folder
+from lamer_fast.say import starting
 from lamer_fast.study.read import LABS, load, names, table_of
 from lamer_fast.study.spec import Study, chosen
 
@@ -61,12 +62,13 @@ def run(argv: Sequence[str]) -> int:
     source, options, _ = COMMAND.parse(argv)
     check_folder("--out", options.out)
     if "worlds" in table_of(source):
-        from lamer_fast.study.gradient.command import run_lab
-
         given = {"--model": options.model, "--dry-run": options.dry_run, "--gpu-memory": options.gpu_memory}
         for flag, value in given.items():
             if value:
                 raise ValueError(f"{flag} has no effect on {source!r}, which trains nothing")
+        starting(f"the study {source}")
+        from lamer_fast.study.gradient.command import run_lab
+
         return run_lab(source, options)
     study = load(source, options.model)
     if options.gpu_memory is not None and not options.dry_run:
@@ -76,6 +78,7 @@ def run(argv: Sequence[str]) -> int:
     folder = options.out / study.name
     cells = chosen(study.cells(), options.only)
     if options.dry_run:
+        starting(f"estimating {study.name}")
         from lamer_fast.study.needs import needs
 
         print(needs(cells, options.gpu_memory).markdown())

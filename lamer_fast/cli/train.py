@@ -14,6 +14,7 @@ from lamer_fast.fields import Range
 from lamer_fast.launch import launch, started_by_torchrun
 from lamer_fast.model.path import model_path
 from lamer_fast.samplers.vllm.environment import prepare_for
+from lamer_fast.say import starting
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError(f"--gpu-memory {options.gpu_memory:g} is for --dry-run; a run measures its own GPU")
     model_path(config.model.path)
     prepare_for(config)
+    if not started_by_torchrun():  # of which each of several processes would say it
+        starting(f"{'estimating' if options.dry_run else 'training'} {config.name}")
 
     if config.train.processes > 1 and not options.dry_run and not started_by_torchrun():
         return launch(["train", *argv], config.train)

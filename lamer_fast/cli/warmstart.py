@@ -10,6 +10,7 @@ from typing import Annotated
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.fields import Range
 from lamer_fast.files import check_folder
+from lamer_fast.say import starting
 from lamer_fast.warmstart.settings import WarmstartSettings, resolve, shipped
 
 
@@ -42,6 +43,7 @@ def run(argv: Sequence[str]) -> int:
     check_folder("--out", options.out)
     if options.out.exists() and any(options.out.iterdir()):
         raise ValueError(f"--out {options.out} is not empty")
+    starting(f"making a base model in {options.out}")
 
     from lamer_fast.warmstart.supervised import warm_start  # torch from here on
 

@@ -16,6 +16,7 @@ from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.doctor.check import Failed, Skipped, shrink
 from lamer_fast.samplers.vllm.environment import on_cpu, prepare_environment
+from lamer_fast.say import starting
 from lamer_fast.strict_json import json_text
 from lamer_fast.text import duration, printable
 
@@ -52,6 +53,7 @@ def run(argv: Sequence[str]) -> int:
 
     if find_spec("vllm"):  # one check runs it
         prepare_environment(cpu=on_cpu(config))
+    starting("checking this machine")
     started = time.monotonic()
     results = []
     for result in examine(config):
