@@ -85,6 +85,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
 
     from lamer_fast.run.stop import INTERRUPTED, StopRequest
+    from lamer_fast.study.reuse import check_own_run
     from lamer_fast.study.runner import jobs_for, read_results, run_cells, take_over
 
     finished = read_results(folder, cells)
@@ -99,6 +100,8 @@ def run(argv: Sequence[str]) -> int:
     waiting = [cell for cell in cells if cell.name not in finished]
     failed: dict[str, str] = {}
     if waiting and not options.report:
+        for cell in waiting:
+            check_own_run(cell, options.runs)
         print(f"{study.question}\n{len(finished)} of {len(cells)} cells are finished", flush=True)
         end = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
         jobs = options.jobs or jobs_for(waiting[0].config)

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from lamer_fast.config import Config
 from lamer_fast.config.resolve import read_config
@@ -19,6 +20,8 @@ FREE_KEYS = frozenset(
         "env.workers", "env.timeout_s", "eval.panels",
     }
 )  # fmt: skip
+
+SCHEDULED = {"learn.schedule": "cosine", "algo.gamma_traj_schedule": "linear"}  # over all iterations
 
 # what a run and the commands that look at it write in its folder; anything else there is somebody's
 CONTENT = frozenset(
@@ -96,26 +99,41 @@ def check_may_go(path: Path, config: Config) -> None:
 
 def check_same_config(path: Path, config: Config) -> None:
     """Raises ValueError if a run in `path` has computed something by other settings."""
-    if not (path / "metrics.jsonl").is_file() and not (path / "checkpoints").is_dir():
-        return
     try:
-        saved = to_flat(read_config(path / "config.json"))
+        found = first_difference(path, config)
     except (OSError, ValueError) as error:
         raise ValueError(f"{error}; take another --name or --overwrite") from None
-    scheduled = {"learn.schedule": "cosine", "algo.gamma_traj_schedule": "linear"}
-    flat = to_flat(config)
-    fixed = [
-        key for key, value in scheduled.items() if flat[key] == value
-    ]  # they fix the number of iterations
-    for key, value in flat.items():
+    if found is None:
+        return
+    key, before, value = found
+    why = "; take another --name,"
+    if key == "train.iterations":
+        scheduled = _fixing(config)[0]
+        why = f": {scheduled} is {SCHEDULED[scheduled]!r}, whose values all depend on it. To train on, take"
+        why += f" another --name with --model.path {path / 'model'},"
+    raise ValueError(
+        f"{path} holds a run with {key} = {before!r}, now it is {value!r}{why} "
+        "or --overwrite to discard that run"
+    )
+
+
+def first_difference(path: Path, config: Config) -> tuple[str, Any, Any] | None:
+    """(key, value there, value now) of a setting that keeps the run in `path` from going on by `config`.
+
+    Raises:
+        OSError, ValueError: the settings of that run cannot be read.
+    """
+    if not (path / "metrics.jsonl").is_file() and not (path / "checkpoints").is_dir():
+        return None
+    saved, fixed = to_flat(read_config(path / "config.json")), _fixing(config)
+    for key, value in to_flat(config).items():
         before = saved.get(key)  # None: an option of another environment
-        if before == value or (key in FREE_KEYS and not (key == "train.iterations" and fixed)):
-            continue
-        why = "; take another --name,"
-        if key == "train.iterations":
-            why = f": {fixed[0]} is {scheduled[fixed[0]]!r}, whose values all depend on it. To train on, take"
-            why += f" another --name with --model.path {path / 'model'},"
-        raise ValueError(
-            f"{path} holds a run with {key} = {before!r}, now it is {value!r}{why} "
-            "or --overwrite to discard that run"
-        )
+        if before != value and (key not in FREE_KEYS or (key == "train.iterations" and fixed)):
+            return key, before, value
+    return None
+
+
+def _fixing(config: Config) -> list[str]:
+    """Schedules that fix the number of iterations."""
+    flat = to_flat(config)
+    return [key for key, value in SCHEDULED.items() if flat[key] == value]

@@ -28,7 +28,7 @@ from lamer_fast.say import printed
 from lamer_fast.study.measures import Values
 from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played, curve_of, digits_of
-from lamer_fast.study.reuse import is_finished, run_of
+from lamer_fast.study.reuse import check_own_run, is_finished, run_of
 from lamer_fast.study.spec import ATTEMPTS, MAX_TASKS, Cell, Mode, Study
 from lamer_kernels.bench.record import environment
 
@@ -71,6 +71,7 @@ def main() -> int:
 
 def run_cell(study: Study, cell: Cell, out: Path, runs: Path) -> bool:
     """Trains and evaluates in this process, and writes the result. False: stopped before that."""
+    check_own_run(cell, runs)
     config, run = cell.evaluated, run_of(cell, runs)
     budget, curve, folder = {}, {}, ""
     if cell.arm.train:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lamer_fast.eval.success import Evaluation, pass_at
 from lamer_fast.files import replace_file
 from lamer_fast.strict_json import json_text
-from lamer_fast.study.spec import ATTEMPTS, Cell
+from lamer_fast.study.spec import ATTEMPTS, Cell, difference
 
 FORMAT = 1
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -100,11 +100,10 @@ def _no_number(name: str) -> float:
 
 def changed(found: CellResult, cell: Cell) -> str:
     """The first setting that differs from what the study asks now, or an empty text."""
-    wanted = cell.settings()
-    for key in sorted(wanted.keys() | found.settings.keys()):
-        if wanted.get(key) != found.settings.get(key):
-            return f"{key} was {found.settings.get(key)!r}, the study says {wanted.get(key)!r}"
-    return ""
+    if (other := difference(found.settings, cell.settings())) is None:
+        return ""
+    key, before, now = other
+    return f"{key} was {before!r}, the study says {now!r}"
 
 
 def digits_of(found: Evaluation) -> dict[str, str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
-from lamer_fast.study.spec import Cell, training_of
+from lamer_fast.run.whose import first_difference
+from lamer_fast.study.spec import Cell, difference, training_of, training_settings
 
 
 def run_of(cell: Cell, runs: Path) -> Path:
@@ -15,10 +16,30 @@ def run_of(cell: Cell, runs: Path) -> Path:
     if not cell.arm.train or own.exists():
         return own
     for path in sorted(runs.glob("*/config.json")):
-        config = recipe.read_config(path)
+        try:
+            config = recipe.read_config(path)
+        except (OSError, ValueError):  # of a model, or damaged: nobody has named it
+            continue
         if is_finished(path.parent, config) and training_of(config) == cell.training:
             return path.parent
     return own
+
+
+def check_own_run(cell: Cell, runs: Path) -> None:
+    """Raises ValueError where the cell's own folder has a run of other settings, or what cannot be read."""
+    own = runs / cell.config.name
+    if not cell.arm.train or not own.exists():
+        return
+    if is_finished(own, cell.config):
+        trained = training_settings(recipe.read_config(own / "config.json"))
+        other = difference(trained, training_settings(cell.config))
+    else:
+        other = first_difference(own, cell.config)
+    if other:
+        key, before, now = other
+        raise ValueError(
+            f"{own} holds a run with {key} = {before!r}, the study says {now!r}; move it away to train again"
+        )
 
 
 def is_finished(run: Path, config: Config) -> bool:

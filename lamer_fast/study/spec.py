@@ -200,14 +200,28 @@ def _few_groups(arm: Arm) -> dict[str, Any]:
 
 
 def training_of(config: Config) -> str:
-    """Digest of the settings that decide what is trained, and of nothing that is said of evaluations."""
+    """Digest of the settings that decide what is trained."""
+    return digest(training_settings(config))
+
+
+def training_settings(config: Config) -> dict[str, Any]:
+    """Those that decide what is trained, and nothing that is said of evaluations, as `decisive` has them."""
     flat = to_flat(config)
-    return digest(decisive({key: value for key, value in flat.items() if not key.startswith("eval.")}))
+    return decisive({key: value for key, value in flat.items() if not key.startswith("eval.")})
+
+
+def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """(key, value found, value wanted) of the first setting that differs, both as `decisive` has them."""
+    for key in sorted(wanted.keys() | found.keys()):
+        if found.get(key) != wanted.get(key):
+            before, now = ({**_defaults(side), **side}.get(key) for side in (found, wanted))
+            return key, before, now
+    return None
 
 
 def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those that change numbers, without defaults: a result stays what it is when settings are added."""
-    defaults = to_flat(recipe.apply(Config(), {recipe.NAME: settings[recipe.NAME]}))
+    defaults = _defaults(settings)
     always = (recipe.NAME, "model.path", "train.seed")
     kept = {
         key: value
@@ -216,6 +230,11 @@ def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json_text(kept))
     return plain
+
+
+def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    name = settings.get(recipe.NAME)
+    return to_flat(recipe.apply(Config(), {recipe.NAME: name} if name else {}))
 
 
 def digest(values: Mapping[str, Any]) -> str:
