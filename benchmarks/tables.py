@@ -1,9 +1,11 @@
 """Puts benchmark records into the documentation, so that no figure in it is typed by hand.
 
-    python benchmarks/tables.py docs/performance.md
+    python benchmarks/tables.py docs/performance.md docs/study.md
 
 Between `<!-- table: benchmarks/results/DEVICE/NAME.json -->` and `<!-- end -->` the page gets the table of
 that record: a line for each case, our median against the goal, and how many times that of each peer it is.
+Between `<!-- cells: STUDY PART -->` and `<!-- end -->` it gets what the cells of that part took, with their
+commits.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ from typing import Any
 from harness import ROOT, Row, short
 
 MARKERS = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+CELLS = re.compile(r"(<!-- cells: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+WIDTH = 130  # of a line of a page
 
 
 def table(record: dict[str, Any]) -> str:
@@ -77,10 +82,22 @@ def against(ours: Row, peer: Row) -> str:
     return f"{peer.provider} {digits}x"
 
 
+def cells(study: str, part: str) -> str:
+    """What is said on a page of the committed cells of a part."""
+    from lamer_fast.study.origin import origin, sentence
+    from lamer_fast.study.read import load
+    from lamer_fast.study.runner import read_results
+
+    found = read_results(ROOT / "benchmarks" / "studies" / study, load(study).cells())
+    (row,) = origin([result for result in found.values() if result.part == part]).rows
+    return textwrap.fill(sentence(row), WIDTH, break_on_hyphens=False)
+
+
 def filled(page: str) -> str:
     """The page with the tables of its records."""
     read = lambda path: json.loads((ROOT / path).read_text())  # noqa: E731
-    return MARKERS.sub(lambda m: f"{m[1]}{table(read(m[2]))}\n{m[3]}", page)
+    page = MARKERS.sub(lambda m: f"{m[1]}{table(read(m[2]))}\n{m[3]}", page)
+    return CELLS.sub(lambda m: f"{m[1]}{cells(m[2], m[3])}\n{m[4]}", page)
 
 
 if __name__ == "__main__":

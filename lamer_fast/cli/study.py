@@ -122,6 +122,7 @@ def run(argv: Sequence[str]) -> int:
 def write(study: Study, folder: Path) -> None:
     """Tables, figures and page of all cells that are finished, whichever were asked for now."""
     from lamer_fast.study.figures import draw
+    from lamer_fast.study.origin import origin
     from lamer_fast.study.page import write_page
     from lamer_fast.study.runner import read_results
     from lamer_fast.study.summary import summaries
@@ -132,7 +133,7 @@ def write(study: Study, folder: Path) -> None:
         print("no cell is finished yet")
         return
     found = summaries(study, results)
-    tables = tables_of(study, found)
+    tables = [*tables_of(study, found), origin([result for summary in found for result in summary.results])]
     write_tables(tables, folder)
     figures = draw(study, found, folder / "figures")
     page = write_page(study, found, tables, figures, folder)

@@ -83,14 +83,17 @@ def run_cell(study: Study, cell: Cell, out: Path, runs: Path) -> bool:
         if not (run / "report.html").exists():
             write_report(run)
     shown = runs / f"{cell.config.name}.test"
+    since = time.perf_counter(), time.process_time()
     splits = {split: play(config, cell, split, shown if split == "test" else None) for split in SPLITS}
+    now = time.perf_counter(), time.process_time()
+    evaluation = {k: round(b - a, 1) for k, a, b in zip(("seconds", "cpu_seconds"), since, now, strict=True)}
     notes = notes_of_training(run, cell.config) if cell.arm.train and "notes" in cell.measures else {}
     env = environment(device="cpu" if config.train.device == "cpu" else None)
     facts = {key: str(env[key]) for key in ("device", "commit", "dirty", "date")}
     facts |= {name: version for name, version in env["versions"].items() if name in ("python", "torch")}
     found = CellResult(
         study.name, cell.part, cell.arm.name, cell.seed, cell.settings(), splits,
-        budget, curve, notes, facts, folder, str(shown),
+        budget, evaluation, curve, notes, facts, folder, str(shown),
     )  # fmt: skip
     found.write(out)
     return True

@@ -67,6 +67,7 @@ class CellResult:
     settings: dict[str, Any]  # dotted key -> value, those that decide the numbers
     splits: dict[str, Played]  # valid, test
     budget: dict[str, float] = field(default_factory=dict)  # episodes, tokens, updates, seconds of training
+    evaluation: dict[str, float] = field(default_factory=dict)  # seconds, cpu_seconds
     curve: dict[str, list[Any]] = field(default_factory=dict)  # iteration, success_at, entropy
     notes: dict[str, list[Any]] = field(
         default_factory=dict

@@ -34,6 +34,7 @@ def test_a_grid_runs_and_is_not_run_again(tmp_path, monkeypatch, capsys):
     mine = CellResult.read(folder / "cells" / "minesweeper-mine-0.json")
     base = CellResult.read(folder / "cells" / "minesweeper-base-0.json")
     assert mine.budget["updates"] == 2 and len(mine.curve["iteration"]) == 2 and not base.budget
+    assert base.evaluation["seconds"] > 0 and mine.evaluation["cpu_seconds"] > 0
     assert mine.splits["test"].panel == base.splits["test"].panel != mine.splits["valid"].panel
     assert set(mine.splits["test"].modes) == {"notes", "history", "attempts"}
     assert all(len(digits) == 8 for digits in mine.splits["test"].modes.values())

@@ -14,6 +14,7 @@ from lamer_fast.model.path import SHIPPED
 from lamer_fast.study import on_model
 from lamer_fast.study.cell import budget_of
 from lamer_fast.study.estimates import over_seeds_and_tasks, paired
+from lamer_fast.study.origin import origin, sentence
 from lamer_fast.study.read import LABS, load, names
 from lamer_fast.study.result import CellResult, Played, changed, curve_of, digits_of
 from lamer_fast.study.reuse import run_of
@@ -405,6 +406,8 @@ def test_the_last_episode_counts_where_none_before_had_won():
 
 # of grids; the gradient lab has its own
 JOINED = {"harder": "won within k", "transfer": "won within k", "roles": "last"}
+OTHERWISE = ("harder", "transfer", "exploration")  # their sections name commits in their own words
+UNSAID = {"main": {"sokoban"}} | {name: {*load(name).parts} for name in OTHERWISE}
 STUDIES = sorted({path.name for path in (ROOT / "benchmarks" / "studies").iterdir()} - {"gradient"})
 
 
@@ -412,10 +415,15 @@ STUDIES = sorted({path.name for path in (ROOT / "benchmarks" / "studies").iterdi
 def test_the_page_has_the_tables_of_the_committed_cells(name):
     folder = ROOT / "benchmarks" / "studies" / name
     found = load(name)
-    tables = tables_of(found, summaries(found, read_results(folder, found.cells())))
-    text = "\n".join(f"{table.title}\n\n{table.markdown()}\n" for table in tables)
+    rows = summaries(found, read_results(folder, found.cells()))
+    tables, made = tables_of(found, rows), origin([result for row in rows for result in row.results])
+    text = "\n".join(f"{table.title}\n\n{table.markdown()}\n" for table in [*tables, made])
     assert (folder / "tables.md").read_text() == text
     shown = (ROOT / "docs" / "study.md").read_text()
+    said = re.findall(rf"<!-- cells: {name} (\S+) -->\n(.*?)\n<!-- end -->", shown, re.DOTALL)
+    told = {row[0]: sentence(row) for row in made.rows}  # python benchmarks/tables.py docs/study.md
+    assert {part: " ".join(text.split()) for part, text in said}.items() <= told.items()
+    assert UNSAID.get(name, set()) >= told.keys() - {part for part, _ in said}
     if name in JOINED:  # several tables in one
         for table in tables:
             told = [cell for row in table.rows for cell in row[1:] if "[" in cell]
