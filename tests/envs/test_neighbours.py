@@ -162,6 +162,29 @@ def test_tasks_are_counted_and_splits_share_none(held_out):
     assert len(set(batch.tasks().tolist())) == counts[0][0]
 
 
+def test_small_boards_share_layouts_among_the_splits_but_none_with_its_rule():
+    """A policy can know 84 layouts by heart: `train` has all, unless rules are held out."""
+    for held_out in (False, True):
+        pairs = {}
+        for split in ("train", "valid", "test"):
+            config = {
+                "height": 3,
+                "width": 3,
+                "num_mines": 3,
+                "neighbours": "hidden",
+                "held_out_rules": held_out,
+            }
+            batch = make("minesweeper", 4000, split=split, **config)
+            batch.reset(seeds(4000))
+            mines = [row.tobytes() for row in every_cell(batch) == "*"]
+            pairs[split] = set(zip(mines, batch.rules().tolist(), strict=True))
+        layouts = {split: {mines for mines, _ in found} for split, found in pairs.items()}
+        for a, b in combinations(pairs, 2):
+            assert not pairs[a] & pairs[b]
+            assert bool(layouts[a] & layouts[b]) is not held_out
+        assert held_out or len(layouts["train"]) == 84
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

@@ -68,10 +68,10 @@ class HiddenMinesweeper {
       board.rule = static_cast<std::uint8_t>(mines::DrawRule(of_rules, rng));
       board.start = mines::DrawCells(grid_, 1, B{}, 0, rng);
       board.mines = mines::DrawCells(grid_, config_.num_mines, board.start, 1, rng);
-      const std::uint64_t layout = OfLayout(board.mines);
+      const std::uint64_t task = Task(board);
       // Without a split the rule is of the layout's own, so that the splits together are the whole.
-      const bool ruled = !config_.held_out_rules || mines::RuleInSplit(board.rule, SplitOf(layout));
-      if (InSplit(layout, split) && ruled) return Restart(board);
+      const bool ruled = !config_.held_out_rules || mines::RuleInSplit(board.rule, SplitOf(task));
+      if (InSplit(task, split) && ruled) return Restart(board);
     }
     FailSplit(split, seed);
   }
@@ -110,19 +110,23 @@ class HiddenMinesweeper {
     return static_cast<std::int64_t>(hash);
   }
 
-  // Layouts that are images of each other are of one split; a layout is as many tasks as it has starts and rules.
+  // A layout is as many tasks as it has starts and rules. Layout and rule together decide the split: small boards have
+  // so few layouts that a policy learns those of `train` by heart and never expects another. Where rules are held out,
+  // the layout decides. Images of each other are of one split.
   std::uint64_t Task(const Board& board) const {
     if (board.mines.None()) return 0;
     const auto layouts = mines::Images(grid_, board.mines), starts = mines::Images(grid_, board.start);
     std::array<std::uint64_t, 3> least{~std::uint64_t{0}, 0, 0};
     for (int i = 0; i < (grid_.height == grid_.width ? 8 : 4); ++i) {
       const auto at = static_cast<std::size_t>(i);
-      least = std::min(least, {layouts[at].word[0], starts[at].word[0],
-                               static_cast<std::uint64_t>(mines::ImageOfRule(board.rule, i))});
+      least =
+          std::min(least, {layouts[at].word[0], static_cast<std::uint64_t>(mines::ImageOfRule(board.rule, i)),
+                           starts[at].word[0]});
     }
     constexpr std::uint64_t kHigh = ~std::uint64_t{0} << 32;  // decides the split
-    const std::uint64_t id = HashLayout(least[0]);
-    return (id & kHigh) | (HashCombine(HashCombine(id, least[1]), least[2]) & ~kHigh);
+    const std::uint64_t size = Mix64(static_cast<std::uint64_t>(config_.height * 64 + config_.width));
+    const std::uint64_t layout = HashCombine(size, least[0]), ruled = HashCombine(layout, least[1]);
+    return ((config_.held_out_rules ? layout : ruled) & kHigh) | (HashCombine(ruled, least[2]) & ~kHigh);
   }
 
   std::optional<std::uint64_t> CountTasks(Split split) const {
@@ -130,15 +134,15 @@ class HiddenMinesweeper {
     if (layouts * grid_.num_cells * mines::kNumRules > mines::kMaxEnumeratedStarts) return std::nullopt;
     std::vector<std::uint64_t> tasks;
     mines::ForEachLayout(grid_, config_.num_mines, [&](const B& layout) {
-      const std::uint64_t id = OfLayout(layout);
-      if (!InSplit(id, split)) return;
       for (int rule = 0; rule < mines::kNumRules; ++rule) {
+        Board board;
+        board.mines = layout;
+        board.rule = static_cast<std::uint8_t>(rule);
+        const std::uint64_t id = Task(board);  // of the right split, whatever its start
+        if (!InSplit(id, split)) continue;
         if (config_.held_out_rules && !mines::RuleInSplit(rule, SplitOf(id))) continue;
         mines::ForEach(grid_.cells & ~layout, [&](int bit) {
-          Board board;
-          board.mines = layout;
           board.start = B::One(bit);
-          board.rule = static_cast<std::uint8_t>(rule);
           tasks.push_back(Task(board));
         });
       }
@@ -229,17 +233,6 @@ class HiddenMinesweeper {
   LAMER_ALWAYS_INLINE std::array<B, 4> Symbols(const Board& board) const {
     return mines::VisibleSymbols(mines::CountNeighbours(board.mines, LinesOf(board)), board.mines,
                                  board.opened);
-  }
-  std::uint64_t HashLayout(std::uint64_t least) const {
-    return HashCombine(Mix64(static_cast<std::uint64_t>(config_.height * 64 + config_.width)), least);
-  }
-  std::uint64_t OfLayout(const B& layout) const {
-    const auto images = mines::Images(grid_, layout);
-    std::uint64_t least = ~std::uint64_t{0};
-    for (int i = 0; i < (grid_.height == grid_.width ? 8 : 4); ++i) {
-      least = std::min(least, images[static_cast<std::size_t>(i)].word[0]);
-    }
-    return HashLayout(least);
   }
 
   static std::array<std::uint64_t, 4> Read(const char* record) {
