@@ -13,7 +13,8 @@ def in_a_folder(tmp_path, monkeypatch):
 
 
 def test_a_shipped_name_is_the_shipped_folder():
-    assert list(SHIPPED) == ["hidden-controls-tiny-base", "minesweeper-tiny-base", "sokoban-tiny-base"]
+    games = "hidden-controls", "hidden-neighbours", "minesweeper", "sokoban"
+    assert list(SHIPPED) == [f"{game}-tiny-base" for game in games]
     assert model_path("minesweeper-tiny-base") == (str(SHIPPED["minesweeper-tiny-base"]), {})
     assert path_notes("minesweeper-tiny-base") == []
 
