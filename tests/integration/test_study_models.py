@@ -99,11 +99,12 @@ def test_what_a_models_file_cannot_say_is_told(tmp_path, monkeypatch):
         load("main", "wrong.toml")
     (tmp_path / "mine.toml").write_text(
         'extends = "qwen3-0.6b"\nrecipes.hidden-controls-tiny = "sokoban-qwen3-4b"\n'
+        'recipes.hidden-neighbours-tiny = "minesweeper-qwen3-4b"\n'
         "[arms.nobody]\nlearn.lr = 1.0\n"
     )
     study = load("hidden", "mine.toml")
     assert study.name == "hidden-mine" and "nobody" not in study.arms
-    assert {cell.config.env.name for cell in study.cells()} == {"sokoban"}
+    assert {cell.config.env.name for cell in study.cells()} == {"sokoban", "minesweeper"}
 
 
 def test_a_dry_run_says_what_each_training_needs(tmp_path, monkeypatch, capsys):
