@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.fields import Range
@@ -15,9 +15,6 @@ from lamer_fast.files import check_folder
 from lamer_fast.say import starting
 from lamer_fast.study.read import LABS, load, names, table_of
 from lamer_fast.study.spec import Study, chosen
-
-if TYPE_CHECKING:
-    from lamer_fast.study.runner import Running
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class StudyOptions:
     runs: Path = Path("runs")
     """Folder of the runs that the cells train."""
     jobs: Annotated[int, Range(0, 256)] = 0
-    """Number of cells at a time; 0 takes as many as the cores allow."""
+    """Number of cells at a time; 0 takes as many as the cores or GPUs allow."""
     only: str = ""
     """Only cells whose names contain one of these words: "lamer,gigpo"."""
     minutes: Annotated[float, Range(0.1, 1e5)] | None = None
@@ -85,8 +82,10 @@ def run(argv: Sequence[str]) -> int:
         return 0
 
     from lamer_fast.run.stop import INTERRUPTED, StopRequest
+    from lamer_fast.study.progress import Teller
     from lamer_fast.study.reuse import check_own_run
-    from lamer_fast.study.runner import jobs_for, read_results, run_cells, take_over
+    from lamer_fast.study.runner import read_results, run_cells, take_over
+    from lamer_fast.study.share import gpus_for, jobs_for
 
     finished = read_results(folder, cells)
     missing = [cell for cell in cells if cell.name not in finished]
@@ -104,10 +103,11 @@ def run(argv: Sequence[str]) -> int:
             check_own_run(cell, options.runs)
         print(f"{study.question}\n{len(finished)} of {len(cells)} cells are finished", flush=True)
         end = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
-        jobs = options.jobs or jobs_for(waiting[0].config)
+        gpus = gpus_for(waiting[0].config)
+        jobs = options.jobs or jobs_for(waiting[0].config, gpus)
         with StopRequest() as stop:
             failed = run_cells(
-                study, source, waiting, folder, options.runs, jobs=jobs, quick=options.quick,
+                study, source, waiting, folder, options.runs, jobs=jobs, gpus=gpus, quick=options.quick,
                 tell=Teller(), over=lambda: stop.asked or time.monotonic() >= end,
             )  # fmt: skip
         if stop.asked:
@@ -143,26 +143,3 @@ def write(study: Study, folder: Path) -> None:
     print(
         f"\n{len(results)} of {len(study.cells())} cells; {page}, tables.md, .csv and .tex beside it{without}"
     )
-
-
-class Teller:
-    """The progress of a study: a line on a terminal that is drawn over, elsewhere one now and then."""
-
-    def __init__(self, every_s: float = 60.0) -> None:
-        from lamer_fast.run.display import live_terminal
-
-        self.every_s, self.live, self.last = every_s, live_terminal(), 0.0
-
-    def __call__(self, running: Sequence[Running], done: int, total: int) -> None:
-        if time.monotonic() - self.last < (1.0 if self.live else self.every_s):
-            return
-        self.last = time.monotonic()
-        parts = []
-        for one in running:
-            made, of = one.done()
-            parts.append(f"{one.cell.name} {made}/{of}" if made < of else f"{one.cell.name} evaluating")
-        line = f"{done} of {total} cells   " + "   ".join(parts)
-        if self.live:
-            print(f"\r\x1b[K{line[:120]}", end="", flush=True)
-        else:
-            print(time.strftime("%H:%M:%S"), line, flush=True)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lamer_fast.config import Config
 from lamer_fast.study.result import CellResult, changed
 from lamer_fast.study.reuse import run_of
+from lamer_fast.study.share import least_used, surroundings
 from lamer_fast.study.spec import Cell, Study, digest
 
 POLL_S = 0.5
@@ -25,6 +24,8 @@ class Running:
     process: subprocess.Popen[bytes]
     log: Path
     run: Path
+    gpus: list[str] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
 
     def done(self) -> tuple[int, int]:
         """(iterations that are done, all of them); read from the run's metrics."""
@@ -88,14 +89,16 @@ def run_cells(
     runs: Path,
     *,
     jobs: int,
+    gpus: Sequence[str] = (),
     quick: bool = False,
     tell: Callable[[Sequence[Running], int, int], None] = lambda running, done, total: None,
     over: Callable[[], bool] = lambda: False,
 ) -> dict[str, str]:
     """Runs each cell in a process of its own, `jobs` at a time, until all are done or `over` says so.
 
-    Then each process is stopped where it can go on later, as it is when this is interrupted. `tell` is called
-    now and then with what runs, how many cells ended, and how many there are.
+    Then each process is stopped where it can go on later, as it is when this is interrupted. Of `gpus` each
+    cell sees those that the fewest others use, one for each of its processes. `tell` is called now and then
+    with what runs, how many cells ended, and how many there are.
 
     Returns:
         Cell -> last lines of its log, of those that failed.
@@ -105,7 +108,8 @@ def run_cells(
         while (waiting or running) and not over():
             while len(running) < jobs and (cell := next_of(waiting, running)):
                 waiting.remove(cell)
-                running.append(start(source, cell, folder, runs, quick=quick, model=study.model))
+                own = least_used(gpus, [one.gpus for one in running], cell.config.train.processes)
+                running.append(start(source, cell, folder, runs, own, quick=quick, model=study.model))
             for one in [r for r in running if r.process.poll() is not None]:
                 running.remove(one)
                 ended += 1
@@ -124,22 +128,22 @@ def next_of(waiting: Sequence[Cell], running: Sequence[Running]) -> Cell | None:
     return next((cell for cell in waiting if cell.training not in busy), None)
 
 
-def start(source: str, cell: Cell, folder: Path, runs: Path, *, quick: bool, model: str = "") -> Running:
+def start(
+    source: str, cell: Cell, folder: Path, runs: Path, gpus: list[str], *, quick: bool, model: str = ""
+) -> Running:
     """A process of its own group, so that the terminal's Ctrl-C reaches it once, through `stop`."""
     log = runs / f"{cell.config.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     result_path(folder, cell).parent.mkdir(parents=True, exist_ok=True)
-    threads = str(cell.config.train.num_threads or 1)
     command = [sys.executable, "-m", "lamer_fast.study.cell", f"{source}:{cell.name}"]
     command += ["--out", str(result_path(folder, cell)), "--runs", str(runs), *(["--quick"] if quick else [])]
     command += ["--model", model] if model else []
     with log.open("ab") as opened:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=opened, stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": threads, "NO_COLOR": "1"},
+            start_new_session=True, env=surroundings(cell.config, gpus),
         )  # fmt: skip
-    return Running(cell, process, log, run_of(cell, runs))
+    return Running(cell, process, log, run_of(cell, runs), gpus)
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -154,8 +158,3 @@ def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def last_lines(log: Path, count: int = 3) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return "\n".join(lines[-count:])
-
-
-def jobs_for(config: Config) -> int:
-    """Processes that this machine has room for."""
-    return max(1, (os.cpu_count() or 1) // max(1, config.train.num_threads))
