@@ -34,7 +34,7 @@ def paired(a: Values, b: Values, seed: int = 0) -> Estimate:
 
 
 def closed(values: Values, base: Values, bound: Values, seed: int = 0) -> Estimate:
-    """Share of the base's regret that is closed: (values - base) / (bound - base), of means.
+    """Share of the base's regret, which is not 0, that is closed: (values - base) / (bound - base), of means.
 
     Args:
         values, base: [seeds, tasks] on the same tasks; of each its own seeds are drawn.
@@ -44,7 +44,8 @@ def closed(values: Values, base: Values, bound: Values, seed: int = 0) -> Estima
     counts = _counts(values.shape[1], DRAWS, rng)
     ours, first, best = (_drawn(v, counts, rng) for v in (values, base, bound[None]))
     mean = (values.mean() - base.mean()) / (bound.mean() - base.mean())
-    return _estimate(float(mean), (ours - first) / (best - first))
+    told = best > first  # a draw of few tasks may have no regret, of which no share is closed
+    return _estimate(float(mean), (ours - first)[told] / (best - first)[told])
 
 
 def _counts(num_tasks: int, draws: int, rng: np.random.Generator) -> Values:

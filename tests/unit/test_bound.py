@@ -59,6 +59,20 @@ def test_a_share_of_the_regret_is_closed():
     assert closed(np.ones((2, 1000)), base, np.ones(1000)).mean == pytest.approx(1.0)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("of_the_others", [0.0, 1.0])
+def test_draws_of_few_boards_without_regret_do_not_hide_how_uncertain_the_share_is(of_the_others):
+    """The base has regret on three of eight boards: one draw in forty has none of them, 0 / 0 or 1 / 0."""
+    lacks = np.array([[1, 1, 1, 0, 0, 0, 0, 0]], float)
+    bound = np.full(8, 1.0)
+    base = bound - lacks
+    ours = base + lacks * [1, 0, 0, 0, 0, 0, 0, 0] - of_the_others * (1 - lacks) / 8
+    found = closed(ours, base, bound)
+    assert np.isfinite([found.low, found.high]).all()
+    assert found.low < found.mean < found.high
+    assert found.mean == pytest.approx((1 - of_the_others * 5 / 8) / 3)
+
+
 def play(expert, env, count, turns, episodes):
     won = np.zeros((count, episodes), bool)
     for episode in range(episodes):
