@@ -62,6 +62,15 @@ class FolderLock:
         os.pwrite(self._descriptor, text.encode(), 0)
 
 
+def try_lock(descriptor: int) -> bool:
+    """Takes the lock of an open file, until all its descriptors are closed, those of children included.
+
+    False: another opening of the file has it. Where the file system has no locks nothing is refused.
+    """
+    refusal = _lock(descriptor, fcntl.LOCK_EX, 0.0)
+    return refusal is None or refusal.errno not in TAKEN
+
+
 def check_free(folder: Path) -> None:
     """Raises ValueError if a run goes on in `folder`; writes nothing."""
     try:

@@ -18,7 +18,7 @@ from lamer_fast.study.origin import origin, sentence
 from lamer_fast.study.read import LABS, load, names
 from lamer_fast.study.result import CellResult, Played, changed, curve_of, digits_of
 from lamer_fast.study.reuse import run_of
-from lamer_fast.study.runner import Running, next_of, read_results, result_path, take_over
+from lamer_fast.study.runner import next_of, read_results, result_path, take_over
 from lamer_fast.study.summary import after_failures, best_mode, share, summaries
 from lamer_fast.study.tables import tables_of
 
@@ -377,8 +377,7 @@ def test_two_cells_of_one_training_never_run_at_the_same_time(tmp_path):
         "mines4-ours-0",
         "mines4-base-0",
     ]
-    running = [Running(cells[0], None, Path(), Path())]
-    assert next_of(cells[2:], running) is cells[3] and next_of(cells[2:3], running) is None
+    assert next_of(cells[2:], cells[:1]) is cells[3] and next_of(cells[2:3], cells[:1]) is None
 
 
 def test_an_arm_is_evaluated_by_the_modes_that_it_names(tmp_path):
