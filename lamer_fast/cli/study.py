@@ -26,7 +26,7 @@ class StudyOptions:
     jobs: Annotated[int, Range(0, 256)] = 0
     """Number of cells at a time; 0 takes as many as the cores or GPUs allow."""
     only: str = ""
-    """Only cells whose names contain one of these words: "lamer,gigpo"."""
+    """Only cells with one of these words in their names: "lamer,gigpo"; a whole word goes before a part."""
     minutes: Annotated[float, Range(0.1, 1e5)] | None = None
     """Stop after this time, so that each cell can continue later."""
     model: str = ""

@@ -31,11 +31,18 @@ def extended(
     base = table.pop("extends", None)
     if base is None:
         return table
-    beside = path.parent / str(base)
+    if not isinstance(base, str):
+        raise ValueError(f"{what} {path}: extends = {base!r}, must be a name or a file")
+    beside = path.parent / base
     seen = (*seen, path.resolve())
     if beside.resolve() in seen:
         raise ValueError(f"{what} {path}: extends {base!r}, which extends it")
-    return merged(extended(str(beside) if beside.is_file() else str(base), shipped, what, seen), table)
+    over = str(beside) if beside.is_file() else base
+    try:
+        recipe.toml_file(over, shipped, what)
+    except ValueError as error:
+        raise ValueError(f"{what} {path}: extends: {error}") from None
+    return merged(extended(over, shipped, what, seen), table)
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

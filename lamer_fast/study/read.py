@@ -165,8 +165,8 @@ def _table(where: str, value: Any) -> Mapping[str, Any]:
 
 
 def _name(what: str, name: str) -> None:
-    if not name.replace("_", "").isalnum():
-        raise ValueError(f"{what} {name!r}: a name is letters, digits and _ (it is part of file names)")
+    if not (name.isascii() and name.replace("_", "").isalnum()):
+        raise ValueError(f"{what} {name!r}: a name is letters a-z, digits and _ (it is part of file names)")
 
 
 def known_keys(where: str, table: Mapping[str, Any], keys: set[str]) -> None:
@@ -188,6 +188,11 @@ def tables_in(where: str, value: Any) -> Mapping[str, Mapping[str, Any]]:
 def settings_of_table(table: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """Sections of a table as one flat mapping: "env.height" -> 3. `where` the table stands, for errors."""
     own = {section: table[section] for section in SECTIONS if section in table}
+    if "seed" in tables_in(where, own).get("train", {}):
+        dotted = f"{where}.train.seed" if where else "train.seed"
+        raise ValueError(
+            f"{dotted} = {own['train']['seed']!r} has no effect; `seeds` of study or arm does it"
+        )
     return {f"{section}.{key}": v for section, t in tables_in(where, own).items() for key, v in t.items()}
 
 

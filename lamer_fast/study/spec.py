@@ -38,17 +38,22 @@ OneCell = TypeVar("OneCell", bound=Named)
 
 
 def chosen(cells: Sequence[OneCell], only: str) -> list[OneCell]:
-    """Cells whose names contain one of the words of `only`, separated by commas; empty: all.
+    """Cells whose names have one of the words of `only`, separated by commas; empty: all.
+
+    A word that stands in a name between dashes (`lamer`, `mines-lamer`, `mines-lamer-1`) means such cells
+    alone, any other one all whose names contain it.
 
     Raises:
-        ValueError: there is none.
+        ValueError: a word is in no name.
     """
-    words = [word.strip() for word in only.split(",") if word.strip()]
-    found = [cell for cell in cells if not words or any(word in cell.name for word in words)]
-    if not found:
-        names = ", ".join(cell.name for cell in cells)
-        raise ValueError(f"--only {only!r}: no cell has such a name; there are {names}")
-    return found
+    words, found = [word.strip() for word in only.split(",") if word.strip()], set[str]()
+    for word in words:
+        whole = {cell.name for cell in cells if f"-{word}-" in f"-{cell.name}-"}
+        if not (here := whole or {cell.name for cell in cells if word in cell.name}):
+            names = ", ".join(cell.name for cell in cells)
+            raise ValueError(f"--only {only!r}: no cell has {word!r} in its name; there are {names}")
+        found |= here
+    return [cell for cell in cells if not words or cell.name in found]
 
 
 @dataclass(frozen=True)
@@ -146,11 +151,10 @@ class Study:
             "train.iterations": 2, "rollout.groups": 2, "learn.minibatches": 1, "learn.warmup_updates": 0,
             "train.save_every": 1,
         }  # fmt: skip
-        arms = {name: replace(arm, seeds=None, **_few_groups(arm)) for name, arm in self.arms.items()}
+        arms = {name: replace(_small(arm, small), seeds=None) for name, arm in self.arms.items()}
         parts = {name: replace(part, tasks=None) for name, part in self.parts.items()}
-        settings = {**self.settings, **small}
         name, seeds = f"{self.name}-quick", self.seeds[:1]
-        return replace(self, name=name, parts=parts, arms=arms, seeds=seeds, settings=settings, tasks=8)
+        return replace(self, name=name, parts=parts, arms=arms, seeds=seeds, tasks=8)
 
     def _of(self, name: str, arm: Arm) -> Iterator[Cell]:
         if arm.parts is not None and name not in arm.parts:
@@ -193,10 +197,10 @@ class Study:
                     )
 
 
-def _few_groups(arm: Arm) -> dict[str, Any]:
-    """What an arm of its own number of groups has in a quick study, where budgets are nothing to compare."""
-    few = {key: 2 for key in ("rollout.groups", "rollout.spare_groups") if key in arm.settings}
-    return {"settings": {**arm.settings, **few}, "budget": arm.budget or "small"} if few else {}
+def _small(arm: Arm, small: Mapping[str, Any]) -> Arm:
+    """An arm in a quick study, whatever it, its part or the study says of lengths; budgets do not count."""
+    spare = {"rollout.spare_groups": 2} if "rollout.spare_groups" in arm.settings else {}
+    return replace(arm, settings={**arm.settings, **small, **spare}, budget=arm.budget or "small")
 
 
 def training_of(config: Config) -> str:
