@@ -166,7 +166,9 @@ def _table(where: str, value: Any) -> Mapping[str, Any]:
 
 def _name(what: str, name: str) -> None:
     if not (name.isascii() and name.replace("_", "").isalnum()):
-        raise ValueError(f"{what} {name!r}: a name is letters a-z, digits and _ (it is part of file names)")
+        raise ValueError(
+            f"{what} {name!r}: a name is letters, digits and _, in ASCII (it is part of file names)"
+        )
 
 
 def known_keys(where: str, table: Mapping[str, Any], keys: set[str]) -> None:

@@ -53,7 +53,7 @@ def test_each_word_must_choose_something(tmp_path):
     [
         (("[arms.ours]", "[arms.ours]\ntrain.seed = 7"), "arms.ours.train.seed = 7 has no effect; `seeds`"),
         (("[parts.mines]", "[train]\nseed = 7\n[parts.mines]"), "train.seed = 7 has no effect"),
-        (("[arms.ours]", "[arms.'\u00e4rm']"), "arm 'ärm': a name is letters a-z"),
+        (("[arms.ours]", "[arms.'\u00e4rm']"), "arm 'ärm': a name is letters, digits and _, in ASCII"),
         (('question = "Which?"', 'question = "Which?"\nextends = 3'), "small.toml: extends = 3, must be"),
         (("question", 'extends = "none.toml"\nquestion'), "small.toml: extends: study 'none.toml': no such"),
     ],
