@@ -165,6 +165,16 @@ class Config:
             self._validate_gae()
         elif ":" not in a.estimator:
             resolve(a)
+        if r.reflector == "first":
+            for key, wrong, why in (
+                ("algo.train_reflections", True, "the policy has not written them; take false"),
+                ("rollout.reflect", False, "no reflection is written"),
+                ("rollout.sampler", "vllm", "only the embedded sampler holds a second policy"),
+                ("rollout.sleep_during_updates", True, "the first policy's cache stays"),
+                ("learn.shard", "full", "the first policy is whole on every rank"),
+            ):
+                if _get(self, key) == wrong:
+                    _contradict(self, "rollout.reflector", key, why)
         if r.alike != "rewards" and not r.spare_groups:
             _contradict(self, "rollout.alike", "rollout.spare_groups", "no group is replaced")
         if r.spare_groups and a.estimator == "gae":

@@ -149,7 +149,11 @@ def memory_of(
     if r.sampler == "vllm":
         parts += _vllm(config, shape, num_of_engine(config, files), dtype, device)
     else:
-        parts += _torch_sampler(config, shape, dtype)
+        of_sampler = _torch_sampler(config, shape, dtype)
+        parts += of_sampler
+        if training and r.reflector == "first":
+            parts.append(Part("first policy, which writes", n * item, ("model.path", "rollout.reflector")))
+            parts += [replace(part, name=f"its {part.name}") for part in of_sampler]
     turns = r.episodes * r.max_turns + (r.episodes - 1) * r.reflect
     stored = bounds.sequences * min(bounds.sequence, r.max_sequence_tokens)
     parts.append(

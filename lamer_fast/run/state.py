@@ -34,6 +34,7 @@ from lamer_fast.model.adapters import merged_copy
 from lamer_fast.model.files import ModelFiles
 from lamer_fast.run.curriculum import Curriculum
 from lamer_fast.samplers.protocol import Sampler
+from lamer_fast.samplers.roles import FirstWrites
 from lamer_fast.say import log
 
 
@@ -129,18 +130,21 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
         policy = load_policy(config.model, device, files, seed=config.train.seed, whole=shard != "full")
     else:
         renderer, shard = ChatRenderer(policy.tokenizer, thinking=config.model.thinking), choices(config)[0]
-    reference: Scorer | None = None
-    if config.algo.kl_coef > 0 and policy.has_adapters:
-        reference = BaseOf(policy)
-    elif config.algo.kl_coef > 0:
-        reference = Policy(
+    first: Policy | None = None
+    if config.rollout.reflector == "first" or (config.algo.kl_coef > 0 and not policy.has_adapters):
+        first = Policy(
             copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
         )
+    reference: Scorer | None = None
+    if config.algo.kl_coef > 0:
+        reference = BaseOf(policy) if policy.has_adapters else first
     for stage in stages:
         check_stage(stage, config, renderer)
     critic = make_critic(config.algo, policy)
     played: Any = None
     if shard == "full" and ranks.world > 1:
+        if config.rollout.reflector == "first":
+            raise ValueError("rollout.reflector = 'first' has no room here: the weights have to be divided")
         if config.rollout.sampler == "torch":
             played = whole_copy(played_model(config, policy), policy.dtype, ranks.device)
         for module in (policy, reference):
@@ -154,10 +158,13 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
     env = make_env(config.env, own.rollout.groups * own.rollout.trials_per_group, split="train")
     agent = Agent(renderer, env, config)
     updates = config.train.iterations * config.learn.epochs * config.learn.minibatches
+    sampler = make_sampler(own, policy, played, ranks)
+    if config.rollout.reflector == "first" and first is not None:
+        sampler = FirstWrites(sampler, make_sampler(own, first))
     return TrainState(
         config=config,
         algorithm=make_algorithm(config, policy, updates, critic),
-        sampler=make_sampler(own, policy, played, ranks),
+        sampler=sampler,
         env=env,
         agent=agent,
         reference=reference,

@@ -80,6 +80,21 @@ class RolesSampler:
         raise NotImplementedError("the policies of an evaluation are not trained")
 
 
+class FirstWrites(RolesSampler):
+    """The policy that is trained plays; the first one, which stays as it is, writes the reflections."""
+
+    def __init__(self, policy: Sampler, first: Sampler) -> None:
+        super().__init__(policy, first, policy, last_episode=0)
+        self.shares_weights = policy.shares_weights
+        self.takes_adapter = getattr(policy, "takes_adapter", False)
+
+    def score(self, token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        return self.player.score(token_ids)
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
+        self.player.load_weights(named_tensors, version)
+
+
 class RandomPlayer(ScriptedSampler):
     """Each legal action with the same probability, by the request's seed; a `Sampler` for moves alone."""
 

@@ -73,6 +73,14 @@ def gone_on_after_two(recipe: Path, runs: Path) -> tuple[list[dict], dict[str, b
     return found
 
 
+def test_the_first_policy_writes_on(tmp_path, tiny_folder):
+    """In a run that goes on, the writer is the policy before the first iteration, not the checkpoint's."""
+    recipe = recipe_file(
+        tmp_path, tiny_folder, rollout__reflector="first", algo__train_reflections=False, train__iterations=4
+    )
+    gone_on_after_two(recipe, tmp_path)
+
+
 @pytest.mark.parametrize("critic", ["trunk", "head"])
 def test_a_critic_goes_on_too(tmp_path, tiny_folder, critic):
     recipe = recipe_file(
