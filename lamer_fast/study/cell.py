@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
-from lamer_fast.files import replace_file
 from lamer_fast.report.page import write_report
 from lamer_fast.say import printed
+from lamer_fast.study.cpu_time import counted
 from lamer_fast.study.measures import Values
 from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played, curve_of, digits_of
@@ -103,14 +103,8 @@ def train(config: Config, run: Path) -> bool:
     """Whether all iterations are done; the CPU seconds of this process are added to those of earlier ones."""
     from lamer_fast.run import job
 
-    started = time.process_time()
-    try:
+    with counted(run / "cpu_seconds"):
         job.run(config, runs=run.parent)
-    finally:
-        spent = run / "cpu_seconds"
-        if run.is_dir():
-            before = float(spent.read_text()) if spent.exists() else 0.0
-            replace_file(spent, f"{before + time.process_time() - started:.1f}\n")
     return is_finished(run, config)
 
 
