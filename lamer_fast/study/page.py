@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from os.path import relpath
 from pathlib import Path
+from urllib.parse import quote
 
 from lamer_fast.files import replace_file
 from lamer_fast.study.spec import Study
@@ -23,15 +24,26 @@ figure svg { max-width: 100%; height: auto }
 
 
 def write_page(
-    study: Study, found: Sequence[Summary], tables: Sequence[Table], figures: Sequence[Path], folder: Path
+    study: Study,
+    found: Sequence[Summary],
+    tables: Sequence[Table],
+    figures: Sequence[Path],
+    folder: Path,
+    runs: Path,
 ) -> Path:
+    """Writes it to `folder`. Pages of cells are linked where they were written, or below `runs`."""
     parts = [f"<h1>Study {escape(study.name)}</h1><p>{escape(study.question)}</p>"]
     parts += [f"<h2>{escape(table.title)}</h2>{html_table(table)}" for table in tables]
     for path in figures:
         if path.suffix == ".svg":
             svg = path.read_text(encoding="utf-8")
             parts.append(f"<figure>{svg[svg.index('<svg') :]}</figure>")
-    parts += ["<h2>Arms</h2>", arms(study), "<h2>Cells</h2>", html_table(cells(found, folder), safe=True)]
+    parts += [
+        "<h2>Arms</h2>",
+        arms(study),
+        "<h2>Cells</h2>",
+        html_table(cells(found, folder, runs), safe=True),
+    ]
     page = folder / "report.html"
     replace_file(
         page,
@@ -55,16 +67,14 @@ def arms(study: Study) -> str:
     return f"<ul>{''.join(lines)}</ul>"
 
 
-def cells(found: Sequence[Summary], folder: Path) -> Table:
+def cells(found: Sequence[Summary], folder: Path, runs: Path) -> Table:
     rows = []
     for summary in found:
         for result in summary.results:
             pages = {"trials on test": result.shown, "training": result.run}
-            there = {text: Path(at, "report.html") for text, at in pages.items() if at}
+            there = {text: place(at, runs) for text, at in pages.items() if at}
             links = [
-                f'<a href="{escape(relpath(page, folder))}">{text}</a>'
-                for text, page in there.items()
-                if page.is_file()
+                f'<a href="{quote(relpath(page, folder))}">{text}</a>' for text, page in there.items() if page
             ]
             panels = ", ".join(f"{name} {played.panel}" for name, played in result.splits.items())
             facts = result.facts
@@ -76,6 +86,12 @@ def cells(found: Sequence[Summary], folder: Path) -> Table:
                 + [escape(facts.get("device", "")), ", ".join(links) or "not on this machine"]
             )
     return Table("cells", ["part", "arm", "seed", "panels", "commit", "processor", "to look at"], rows)
+
+
+def place(folder: str, runs: Path) -> Path | None:
+    """The page in a folder of the machine and directory that a cell ran in, or in its namesake of `runs`."""
+    places = (Path(folder, "report.html"), runs / Path(folder).name / "report.html")
+    return next((page for page in places if page.is_file()), None)
 
 
 def html_table(table: Table, *, safe: bool = False) -> str:
