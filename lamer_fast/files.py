@@ -70,6 +70,12 @@ def check_folder(flag: str, path: Path) -> None:
         raise ValueError(f"{flag} {path}: {there} is a file; name a folder")
 
 
+def check_writable(flag: str, path: Path) -> None:
+    """Raises ValueError where nothing can be written in the folder `path`, or where it would be made."""
+    if not os.access(there := existing(path), os.W_OK, effective_ids=True):
+        raise ValueError(f"{flag} {path}: nothing can be written in {there}; name another folder")
+
+
 def free_bytes(path: Path) -> int:
     """Bytes that this user may still write where `path` is or would be."""
     return shutil.disk_usage(existing(path)).free

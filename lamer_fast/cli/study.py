@@ -11,7 +11,7 @@ from typing import Annotated
 
 from lamer_fast.cli.flags import Command, Target
 from lamer_fast.fields import Range
-from lamer_fast.files import check_folder
+from lamer_fast.files import check_folder, check_writable
 from lamer_fast.say import starting
 from lamer_fast.study.read import LABS, load, names, table_of
 from lamer_fast.study.spec import Study, chosen
@@ -58,6 +58,8 @@ COMMAND = Command(
 def run(argv: Sequence[str]) -> int:
     source, options, _ = COMMAND.parse(argv)
     check_folder("--out", options.out)
+    if not (options.list or options.dry_run):
+        check_writable("--out", options.out)
     if "worlds" in table_of(source):
         given = {"--model": options.model, "--dry-run": options.dry_run, "--gpu-memory": options.gpu_memory}
         for flag, value in given.items():
@@ -81,11 +83,13 @@ def run(argv: Sequence[str]) -> int:
         print(needs(cells, options.gpu_memory).markdown())
         return 0
 
+    from lamer_fast.run.output import without_reader
     from lamer_fast.run.stop import INTERRUPTED, StopRequest
     from lamer_fast.study.progress import Teller
     from lamer_fast.study.reuse import check_own_run
     from lamer_fast.study.runner import read_results, run_cells, take_over
     from lamer_fast.study.share import gpus_for, jobs_for
+    from lamer_fast.study.summary import check_boards
 
     finished = read_results(folder, cells)
     missing = [cell for cell in cells if cell.name not in finished]
@@ -101,11 +105,13 @@ def run(argv: Sequence[str]) -> int:
     if waiting and not options.report:
         for cell in waiting:
             check_own_run(cell, options.runs)
+        check_writable("--runs", options.runs)
+        check_boards(finished, waiting)
         print(f"{study.question}\n{len(finished)} of {len(cells)} cells are finished", flush=True)
         end = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
         gpus = gpus_for(waiting[0].config)
         jobs = options.jobs or jobs_for(waiting[0].config, gpus)
-        with StopRequest() as stop:
+        with StopRequest() as stop, without_reader():
             failed = run_cells(
                 study, source, waiting, folder, options.runs, jobs=jobs, gpus=gpus, quick=options.quick,
                 tell=Teller(), over=lambda: stop.asked or time.monotonic() >= end,
@@ -113,13 +119,13 @@ def run(argv: Sequence[str]) -> int:
         if stop.asked:
             print("stopped; the same command goes on from here", file=sys.stderr)
             return INTERRUPTED
-    write(study, folder)
+    write(study, folder, options.runs)
     for name, log in failed.items():
         print(f"cell {name} failed:\n{log}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def write(study: Study, folder: Path) -> None:
+def write(study: Study, folder: Path, runs: Path) -> None:
     """Tables, figures and page of all cells that are finished, whichever were asked for now."""
     from lamer_fast.study.figures import draw
     from lamer_fast.study.origin import origin
@@ -136,7 +142,7 @@ def write(study: Study, folder: Path) -> None:
     tables = [*tables_of(study, found), origin([result for summary in found for result in summary.results])]
     write_tables(tables, folder)
     figures = draw(study, found, folder / "figures")
-    page = write_page(study, found, tables, figures, folder)
+    page = write_page(study, found, tables, figures, folder, runs)
     for table in tables:
         print(f"\n{table.title}\n\n{table.markdown()}")
     without = "" if figures else "; figures need matplotlib (pip install 'lamer-fast[plot]')"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.eval.intervals import Estimate
+from lamer_fast.files import writing
 from lamer_fast.study.measures import KINDS
 from lamer_fast.study.spec import Study
 from lamer_fast.study.summary import Summary
@@ -178,6 +179,7 @@ def save(figure: Any, stem: Path) -> list[Path]:
     figure.tight_layout()
     paths = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
     for path in paths:
-        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+        with writing(path):
+            figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
     return paths

@@ -14,7 +14,7 @@ from lamer_fast.eval.bound import bound_of, has_bound
 from lamer_fast.eval.intervals import Estimate
 from lamer_fast.study.estimates import closed, over_seeds_and_tasks, paired
 from lamer_fast.study.result import CellResult
-from lamer_fast.study.spec import ATTEMPTS, MAX_TASKS, Arm, Study
+from lamer_fast.study.spec import ATTEMPTS, MAX_TASKS, Arm, Cell, Study
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,19 @@ def successes(results: Sequence[CellResult], split: str, mode: str) -> NDArray[n
 
 def each_k(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return [values[..., k] for k in range(values.shape[-1])]
+
+
+def check_boards(results: Mapping[str, CellResult], waiting: Sequence[Cell]) -> None:
+    """Raises ValueError where cells that wait would play other boards than the finished ones of a part."""
+    for part, cell in {cell.part: cell for cell in waiting}.items():
+        for split in ("valid", "test") if any(r.part == part for r in results.values()) else ():
+            now = panel(cell.evaluated.env, split, cell.tasks, at_most=cell.tasks or MAX_TASKS).digest
+            for name, result in results.items():
+                if result.part == part and result.splits[split].panel != now:
+                    raise ValueError(
+                        f"cell {name} played panel {result.splits[split].panel} of {split}, now it is {now}: "
+                        "other boards, of another version. Move its file away to play it again"
+                    )
 
 
 def check_panels(part: str, results: Sequence[CellResult]) -> None:

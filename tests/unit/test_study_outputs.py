@@ -1,0 +1,93 @@
+"""What a study writes, and what it asks before it starts: folders, boards, links that outlive a move."""
+
+import os
+import time
+
+import pytest
+
+from lamer_fast import cli
+from lamer_fast.files import CannotWrite
+from lamer_fast.study.cpu_time import counted
+from lamer_fast.study.page import cells as rows_of_page
+from lamer_fast.study.read import load
+from lamer_fast.study.result import CellResult, Played
+from lamer_fast.study.runner import result_path
+from lamer_fast.study.summary import summaries
+
+SMALL = """
+question = "Which?"
+seeds = [0, 1]
+[parts.mines]
+recipe = "minesweeper-tiny"
+[arms.ours]
+doc = "trials"
+"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(SMALL)
+    return load("small.toml")
+
+
+def result(cell, **more):
+    played = Played("of an older version", 3, {"trials": "0123", "attempts": "0011"})
+    splits = {"valid": played, "test": played}
+    return CellResult("small", cell.part, cell.arm.name, cell.seed, cell.settings(), splits, **more)
+
+
+def test_links_are_found_below_runs_after_a_move_and_are_addresses(small, tmp_path):
+    cell = small.cells()[0]
+    kept = result(cell, run="elsewhere/small-mines-ours-0", shown="elsewhere/small-mines-ours-0.test")
+    found, runs = summaries(small, {cell.name: kept}), tmp_path / "50% #1"
+    assert "not on this machine" in rows_of_page(found, tmp_path / "out", runs).rows[0]
+    (runs / "small-mines-ours-0.test").mkdir(parents=True)
+    (runs / "small-mines-ours-0.test" / "report.html").touch()
+    (link,) = (text for text in rows_of_page(found, tmp_path / "out", runs).rows[0] if "href" in text)
+    assert link == '<a href="../50%25%20%231/small-mines-ours-0.test/report.html">trials on test</a>'
+
+
+def test_other_boards_than_those_of_the_finished_cells_are_told_before_anything_runs(small, tmp_path, capsys):
+    first = small.cells()[0]
+    result(first).write(result_path(tmp_path / "runs" / "studies" / "small", first))
+    assert cli.main(["study", "small.toml"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    assert "cell mines-ours-0 played panel of an older version of valid, now it is " in shown.err
+    assert not list((tmp_path / "runs").glob("small-*"))
+
+
+@pytest.mark.parametrize("flag", ["--out", "--runs"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(small, monkeypatch, capsys, flag):
+    allowed = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **more: "read" not in str(path) and allowed(path, mode, **more)
+    )
+    os.mkdir("read_only")
+    assert cli.main(["study", "small.toml", flag, "read_only/x"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and f"{flag} read_only/x: nothing can be written in" in shown.err
+    assert cli.main(["study", "small.toml", "--list", flag, "read_only/x"]) == 0
+
+
+def test_a_figure_that_cannot_be_written_is_named(tmp_path):
+    pytest.importorskip("matplotlib")
+    from lamer_fast.study.figures import pyplot_of, save
+
+    (tmp_path / "mines-success.png").mkdir()
+    with pytest.raises(CannotWrite, match=r"mines-success\.png"):
+        save(pyplot_of("small").figure(), tmp_path / "mines-success")
+
+
+def test_cpu_seconds_outlive_a_process_that_is_killed(tmp_path):
+    path = tmp_path / "run" / "cpu_seconds"
+    with counted(path, every_s=0.02):
+        path.parent.mkdir()  # as the run does
+        deadline = time.monotonic() + 20
+        while not path.exists() or float(path.read_text()) < 0.1:
+            assert time.monotonic() < deadline, "not written while the block runs"
+    path.write_text("100.0\n")
+    with counted(path):
+        pass
+    assert 100.0 <= float(path.read_text()) < 101.0
