@@ -1,6 +1,7 @@
 """Runs one cell in this process: training (or what is left of it), then its evaluations.
 
     python -m lamer_fast.study.cell STUDY:CELL --out FILE --runs FOLDER [--quick] [--model MODEL]
+        [--settings DIGEST]
 
 Stopped in the middle it goes on from the last checkpoint when it is started again. Exit status 0: the result
 is written; 3: stopped before that.
@@ -29,7 +30,7 @@ from lamer_fast.study.measures import Values
 from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played, curve_of, digits_of
 from lamer_fast.study.reuse import check_own_run, is_finished, run_of
-from lamer_fast.study.spec import ATTEMPTS, MAX_TASKS, Cell, Mode, Study
+from lamer_fast.study.spec import ATTEMPTS, MAX_TASKS, Cell, Mode, Study, digest
 from lamer_kernels.bench.record import environment
 
 if TYPE_CHECKING:
@@ -59,13 +60,19 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--model", default="")
+    parser.add_argument("--settings", default="", help="that the cell had when the study began")
     options = parser.parse_args()
     end_with_parent()
     source, _, name = options.cell.rpartition(":")
     study = load(source, options.model)
     if options.quick:
         study = study.quick()
-    cell = next(cell for cell in study.cells() if cell.name == name)
+    cell = next((cell for cell in study.cells() if cell.name == name), None)
+    if cell is None or options.settings not in ("", digest(cell.settings())):
+        what = "has other settings" if cell else "is no more"
+        raise ValueError(
+            f"study {source} was changed since the command began: cell {name} {what}. Start it again"
+        )
     return 0 if run_cell(study, cell, options.out, options.runs) else STOPPED
 
 

@@ -58,7 +58,7 @@ def read_results(folder: Path, cells: Sequence[Cell]) -> dict[str, CellResult]:
         result = CellResult.read(path)
         if difference := changed(result, cell):
             raise ValueError(f"{path} was made by other settings: {difference}. Move it away to run it again")
-        found[cell.name] = result
+        found[cell.name] = replace(result, part=cell.part, arm=cell.arm.name)  # an arm may have been renamed
     return found
 
 
@@ -160,6 +160,7 @@ def start(
     result_path(folder, cell).parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "lamer_fast.study.cell", f"{source}:{cell.name}"]
     command += ["--out", str(result_path(folder, cell)), "--runs", str(runs), *(["--quick"] if quick else [])]
+    command += ["--settings", digest(cell.settings())]
     command += ["--model", model] if model else []
     with path.open("ab") as opened:
         if not try_lock(opened.fileno()):
