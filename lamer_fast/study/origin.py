@@ -42,7 +42,13 @@ def minutes(spent: Sequence[dict[str, float]], key: str) -> str:
 
 
 def commits(own: Sequence[CellResult]) -> str:
-    return ", ".join(sorted({fact[:DIGITS] for result in own if (fact := result.facts.get("commit"))}))
+    return ", ".join(sorted({commit for result in own if (commit := commit_of(result, DIGITS))}))
+
+
+def commit_of(result: CellResult, digits: int | None = None) -> str:
+    """`+changes` where files differed from it; empty where it is not known."""
+    commit = result.facts.get("commit", "")[:digits]
+    return f"{commit}+changes" if commit and result.facts.get("dirty") == "True" else commit
 
 
 def facts(own: Sequence[CellResult], name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lamer_fast.files import replace_file
+from lamer_fast.study.origin import commit_of
 from lamer_fast.study.spec import Study
 from lamer_fast.study.summary import Summary
 from lamer_fast.study.tables import Table
@@ -81,7 +82,7 @@ def cells(found: Sequence[Summary], folder: Path, runs: Path) -> Table:
             rows.append(
                 [
                     escape(str(x))
-                    for x in (summary.part, summary.arm.name, result.seed, panels, facts.get("commit", ""))
+                    for x in (summary.part, summary.arm.name, result.seed, panels, commit_of(result))
                 ]
                 + [escape(facts.get("device", "")), ", ".join(links) or "not on this machine"]
             )

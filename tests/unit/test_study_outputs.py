@@ -2,16 +2,18 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
 from lamer_fast import cli
 from lamer_fast.files import CannotWrite
 from lamer_fast.study.cpu_time import counted
+from lamer_fast.study.origin import commit_of
 from lamer_fast.study.page import cells as rows_of_page
 from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played
-from lamer_fast.study.runner import result_path
+from lamer_fast.study.runner import read_results, result_path, start, why_ended
 from lamer_fast.study.summary import summaries
 
 SMALL = """
@@ -91,3 +93,30 @@ def test_cpu_seconds_outlive_a_process_that_is_killed(tmp_path):
     with counted(path):
         pass
     assert 100.0 <= float(path.read_text()) < 101.0
+
+
+def test_a_cell_does_not_run_by_settings_that_were_changed_since_the_study_began(small, tmp_path):
+    first, second = small.cells()
+    changed = SMALL.replace("seeds = [0, 1]", "seeds = [0]") + "learn.lr = 5e-4\n"
+    (tmp_path / "small.toml").write_text(changed)
+    for cell, what in ((first, "has other settings"), (second, "is no more")):
+        one = start("small.toml", cell, tmp_path / "out", tmp_path / "runs", [], quick=False)
+        assert one.process.wait(timeout=120) == 2
+        told = f"study small.toml was changed since the command began: cell {cell.name} {what}"
+        assert told in why_ended(one) and not one.run.exists()
+
+
+def test_a_result_belongs_to_the_arm_that_its_file_names(small, tmp_path):
+    """An arm may be renamed, with its files: its settings are the same."""
+    cell = small.cells()[0]
+    replace(result(cell), arm="before").write(result_path(tmp_path, cell))
+    (found,) = summaries(small, read_results(tmp_path, small.cells()))
+    assert found.arm.name == "ours" and [r.arm for r in found.results] == ["ours"]
+
+
+def test_a_commit_with_changes_says_so(small):
+    cell = small.cells()[0]
+    facts = {"commit": "0123456789ab", "dirty": "True"}
+    assert commit_of(result(cell, facts=facts), 7) == "0123456+changes"
+    assert commit_of(result(cell, facts=facts | {"dirty": "False"})) == "0123456789ab"
+    assert commit_of(result(cell)) == ""

@@ -25,7 +25,8 @@ VERSIONS = (
     *("numpy", "torch", "triton", "numba", "transformers", "vllm"),
     *("liger-kernel", "trl", "verl", "cut-cross-entropy", "quack-kernels", "flash-attn", "xformers"),
 )
-TRACKED = (".", ":(exclude)benchmarks/results")  # a record does not make the tree dirty for the next one
+# a record or a study's table does not make the tree dirty for the next one
+TRACKED = (".", ":(exclude)benchmarks/results", ":(exclude)benchmarks/studies")
 # As Liger-Kernel's all_benchmark_data.csv has them, with our version in the place of its own.
 COLUMNS = (
     *("kernel_name", "kernel_provider", "kernel_operation_mode", "metric_name", "metric_unit"),
