@@ -11,8 +11,11 @@ DRAWS = 4000
 Values = NDArray[np.float64]
 
 
-def over_seeds_and_tasks(values: Values, seed: int = 0, draws: int = DRAWS) -> Estimate:
-    """The mean of values [seeds, tasks], where every seed was evaluated on the same tasks; NaN is no value.
+def over_seeds_and_tasks(
+    values: Values, weights: Values | float = 1.0, seed: int = 0, draws: int = DRAWS
+) -> Estimate:
+    """The mean of values [seeds, tasks] by their weights, where every seed was evaluated on the same tasks; NaN
+    is no value.
 
     Seeds and tasks are drawn anew, both with replacement and independently of one another (the crossed
     bootstrap of A. B. Owen, Ann. Appl. Stat. 2007). A draw of S seeds has only (S - 1) / S of their variance:
@@ -20,14 +23,15 @@ def over_seeds_and_tasks(values: Values, seed: int = 0, draws: int = DRAWS) -> E
     interval speaks of the tasks alone.
     """
     rng = np.random.default_rng(seed)
-    return _estimate(float(np.nanmean(values)), _drawn(values, _counts(values.shape[1], draws, rng), rng))
+    drawn = _drawn(values, _counts(values.shape[1], draws, rng), rng, weights)
+    return _estimate(float(_mean(values, weights)), drawn)
 
 
 def paired(a: Values, b: Values, seed: int = 0) -> Estimate:
     """Mean of a - b, both [seeds, tasks] on the same tasks. Seeds are paired in order where both have as many
     (the boards of training are the same) or one has a single one; else each side draws its own."""
     if len(a) == len(b) or 1 in (len(a), len(b)):
-        return over_seeds_and_tasks(a - b, seed)  # numpy repeats the single one
+        return over_seeds_and_tasks(a - b, seed=seed)  # numpy repeats the single one
     rng = np.random.default_rng(seed)
     counts = _counts(a.shape[1], DRAWS, rng)
     return _estimate(float(a.mean() - b.mean()), _drawn(a, counts, rng) - _drawn(b, counts, rng))
@@ -53,17 +57,26 @@ def _counts(num_tasks: int, draws: int, rng: np.random.Generator) -> Values:
     return rng.multinomial(num_tasks, np.full(num_tasks, 1 / num_tasks), draws).astype(np.float64)
 
 
-def _drawn(values: Values, counts: Values, rng: np.random.Generator) -> Values:
-    """[draws]: means over tasks by their counts, and over seeds drawn anew."""
-    num_seeds, num_tasks = values.shape
+def _drawn(
+    values: Values, counts: Values, rng: np.random.Generator, weights: Values | float = 1.0
+) -> Values:
+    """[draws]: means over tasks by their weights and counts, and over seeds drawn anew."""
+    num_seeds = len(values)
     if num_seeds > 1:
         spread = (num_seeds / (num_seeds - 1)) ** 0.5 - 1
-        values = values + (np.nanmean(values, axis=1, keepdims=True) - np.nanmean(values)) * spread
+        values = values + (_mean(values, weights, axis=1) - _mean(values, weights)) * spread
     chosen = rng.integers(num_seeds, size=(num_seeds, len(counts)))
-    there = ~np.isnan(values)
-    weights = num_tasks if there.all() else np.maximum(there @ counts.T, 1)
-    by_seed = np.nan_to_num(values) @ counts.T / weights
+    weights = np.where(np.isnan(values), 0.0, weights)
+    total = weights @ counts.T
+    by_seed = (np.nan_to_num(values) * weights) @ counts.T / np.where(total > 0, total, 1.0)
     return np.asarray(np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0))
+
+
+def _mean(values: Values, weights: Values | float, axis: int | None = None) -> Values:
+    """Over all, or of each seed: [seeds, 1]"""
+    weights = np.where(np.isnan(values), 0.0, weights)
+    total = (np.nan_to_num(values) * weights).sum(axis=axis, keepdims=axis is not None)
+    return np.asarray(total / weights.sum(axis=axis, keepdims=axis is not None))
 
 
 def _estimate(mean: float, drawn: Values) -> Estimate:

@@ -27,7 +27,7 @@ class Summary:
     mode: str  # how the arm does best on `valid`
     within: list[Estimate]  # success@1..K in that mode
     last: dict[str, Estimate]  # mode -> success@K
-    last_alone: dict[str, Estimate | None]  # mode -> success of episode K in trials that had not won before
+    last_alone: dict[str, Estimate | None]  # mode -> success of episode K where none before had won
     lead: Estimate | None  # success@K of the arm that is compared with, less this one's; None: it is the same
     measures: dict[str, dict[str, Estimate | None]]  # mode -> measure -> mean; None: no board has a value
     regret: list[Estimate] = field(default_factory=list)  # to the bound at 1..K, where the world knows it
@@ -65,7 +65,7 @@ def summaries(study: Study, results: Mapping[str, CellResult]) -> list[Summary]:
                 lead = paired(other[..., -1], values[..., -1])
             within = [share(v) for v in each_k(values)]
             last = {m: share(successes(of_arm, "test", m)[..., -1]) for m in modes(of_arm)}
-            alone = {m: after_failures(successes(of_arm, "test", m)) for m in last if m != ATTEMPTS}
+            alone = {m: after_failures(successes(of_arm, "test", m)) for m in last}
             found.append(
                 Summary(part, study.arms[arm], of_arm, best[arm], within, last, alone, lead, measured(of_arm))
             )
@@ -120,21 +120,26 @@ def measured(results: Sequence[CellResult]) -> dict[str, dict[str, Estimate | No
     return found
 
 
-def share(values: NDArray[np.float64]) -> Estimate:
+def share(values: NDArray[np.float64], weights: NDArray[np.float64] | float = 1.0) -> Estimate:
     """Of values from 0 to 1; the spread of few seeds can leave that range, a share cannot."""
-    found = over_seeds_and_tasks(values)
+    found = over_seeds_and_tasks(values, weights)
     return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def after_failures(values: NDArray[np.float64]) -> Estimate | None:
     """Of success@1..K [seeds, tasks, K], that of episode K where none before had won.
 
+    Of independent attempts, whose success@k is a mean over which of them came first, a board counts by how often
+    none of K - 1 had won.
+
     None: K is 1, or in one seed every trial had won.
     """
     if values.shape[-1] == 1:
         return None
-    still = np.where(values[..., -2] > 0, np.nan, values[..., -1])
-    return None if np.isnan(still).all(axis=1).any() else share(still)
+    lost, won = 1 - values[..., -2], values[..., -1] - values[..., -2]
+    if not lost.any(axis=1).all():
+        return None
+    return share(np.divide(won, lost, out=np.zeros_like(won), where=lost > 0), weights=lost)
 
 
 def modes(results: Sequence[CellResult]) -> list[str]:

@@ -74,7 +74,7 @@ def tables_of(study: Study, found: Sequence[Summary]) -> list[Table]:
             tables += [success(study, part, own)]
             tables += [regrets(part, own)] if any(s.regret for s in own) else []
             tables += [by_mode(part, own)]
-            tables += [after_failures(part, own)] if any(mode.roles for mode in study.modes.values()) else []
+            tables += [after_failures(part, own)] if any(len(s.within) > 1 for s in own) else []
             tables += [budgets(part, own)]
             tables += [measures(kind, part, own) for kind in study.measures]
             tables += [notes(part, own)] if any(r.notes for s in own for r in s.results) else []
@@ -117,12 +117,11 @@ def by_mode(part: str, own: Sequence[Summary]) -> Table:
 
 
 def after_failures(part: str, own: Sequence[Summary]) -> Table:
-    """What the last player makes of what the explorer found out, without what the explorer won itself."""
-    modes = list(dict.fromkeys(mode for summary in own for mode in summary.last_alone))
+    """What the last player makes of what was found out before, without what was won before; the last of as many
+    independent attempts is the control."""
+    modes = sorted({m: 0 for s in own for m in s.last_alone}, key=lambda mode: mode == ATTEMPTS)
     rows = [[s.arm.name, *(percent(s.last_alone.get(mode)) for mode in modes)] for s in own]
-    return Table(
-        f"{part}: success of the last episode, of the trials that had not won before", ["arm", *modes], rows
-    )
+    return Table(f"{part}: success of the last episode where none before had won", ["arm", *modes], rows)
 
 
 def budgets(part: str, own: Sequence[Summary]) -> Table:
