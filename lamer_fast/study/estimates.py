@@ -18,8 +18,8 @@ Values = NDArray[np.float64]
 def over_seeds_and_tasks(
     values: Values, weights: Values | float = 1.0, seed: int = 0, draws: int = DRAWS
 ) -> Estimate:
-    """The mean of values [seeds, tasks] by their weights, where every seed was evaluated on the same tasks; NaN
-    is no value.
+    """The mean of values [seeds, tasks] by their weights, where every seed was evaluated on the same tasks;
+    NaN is no value.
 
     Seeds and tasks are drawn anew, both with replacement and independently of one another (the crossed
     bootstrap of A. B. Owen, Ann. Appl. Stat. 2007). A draw of S seeds has only (S - 1) / S of their variance:

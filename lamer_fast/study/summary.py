@@ -129,8 +129,8 @@ def share(values: NDArray[np.float64], weights: NDArray[np.float64] | float = 1.
 def after_failures(values: NDArray[np.float64]) -> Estimate | None:
     """Of success@1..K [seeds, tasks, K], that of episode K where none before had won.
 
-    Of independent attempts, whose success@k is a mean over which of them came first, a board counts by how often
-    none of K - 1 had won.
+    Of independent attempts, whose success@k is a mean over which of them came first, a board counts by how
+    often none of K - 1 had won.
 
     None: K is 1, or in one seed every trial had won.
     """

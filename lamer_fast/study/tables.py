@@ -117,9 +117,10 @@ def by_mode(part: str, own: Sequence[Summary]) -> Table:
 
 
 def after_failures(part: str, own: Sequence[Summary]) -> Table:
-    """What the last player makes of what was found out before, without what was won before; the last of as many
-    independent attempts is the control."""
-    modes = sorted({m: 0 for s in own for m in s.last_alone}, key=lambda mode: mode == ATTEMPTS)
+    """What the last player makes of what was found out before, without what was won before; the last of
+    as many independent attempts is the control."""
+    known = dict.fromkeys(mode for summary in own for mode in summary.last_alone)
+    modes = sorted(known, key=lambda mode: mode == ATTEMPTS)
     rows = [[s.arm.name, *(percent(s.last_alone.get(mode)) for mode in modes)] for s in own]
     return Table(f"{part}: success of the last episode where none before had won", ["arm", *modes], rows)
 

@@ -404,8 +404,8 @@ def test_the_last_episode_counts_where_none_before_had_won():
 
 
 def test_of_independent_attempts_the_last_counts_by_how_often_the_others_fail():
-    """Three attempts that win 0, 1, 2 and 3 times: two of them fail in 3, 1, 0 and 0 of the 3 pairs, and then the
-    third one wins for the board that wins once."""
+    """Three attempts that win 0, 1, 2 and 3 times: two of them fail in 3, 1, 0 and 0 of the 3 pairs, and then
+    the third one wins for the board that wins once."""
     attempts = Played("panel", 3, {"attempts": "0123"}).success("attempts")
     found = after_failures(attempts[None])
     assert found is not None and found.mean == pytest.approx((1 / 3) / (3 / 3 + 1 / 3))
