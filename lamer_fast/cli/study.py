@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -117,12 +117,17 @@ def run(argv: Sequence[str]) -> int:
                 tell=Teller(), over=lambda: stop.asked or time.monotonic() >= end,
             )  # fmt: skip
         if stop.asked:
+            tell_failures(failed)
             print("stopped; the same command goes on from here", file=sys.stderr)
             return INTERRUPTED
     write(study, folder, options.runs)
-    for name, log in failed.items():
-        print(f"cell {name} failed:\n{log}", file=sys.stderr)
+    tell_failures(failed)
     return 1 if failed else 0
+
+
+def tell_failures(failed: Mapping[str, str]) -> None:
+    for name, why in failed.items():
+        print(f"cell {name} failed:\n{why}", file=sys.stderr)
 
 
 def write(study: Study, folder: Path, runs: Path) -> None:

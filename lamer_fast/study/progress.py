@@ -15,26 +15,29 @@ UP_AND_CLEAR = "\x1b[{}F\x1b[J"
 class Teller:
     def __init__(self, every_s: float = 60.0) -> None:
         self.every_s, self.live, self.last = every_s, live_terminal(), 0.0
-        self._drawn = 0  # lines
+        self._drawn = self._failed = 0  # lines, cells
 
-    def __call__(self, running: Sequence[Running], done: int, total: int) -> None:
+    def __call__(self, running: Sequence[Running], done: int, total: int, failed: Sequence[str]) -> None:
         now = time.monotonic()
-        if now - self.last < (1.0 if self.live else self.every_s):
+        if now - self.last < (1.0 if self.live else self.every_s) and len(failed) == self._failed:
             return
-        self.last = now
+        self.last, self._failed = now, len(failed)
         if not self.live:
             doing = "   ".join(f"{one.cell.name} {doing_of(one)}" for one in running)
-            print(time.strftime("%H:%M:%S"), f"{done} of {total} cells   {doing}", flush=True)
+            lost = f"   {failures(failed)}" if failed else ""
+            print(time.strftime("%H:%M:%S"), f"{done} of {total} cells{lost}   {doing}", flush=True)
             return
         size = shutil.get_terminal_size()
-        lines = table(running, done, total, now)[: max(1, size.lines - 1)]
+        lines = table(running, done, total, now, failed)[: max(1, size.lines - 1)]
         over = UP_AND_CLEAR.format(self._drawn) if self._drawn else ""
         print(over + "\n".join(line[: size.columns - 1] for line in lines), flush=True)
         self._drawn = len(lines)
 
 
-def table(running: Sequence[Running], done: int, total: int, now: float) -> list[str]:
-    """Lines: how many cells are done, and a row for each that runs."""
+def table(
+    running: Sequence[Running], done: int, total: int, now: float, failed: Sequence[str] = ()
+) -> list[str]:
+    """Lines: how many cells are done and which failed, and a row for each that runs."""
     head = ["running", "iteration", "minutes", *(["GPU"] if any(one.gpus for one in running) else [])]
     rows = [
         [one.cell.name, doing_of(one), f"{(now - one.since) / 60:.1f}", ",".join(one.gpus)][: len(head)]
@@ -42,7 +45,12 @@ def table(running: Sequence[Running], done: int, total: int, now: float) -> list
     ]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     shown = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
-    return [f"{done} of {total} cells are done, {total - done - len(running)} wait", *(shown if rows else [])]
+    head_lines = [f"{done} of {total} cells are done, {total - done - len(running)} wait"]
+    return [*head_lines, *([failures(failed)] if failed else []), *(shown if rows else [])]
+
+
+def failures(names: Sequence[str]) -> str:
+    return f"failed: {', '.join(names)} (why is told at the end, and in the logs)"
 
 
 def doing_of(one: Running) -> str:

@@ -95,15 +95,15 @@ def run_cells(
     jobs: int,
     gpus: Sequence[str] = (),
     quick: bool = False,
-    tell: Callable[[Sequence[Running], int, int], None] = lambda running, done, total: None,
+    tell: Callable[[Sequence[Running], int, int, Sequence[str]], None] = lambda *progress: None,
     over: Callable[[], bool] = lambda: False,
 ) -> dict[str, str]:
     """Runs each cell in a process of its own, `jobs` at a time, until all are done or `over` says so.
 
     Then each process is stopped where it can go on later, as it is when this is interrupted. Of `gpus` each
     cell sees those that the fewest others use, one for each of its processes. `tell` is called now and then
-    with what runs, how many cells ended, and how many there are. A cell that another command runs, or whose
-    policy it trains, is left to it.
+    with what runs, how many cells ended, how many there are, and which failed. A cell that another command
+    runs, or whose policy it trains, is left to it.
 
     Returns:
         Cell -> why it failed, of those that did.
@@ -131,7 +131,7 @@ def run_cells(
                 ended += 1
                 if one.process.returncode:
                     failed[one.cell.name] = why_ended(one)
-            tell(running, ended, len(cells))
+            tell(running, ended, len(cells), list(failed))
             time.sleep(POLL_S)
         theirs = {cell.training for cell in elsewhere}
         for cell in [*elsewhere, *(cell for cell in waiting if cell.training in theirs)]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lamer_fast.study.progress import table
+from lamer_fast.study.progress import Teller, table
 from lamer_fast.study.read import load
 from lamer_fast.study.runner import Running, start
 from lamer_fast.study.share import VISIBLE, gpus_for, jobs_for, least_used
@@ -63,3 +63,14 @@ def test_the_table_has_a_row_for_each_cell_that_runs(cells, tmp_path):
         ["minesweeper-base-0", "evaluating", "0.5", "0"],
     ]
     assert len(table([], done=9, total=9, now=0.0)) == 1
+
+
+def test_a_cell_that_failed_is_told_when_it_does(capsys):
+    """Not at the end alone, hours later; and again only with the next line."""
+    told = Teller(every_s=3600.0)
+    told([], 0, 9, [])
+    told([], 1, 9, ["mines-ours-0"])
+    told([], 1, 9, ["mines-ours-0"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and "failed: mines-ours-0" in lines[1] and "failed" not in lines[0]
+    assert table([], 1, 9, 0.0, ["mines-ours-0"])[1].startswith("failed: mines-ours-0")
