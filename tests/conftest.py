@@ -1,6 +1,7 @@
 """What a process cannot run is left out, with the reason: plain `pytest` is green on any machine."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,12 @@ def only_vllm_tests(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """vLLM reads its environment at import and leaves traces: its tests shape a process of their own only."""
+    """vLLM reads its environment at import and leaves traces: its tests shape a process of their own only.
+
+    A script's background jobs ignore interrupts, and so would every process to which a test sends one.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if only_vllm_tests(config):
         from lamer_fast.samplers.vllm.environment import prepare_environment
 

@@ -42,7 +42,11 @@ ALONE = Mode(ATTEMPTS + " alone", "", {})
 
 
 def end_with_parent() -> None:
-    """Asks this process to stop after its iteration when the study that started it is killed."""
+    """Asks this process to stop after its iteration when the study that started it is killed.
+
+    SIGINT is how a study speaks to its cells; one in the background of a script would have them ignore it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parent = os.getppid()
 
     def watch() -> None:

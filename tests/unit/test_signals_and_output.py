@@ -116,6 +116,19 @@ def test_a_terminal_may_be_dropped(tmp_path):
     assert process.wait(timeout=30) == 0 and (tmp_path / "done").read_text() == "done\n"
 
 
+def test_a_cell_hears_its_study_also_where_a_shell_has_it_ignore_interrupts():
+    """As `sh -c 'lamer-fast study main &'` does; no StopRequest is there yet, or any more."""
+    program = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + (
+        "import time; from lamer_fast.study.cell import end_with_parent\n"
+        "end_with_parent(); print('ready', flush=True); time.sleep(60)"
+    )
+    process = start(program)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT and error.endswith("KeyboardInterrupt\n")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "<&- >&- 2>&-"])
 def test_output_may_be_closed_or_full_from_the_start(tmp_path, closed):
     command = ["sh", "-c", f'"$0" -c "$1" "$2" {closed}', sys.executable, TALK, str(tmp_path / "done")]
