@@ -142,6 +142,10 @@ class Study:
     def cells(self) -> list[Cell]:
         """All of them, the first seed of every arm first. Raises ValueError where one cannot be run."""
         found = [cell for part in self.parts for arm in self.arms.values() for cell in self._of(part, arm)]
+        if not found:
+            raise ValueError(
+                f"study {self.name} has no cell: no arm has a part here, by its `parts` or `prompts`"
+            )
         self._check_budgets(found)
         return sorted(found, key=lambda cell: cell.seed)
 
@@ -179,8 +183,10 @@ class Study:
                 config = replace(config, name=own, train=replace(config.train, seed=seed))
                 config.validate()
                 evaluated = recipe.apply(config, part.evaluate)
-                for mode in modes:
-                    recipe.apply(evaluated, mode.settings).validate_evaluation()
+                played_by = {mode.name: recipe.apply(evaluated, mode.settings) for mode in modes}
+                for asked in played_by.values():
+                    asked.validate_evaluation()
+                _check_episodes(played_by)
             except ValueError as error:
                 raise ValueError(f"study {self.name}, cell {name}-{arm.name}-{seed}: {error}") from None
             yield Cell(name, arm, seed, config, evaluated, modes, tasks, self.measures, played)
@@ -195,6 +201,18 @@ class Study:
                         f"arm {trained[0].arm.name} {trained[0].episodes:,}; make them equal, or say why in "
                         f"arms.{cell.arm.name}.budget"
                     )
+
+
+def _check_episodes(by_mode: Mapping[str, Config]) -> None:
+    """Raises ValueError unless all modes of a cell play as many episodes: its attempts are as many, too."""
+    counts = {mode: asked.eval.episodes or asked.rollout.episodes for mode, asked in by_mode.items()}
+    for mode, count in counts.items():
+        if count != (most := max(counts.values())):
+            other = next(name for name in counts if counts[name] == most)
+            raise ValueError(
+                f"mode {mode} plays {count} episodes, mode {other} {most}; the modes of a cell play as many, "
+                "but arms, and `evaluate` of parts, may have an eval.episodes of their own"
+            )
 
 
 def _small(arm: Arm, small: Mapping[str, Any]) -> Arm:

@@ -64,3 +64,21 @@ def test_what_would_have_no_effect_is_told(tmp_path, monkeypatch, change, messag
     with pytest.raises(ValueError) as error:
         load("small.toml")
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            "[modes.three]\neval.memory = 'both'\n[modes.six]\neval.episodes = 6\n",
+            "cell mines-ours-0: mode three plays 3 episodes, mode six 6; the modes of a cell play as many",
+        ),
+        ('prompts = "full"\n', "has no cell: no arm has a part here, by its `parts` or `prompts`"),
+    ],
+)
+def test_a_grid_that_says_nothing_is_told(tmp_path, more, message):
+    """Attempts of three and of six episodes had one pass@k; a study without cells ended well."""
+    (tmp_path / "small.toml").write_text(SMALL + more)
+    with pytest.raises(ValueError) as error:
+        load(str(tmp_path / "small.toml")).cells()
+    assert message in str(error.value) and "\n" not in str(error.value)
