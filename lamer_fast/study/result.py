@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,19 @@ class Played:
 
     def check(self, split: str) -> None:
         """Raises ValueError where its modes speak of unlike numbers of boards, or of more than K episodes."""
-        if not self.modes:
-            raise ValueError(f"{split} has no mode")
+        if type(self.episodes) is not int or not 0 < self.episodes < len(DIGITS):
+            raise ValueError(f"{split}: episodes = {self.episodes!r}, must be from 1 to {len(DIGITS) - 1}")
+        if not self.modes or not all(self.modes.values()):
+            raise ValueError(f"{split} has no mode, or one without boards")
         known, (first, boards) = DIGITS[: self.episodes + 1], next(iter(self.modes.items()))
         for mode, digits in self.modes.items():
             if len(digits) != len(boards):
                 raise ValueError(f"{split}: {first} has {len(boards)} boards, {mode} {len(digits)}")
             if wrong := sorted(set(digits) - set(known)):
                 raise ValueError(f"{split}: {mode} has {wrong[0]!r} for a board, must be one of {known}")
+        for mode, by_name in self.measures.items():
+            for name, values in by_name.items():
+                numbers(f"{split}: {name} of {mode}", [0 if value is None else value for value in values])
 
     def measured(self, mode: str, name: str) -> NDArray[np.float64]:
         """[tasks], NaN where a board has no value."""
@@ -90,9 +95,26 @@ class CellResult:
             splits = {name: Played(**played) for name, played in values.pop("splits").items()}
             for name in ("valid", "test"):
                 splits[name].check(name)
+            if (valid := {*splits["valid"].modes}) != (test := {*splits["test"].modes}):
+                raise ValueError(f"valid has the modes {sorted(valid)}, test {sorted(test)}")
+            for name in ("settings", "budget", "evaluation", "curve", "notes", "facts"):
+                if not isinstance(values.get(name, {}), dict):
+                    raise ValueError(f"{name} = {values[name]!r}, must be an object")
+            for name in ("budget", "evaluation"):
+                numbers(name, values.get(name, {}).values())
+            for name in ("curve", "notes"):
+                if len({len(points) for points in values.get(name, {}).values()}) > 1:
+                    raise ValueError(f"{name} has lists of unlike lengths")
             return cls(splits=splits, **values)
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is no result of a cell: {error}") from None
+
+
+def numbers(what: str, values: Iterable[Any]) -> None:
+    """Raises ValueError unless all are finite numbers."""
+    for value in values:
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{what} has {value!r}, must be a finite number")
 
 
 def _no_number(name: str) -> float:

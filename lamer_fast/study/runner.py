@@ -58,7 +58,8 @@ def read_results(folder: Path, cells: Sequence[Cell]) -> dict[str, CellResult]:
         result = CellResult.read(path)
         if difference := changed(result, cell):
             raise ValueError(f"{path} was made by other settings: {difference}. Move it away to run it again")
-        found[cell.name] = replace(result, part=cell.part, arm=cell.arm.name)  # an arm may have been renamed
+        # the settings are the cell's, seed included; its name may have been another one
+        found[cell.name] = replace(result, part=cell.part, arm=cell.arm.name, seed=cell.seed)
     return found
 
 

@@ -150,6 +150,20 @@ CELL = json.dumps(
         (CELL.replace('"0123"', '"0124"'), "valid: notes has '4' for a board, must be one of 0123"),
         (CELL.replace('"notes"', '"attempts": "00", "notes"'), "valid: attempts has 2 boards, notes 4"),
         (CELL.replace('{"notes": "0123"}', "{}"), "valid has no mode"),
+        (CELL.replace('"0123"', '""'), "valid has no mode, or one without boards"),
+        (CELL.replace('"episodes": 3', '"episodes": "3"'), "episodes = '3', must be from 1 to 35"),
+        (CELL.replace('"episodes": 3', '"episodes": 36'), "episodes = 36, must be from 1 to 35"),
+        (CELL.replace('"notes"', '"history"', 1), "valid has the modes ['history'], test ['notes']"),
+        (CELL.replace('"settings": {}', '"settings": {}, "facts": null'), "facts = None, must be an object"),
+        (CELL.replace('"settings": {}', '"settings": {}, "budget": {"updates": 1e999}'), "budget has inf"),
+        (
+            CELL.replace('"settings": {}', '"settings": {}, "curve": {"iteration": [1], "entropy": []}'),
+            "curve has lists of unlike lengths",
+        ),
+        (
+            CELL.replace('"modes": {"n', '"measures": {"notes": {"states": ["x"]}}, "modes": {"n'),
+            "valid: states of notes has 'x', must be a finite number",
+        ),
         (CELL.replace('"settings"', '"other": 1, "settings"'), "unexpected keyword argument 'other'"),
     ],
 )
