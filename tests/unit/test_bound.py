@@ -143,15 +143,20 @@ def test_a_warm_start_begins_on_easier_boards():
     assert easier_state(WarmstartSettings(), state) is state
 
 
-def test_a_study_of_hidden_rules_has_a_table_of_regrets():
+@pytest.mark.parametrize("part", load("hidden").parts)
+def test_a_study_of_hidden_rules_has_a_table_of_regrets(part):
     study = load("hidden")
-    cells = [c for c in study.cells() if c.arm.name in ("base", "lamer") and c.seed == 0]
-    split = {s: panel(HIDDEN.env, s, study.tasks) for s in ("valid", "test")}
-    bound = bound_of(HIDDEN, split["test"]).mean(axis=0)
+    cells = [c for c in study.cells() if (c.part, c.seed) == (part, 0) and c.arm.name in ("base", "lamer")]
+    config = cells[0].evaluated
+    split = {s: panel(config.env, s, study.tasks, at_most=study.tasks) for s in ("valid", "test")}
+    bound = bound_of(config, split["test"]).mean(axis=0)
 
     def result(cell, digit, digest):
-        modes = dict.fromkeys(("notes", "history", "attempts"), digit * study.tasks)
-        splits = {s: Played(digest or split[s].digest, 3, modes) for s in split}
+        modes = ("notes", "history", "attempts")
+        splits = {
+            s: Played(digest or split[s].digest, 3, dict.fromkeys(modes, digit * len(split[s])))
+            for s in split
+        }
         return CellResult(study.name, cell.part, cell.arm.name, cell.seed, cell.settings(), splits)
 
     def made(digest=""):
