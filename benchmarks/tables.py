@@ -5,7 +5,7 @@
 Between `<!-- table: benchmarks/results/DEVICE/NAME.json -->` and `<!-- end -->` the page gets the table of
 that record: a line for each case, our median against the goal, and how many times that of each peer it is.
 Between `<!-- cells: STUDY PART -->` and `<!-- end -->` it gets what the cells of that part took, with their
-commits.
+commits; without PART a table of all parts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from harness import ROOT, Row, short
 
 MARKERS = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-CELLS = re.compile(r"(<!-- cells: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+CELLS = re.compile(r"(<!-- cells: (\S+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 WIDTH = 130  # of a line of a page
 
 
@@ -82,14 +82,17 @@ def against(ours: Row, peer: Row) -> str:
     return f"{peer.provider} {digits}x"
 
 
-def cells(study: str, part: str) -> str:
-    """What is said on a page of the committed cells of a part."""
+def cells(study: str, part: str | None) -> str:
+    """What is said on a page of the committed cells of a part, or of all."""
     from lamer_fast.study.origin import origin, sentence
     from lamer_fast.study.read import load
     from lamer_fast.study.runner import read_results
 
     found = read_results(ROOT / "benchmarks" / "studies" / study, load(study).cells())
-    (row,) = origin([result for result in found.values() if result.part == part]).rows
+    made = origin(list(found.values()))
+    if part is None:
+        return made.markdown()
+    (row,) = (row for row in made.rows if row[0] == part)
     return textwrap.fill(sentence(row), WIDTH, break_on_hyphens=False)
 
 
