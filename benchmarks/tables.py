@@ -86,7 +86,7 @@ def cells(study: str, part: str | None) -> str:
     """What is said on a page of the committed cells of a part, or of all."""
     from lamer_fast.study.origin import origin, sentence
     from lamer_fast.study.read import load
-    from lamer_fast.study.runner import read_results
+    from lamer_fast.study.stored import read_results
 
     found = read_results(ROOT / "benchmarks" / "studies" / study, load(study).cells())
     made = origin(list(found.values()))

@@ -14,7 +14,7 @@ from lamer_fast.fields import Range
 from lamer_fast.files import check_folder, check_writable
 from lamer_fast.say import starting
 from lamer_fast.study.read import LABS, load, names, table_of
-from lamer_fast.study.spec import Study, chosen
+from lamer_fast.study.spec import Cell, Study, chosen
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,7 @@ def run(argv: Sequence[str]) -> int:
         print(needs(cells, options.gpu_memory).markdown())
         return 0
 
-    from lamer_fast.run.output import without_reader
-    from lamer_fast.run.stop import INTERRUPTED, StopRequest
-    from lamer_fast.study.progress import Teller
-    from lamer_fast.study.reuse import check_own_run
-    from lamer_fast.study.runner import read_results, run_cells, take_over
-    from lamer_fast.study.share import gpus_for, jobs_for
-    from lamer_fast.study.summary import check_boards
+    from lamer_fast.study.stored import read_results, take_over
 
     finished = read_results(folder, cells)
     missing = [cell for cell in cells if cell.name not in finished]
@@ -103,26 +97,44 @@ def run(argv: Sequence[str]) -> int:
     waiting = [cell for cell in cells if cell.name not in finished]
     failed: dict[str, str] = {}
     if waiting and not options.report:
+        from lamer_fast.run.stop import INTERRUPTED
+        from lamer_fast.study.reuse import check_own_run
+        from lamer_fast.study.summary import check_boards
+
         for cell in waiting:
             check_own_run(cell, options.runs)
         check_writable("--runs", options.runs)
         check_boards(finished, waiting)
         print(f"{study.question}\n{len(finished)} of {len(cells)} cells are finished", flush=True)
-        end = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
-        gpus = gpus_for(waiting[0].config)
-        jobs = options.jobs or jobs_for(waiting[0].config, gpus)
-        with StopRequest() as stop, without_reader():
-            failed = run_cells(
-                study, source, waiting, folder, options.runs, jobs=jobs, gpus=gpus, quick=options.quick,
-                tell=Teller(), over=lambda: stop.asked or time.monotonic() >= end,
-            )  # fmt: skip
-        if stop.asked:
+        failed, stopped = run_missing(study, source, waiting, folder, options)
+        if stopped:
             tell_failures(failed)
             print("stopped; the same command goes on from here", file=sys.stderr)
             return INTERRUPTED
     write(study, folder, options.runs)
     tell_failures(failed)
     return 1 if failed else 0
+
+
+def run_missing(
+    study: Study, source: str, waiting: Sequence[Cell], folder: Path, options: StudyOptions
+) -> tuple[dict[str, str], bool]:
+    """(why cells failed, by their names; whether somebody asked to stop)."""
+    from lamer_fast.run.output import without_reader
+    from lamer_fast.run.stop import StopRequest
+    from lamer_fast.study.progress import Teller
+    from lamer_fast.study.runner import run_cells
+    from lamer_fast.study.share import gpus_for, jobs_for
+
+    end = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
+    gpus = gpus_for(waiting[0].config)
+    jobs = options.jobs or jobs_for(waiting[0].config, gpus)
+    with StopRequest() as stop, without_reader():
+        failed = run_cells(
+            study, source, waiting, folder, options.runs, jobs=jobs, gpus=gpus, quick=options.quick,
+            tell=Teller(), over=lambda: stop.asked or time.monotonic() >= end,
+        )  # fmt: skip
+    return failed, stop.asked
 
 
 def tell_failures(failed: Mapping[str, str]) -> None:
@@ -135,7 +147,7 @@ def write(study: Study, folder: Path, runs: Path) -> None:
     from lamer_fast.study.figures import draw
     from lamer_fast.study.origin import origin
     from lamer_fast.study.page import write_page
-    from lamer_fast.study.runner import read_results
+    from lamer_fast.study.stored import read_results
     from lamer_fast.study.summary import summaries
     from lamer_fast.study.tables import tables_of, write_tables
 

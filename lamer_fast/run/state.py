@@ -144,7 +144,10 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
     played: Any = None
     if shard == "full" and ranks.world > 1:
         if config.rollout.reflector == "first":
-            raise ValueError("rollout.reflector = 'first' has no room here: the weights have to be divided")
+            raise ValueError(
+                "rollout.reflector = 'first' keeps the first policy whole on each rank, while learn.shard = "
+                "'full' divides the policy; set rollout.reflector = 'own', or learn.shard = 'optimizer'"
+            )
         if config.rollout.sampler == "torch":
             played = whole_copy(played_model(config, policy), policy.dtype, ranks.device)
         for module in (policy, reference):

@@ -30,7 +30,7 @@ from lamer_fast.study.measures import Values
 from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played, curve_of, digits_of
 from lamer_fast.study.reuse import check_own_run, is_finished, run_of
-from lamer_fast.study.spec import ATTEMPTS, MAX_TASKS, Cell, Mode, Study, digest
+from lamer_fast.study.spec import ATTEMPTS, Cell, Mode, Study, digest
 from lamer_kernels.bench.record import environment
 
 if TYPE_CHECKING:
@@ -152,14 +152,13 @@ def play(config: Config, cell: Cell, split: str, shown: Path | None = None) -> P
 
     Some of what was played is written to `shown`, where it is given.
     """
-    from lamer_fast.envs.panel import panel
     from lamer_fast.eval.success import evaluate
     from lamer_fast.run.display import Progress
     from lamer_fast.study.measures import measured
     from lamer_fast.study.players import Players, entropy_of_plans
     from lamer_fast.study.shown import write_trials
 
-    played = panel(config.env, split, cell.tasks, at_most=cell.tasks or MAX_TASKS)
+    played = cell.boards(config.env, split)
     players = Players(config, cell.evaluated)
     measures = cell.measures if split == "test" else ()
     modes: dict[str, str] = {}

@@ -113,7 +113,7 @@ class CellResult:
 def numbers(what: str, values: Iterable[Any]) -> None:
     """Raises ValueError unless all are finite numbers."""
     for value in values:
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"{what} has {value!r}, must be a finite number")
 
 

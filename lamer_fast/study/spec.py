@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
+from lamer_fast.envs.options import EnvOptions
+from lamer_fast.envs.panel import Panel, panel
 from lamer_fast.fields import to_flat
 from lamer_fast.strict_json import json_text
 
@@ -116,6 +118,10 @@ class Cell:
     def training(self) -> str:
         """Digest of what decides the trained policy: cells of the same one share a run."""
         return training_of(self.config) if self.arm.train else f"untrained {self.name}"
+
+    def boards(self, env: EnvOptions, split: str) -> Panel:
+        """Of a split that are played, with settings of the world as a mode has them."""
+        return panel(env, split, self.tasks, at_most=self.tasks or MAX_TASKS)
 
     @property
     def episodes(self) -> int:

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamer_fast.config import resolve as recipe
-from lamer_fast.envs.panel import panel
 from lamer_fast.eval.bound import bound_of, has_bound
 from lamer_fast.eval.intervals import Estimate
 from lamer_fast.study.estimates import closed, over_seeds_and_tasks, paired
 from lamer_fast.study.result import CellResult
-from lamer_fast.study.spec import ATTEMPTS, MAX_TASKS, Arm, Cell, Study
+from lamer_fast.study.spec import ATTEMPTS, Arm, Cell, Study
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def bound_on(study: Study, summary: Summary, episodes: int) -> NDArray[np.float6
     config = recipe.apply(cell.evaluated, {"eval.episodes": episodes})
     if not has_bound(config):
         return None
-    played, kept = panel(config.env, "test", cell.tasks, at_most=cell.tasks or MAX_TASKS), summary.results[0]
+    played, kept = cell.boards(config.env, "test"), summary.results[0]
     if played.digest != kept.splits["test"].panel:
         raise ValueError(f"{summary.part}: panel {kept.splits['test'].panel} was played, now {played.digest}")
     return bound_of(config, played)
@@ -171,7 +170,7 @@ def check_boards(results: Mapping[str, CellResult], waiting: Sequence[Cell]) -> 
     """Raises ValueError where cells that wait would play other boards than the finished ones of a part."""
     for part, cell in {cell.part: cell for cell in waiting}.items():
         for split in ("valid", "test") if any(r.part == part for r in results.values()) else ():
-            now = panel(cell.evaluated.env, split, cell.tasks, at_most=cell.tasks or MAX_TASKS).digest
+            now = cell.boards(cell.evaluated.env, split).digest
             for name, result in results.items():
                 if result.part == part and result.splits[split].panel != now:
                     raise ValueError(

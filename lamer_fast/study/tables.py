@@ -113,7 +113,7 @@ def by_mode(part: str, own: Sequence[Summary]) -> Table:
     modes = list(dict.fromkeys(mode for summary in own for mode in summary.last if mode != ATTEMPTS))
     columns = ["arm", *modes, ATTEMPTS]
     rows = [[s.arm.name, *(percent(s.last.get(mode)) for mode in columns[1:])] for s in own]
-    return Table(f"{part}: success within the last k, by how the policy is evaluated", columns, rows)
+    return Table(f"{part}: success within all episodes, by how the policy is evaluated", columns, rows)
 
 
 def after_failures(part: str, own: Sequence[Summary]) -> Table:

@@ -15,7 +15,7 @@ from lamer_fast import cli
 from lamer_fast.study.cell import run_cell
 from lamer_fast.study.measures import KINDS
 from lamer_fast.study.read import load, names
-from lamer_fast.study.runner import result_path
+from lamer_fast.study.stored import result_path
 
 PLOTS = importlib.util.find_spec("matplotlib") is not None
 

@@ -10,7 +10,7 @@ from lamer_fast.agent.prompts import PLAYS
 from lamer_fast.study import on_model
 from lamer_fast.study.cell import run_cell
 from lamer_fast.study.read import load, names
-from lamer_fast.study.runner import result_path
+from lamer_fast.study.stored import result_path
 from tests.chat_families import FAMILIES
 from tests.tiny import tiny_model
 

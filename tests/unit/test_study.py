@@ -18,7 +18,8 @@ from lamer_fast.study.origin import origin, sentence
 from lamer_fast.study.read import LABS, load, names
 from lamer_fast.study.result import CellResult, Played, changed, curve_of, digits_of
 from lamer_fast.study.reuse import run_of
-from lamer_fast.study.runner import next_of, read_results, result_path, take_over
+from lamer_fast.study.runner import next_of
+from lamer_fast.study.stored import read_results, result_path, take_over
 from lamer_fast.study.summary import after_failures, best_mode, share, summaries
 from lamer_fast.study.tables import tables_of
 

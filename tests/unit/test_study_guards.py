@@ -10,7 +10,8 @@ from lamer_fast.config.resolve import to_json
 from lamer_fast.run.lock import try_lock
 from lamer_fast.study.read import load
 from lamer_fast.study.reuse import run_of
-from lamer_fast.study.runner import Running, result_path, run_cells, why_ended
+from lamer_fast.study.runner import Running, run_cells, why_ended
+from lamer_fast.study.stored import result_path
 
 SMALL = """
 question = "Which?"

@@ -13,7 +13,8 @@ from lamer_fast.study.origin import commit_of
 from lamer_fast.study.page import cells as rows_of_page
 from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played
-from lamer_fast.study.runner import read_results, result_path, start, why_ended
+from lamer_fast.study.runner import start, why_ended
+from lamer_fast.study.stored import read_results, result_path
 from lamer_fast.study.summary import summaries
 
 SMALL = """
