@@ -55,7 +55,7 @@ class RolloutConfig:
     reflect: bool = True
     """Ask for a reflection between a failed episode and the next."""
     reflector: Literal["own", "first"] = "own"
-    """Who writes the reflections of training: the policy, or the first policy, which stays as it is
+    """Writer of the reflections of training: the policy itself, or the first policy, which stays as it is
     (`first`, with algo.train_reflections = false)."""
     context: Literal["trial", "episode", "turn"] = "trial"
     """Content of a sequence: a whole append-only trial, one episode, or one turn with a fresh prompt."""

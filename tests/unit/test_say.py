@@ -13,7 +13,7 @@ from lamer_fast import cli
 from lamer_fast.say import log, printed
 
 ROOT = Path(lamer_fast.__file__).parent
-# what is made to be seen: the commands, the live table, and modules that are programs of their own
+# what is made to be seen: the commands, the live tables, and modules that are programs of their own
 PRINT = {
     "doctor/command.py",
     "doctor/one_rank.py",
@@ -21,6 +21,7 @@ PRINT = {
     "run/job.py",
     "warmstart/supervised.py",
     "study/cell.py",
+    "study/progress.py",
     "study/gradient/command.py",
     "launch.py",
 }
