@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
@@ -52,7 +53,7 @@ def chosen(cells: Sequence[OneCell], only: str) -> list[OneCell]:
     for word in words:
         whole = {cell.name for cell in cells if f"-{word}-" in f"-{cell.name}-"}
         if not (here := whole or {cell.name for cell in cells if word in cell.name}):
-            names = ", ".join(cell.name for cell in cells)
+            names = ", ".join(dict.fromkeys(re.sub(r"-\d+$", "", cell.name) for cell in cells))  # no seeds
             raise ValueError(f"--only {only!r}: no cell has {word!r} in its name; there are {names}")
         found |= here
     return [cell for cell in cells if not words or cell.name in found]
