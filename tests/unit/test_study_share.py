@@ -1,5 +1,6 @@
 """Who runs where in a study, and what is shown of it."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +40,10 @@ def test_there_is_room_for_a_cell_on_each_gpu_or_its_threads(cells, monkeypatch)
 def test_a_cell_sees_its_gpus_alone(cells, tmp_path):
     one = start("main", cells[0], tmp_path / "studies", tmp_path / "runs", ["5", "3"], quick=True)
     try:
-        said = Path(f"/proc/{one.process.pid}/environ").read_bytes().split(b"\0")
-        assert f"{VISIBLE}=5,3".encode() in said
+        environment = Path(f"/proc/{one.process.pid}/environ")
+        while not (said := environment.read_bytes()) and one.process.poll() is None:
+            time.sleep(0.01)  # empty while the program is being loaded
+        assert f"{VISIBLE}=5,3".encode() in said.split(b"\0")
     finally:
         one.process.kill()
         one.process.wait()
