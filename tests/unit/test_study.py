@@ -1,48 +1,22 @@
-"""Studies: what a file may say, what its results are worth, and that no cell is believed blindly."""
+"""Studies: what a file may say, and which cells it makes."""
 
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lamer_fast.config.resolve import to_json
-from lamer_fast.eval.success import pass_at, success_within, summarize
 from lamer_fast.model.path import SHIPPED
 from lamer_fast.study import on_model
 from lamer_fast.study.cell import budget_of
-from lamer_fast.study.estimates import over_seeds_and_tasks, paired
-from lamer_fast.study.origin import origin, sentence
 from lamer_fast.study.read import LABS, load, names
-from lamer_fast.study.result import CellResult, Played, changed, curve_of, digits_of
 from lamer_fast.study.reuse import run_of
 from lamer_fast.study.runner import next_of
-from lamer_fast.study.stored import read_results, result_path, take_over
-from lamer_fast.study.summary import after_failures, best_mode, share, summaries
-from lamer_fast.study.tables import tables_of
+from tests.small_study import SMALL, study
 
 ROOT = Path(__file__).parents[2]
-SMALL = """
-question = "Which?"
-seeds = [0, 1]
-[parts.mines]
-recipe = "minesweeper-tiny"
-[modes.notes]
-eval.memory = "both"
-[modes.history]
-eval.memory = "history"
-[arms.ours]
-doc = "trials"
-[arms.base]
-trained = false
-"""
-
-
-def study(tmp_path, text=SMALL, name="small.toml"):
-    (tmp_path / name).write_text(text)
-    return load(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", names())
@@ -129,61 +103,6 @@ def test_a_wrong_study_is_told_before_anything_runs(tmp_path, change, message):
     assert message in str(error.value)
 
 
-CELL = json.dumps(
-    {"format": 1, "study": "s", "part": "mines", "arm": "ours", "seed": 0, "settings": {}}
-    | {
-        "splits": {
-            key: {"panel": "p", "episodes": 3, "modes": {"notes": "0123"}} for key in ("valid", "test")
-        }
-    }
-)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (CELL[: len(CELL) // 2], "no result of a cell"),
-        ("", "no result of a cell"),
-        ("[]", "no result of a cell"),
-        (CELL.replace('"format": 1', '"format": 7'), "it has format 7, this version reads 1"),
-        (CELL.replace('"seed": 0', '"seed": NaN'), "NaN is no number"),
-        (CELL.replace('"valid"', '"train"'), "'valid'"),
-        (CELL.replace('"0123"', '"0124"'), "valid: notes has '4' for a board, must be one of 0123"),
-        (CELL.replace('"notes"', '"attempts": "00", "notes"'), "valid: attempts has 2 boards, notes 4"),
-        (CELL.replace('{"notes": "0123"}', "{}"), "valid has no mode"),
-        (CELL.replace('"0123"', '""'), "valid has no mode, or one without boards"),
-        (CELL.replace('"episodes": 3', '"episodes": "3"'), "episodes = '3', must be from 1 to 35"),
-        (CELL.replace('"episodes": 3', '"episodes": 36'), "episodes = 36, must be from 1 to 35"),
-        (CELL.replace('"notes"', '"history"', 1), "valid has the modes ['history'], test ['notes']"),
-        (CELL.replace('"settings": {}', '"settings": {}, "facts": null'), "facts = None, must be an object"),
-        (CELL.replace('"settings": {}', '"settings": {}, "budget": {"updates": 1e999}'), "budget has inf"),
-        (
-            CELL.replace('"settings": {}', '"settings": {}, "curve": {"iteration": [1], "entropy": []}'),
-            "curve has lists of unlike lengths",
-        ),
-        (
-            CELL.replace('"modes": {"n', '"measures": {"notes": {"states": ["x"]}}, "modes": {"n'),
-            "valid: states of notes has 'x', must be a finite number",
-        ),
-        (CELL.replace('"settings"', '"other": 1, "settings"'), "unexpected keyword argument 'other'"),
-    ],
-)
-def test_a_damaged_result_is_told_by_its_name_and_in_one_line(tmp_path, text, message):
-    path = tmp_path / "cells" / "mines-ours-0.json"
-    path.parent.mkdir()
-    path.write_text(CELL)
-    CellResult.read(path)
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"mines-ours-0\.json is no result of a cell") as error:
-        CellResult.read(path)
-    assert message in str(error.value) and "\n" not in str(error.value)
-
-
-def test_what_is_not_finite_is_left_out_of_a_result():
-    metrics = [{"iteration": 0, "success_at": [0.5], "entropy": float("nan")}]
-    assert curve_of(metrics) == {"iteration": [1], "success_at": [[0.5]], "entropy": [None]}
-
-
 def test_an_arm_of_ones_own_is_one_small_file(tmp_path):
     own = 'extends = "main"\n[arms.mine]\ndoc = "no discount"\nalgo.gamma_traj = 1.0\nseeds = [3]\n'
     cells = study(tmp_path, own, "own.toml").cells()
@@ -210,126 +129,6 @@ def test_the_examples_of_the_page_can_be_run(tmp_path, monkeypatch):
         assert found.quick().cells()
         arms.append({*found.arms} - {*load("main").arms, *load("prompt").arms})
     assert arms == [{"no_discount"}, {"mine"}, set(), {"mine"}]
-
-
-def test_what_is_kept_of_a_board_gives_back_the_evaluation():
-    rng = np.random.default_rng(0)
-    trials = rng.random((50, 3)) < 0.4
-    trials[:, 1:] &= ~np.logical_or.accumulate(trials, axis=1)[:, :-1]  # a trial ends at its first success
-    attempts = rng.random((50, 3)) < 0.4
-    tasks = [str(i) for i in range(50)]
-    found = summarize("test", success_within(trials), pass_at(attempts), attempts_per_task=3, tasks=tasks)
-    played = Played("panel", 3, {key or "notes": text for key, text in digits_of(found).items()})
-    np.testing.assert_array_equal(played.success("notes"), success_within(trials))
-    np.testing.assert_allclose(played.success("attempts"), pass_at(attempts))
-
-
-def test_the_interval_holds_the_truth_as_often_as_it_says():
-    """Seeds and tasks both vary: an interval over tasks alone holds it in about half of the draws."""
-    rng = np.random.default_rng(1)
-    hits, naive = [], []
-    for _ in range(300):
-        by_seed, by_task = rng.normal(0, 0.08, (5, 1)), rng.normal(0, 0.2, (1, 200))
-        values = 0.5 + by_seed + by_task + rng.normal(0, 0.3, (5, 200))
-        found = over_seeds_and_tasks(values, draws=300)
-        hits.append(found.low <= 0.5 <= found.high)
-        alone = over_seeds_and_tasks(values.mean(axis=0, keepdims=True), draws=300)
-        naive.append(alone.low <= 0.5 <= alone.high)
-    assert 0.87 <= np.mean(hits) <= 0.99
-    assert np.mean(naive) < 0.75
-
-
-def test_equal_values_have_no_width_and_pairs_cancel():
-    same = np.full((3, 10), 0.5)
-    assert over_seeds_and_tasks(same).low == over_seeds_and_tasks(same).high == 0.5
-    values = np.random.default_rng(2).random((3, 40))
-    assert paired(values, values).high == 0.0
-    shifted = paired(values + 0.1, values)
-    np.testing.assert_allclose((shifted.low, shifted.mean, shifted.high), 0.1, atol=1e-12)
-    assert paired(values, values[:2]).low < paired(values, values[:2]).high
-
-
-def result(cell, notes, history, attempts, valid=None):
-    test = Played("panel of test", 3, {"notes": notes, "history": history, "attempts": attempts})
-    chosen = test if valid is None else Played("panel of valid", 3, valid)
-    return CellResult(
-        "small", cell.part, cell.arm.name, cell.seed, cell.settings(), {"valid": chosen, "test": test},
-        budget={"episodes": 10.0} if cell.arm.train else {},
-    )  # fmt: skip
-
-
-def test_the_way_to_evaluate_is_chosen_on_valid_alone(tmp_path):
-    found = study(tmp_path)
-    on_valid = {"notes": "1110", "history": "0000", "attempts": "0000"}
-
-    def made(cell):
-        if cell.arm.train:
-            return result(cell, "0000", "1111", "1111", on_valid)
-        return result(cell, "1100", "0000", "0000")
-
-    results = {cell.name: made(cell) for cell in found.cells()}
-    assert {r.splits["valid"].panel for r in results.values()} == {"panel of valid", "panel of test"}
-    with pytest.raises(ValueError, match="played panel"):
-        summaries(found, results)
-    results = {
-        name: replace(r, splits={**r.splits, "valid": replace(r.splits["valid"], panel="valid")})
-        for name, r in results.items()
-    }
-    ours, base = summaries(found, results)
-    assert ours.mode == "notes" and ours.within[-1].mean == 0.0  # though `history` wins all of test
-    assert best_mode(base.results, base.arm) == "notes" and base.within[0].mean == 0.5
-    assert base.lead is not None and base.lead.mean == -0.5
-    text = "\n".join(
-        table.markdown() + table.csv() + table.latex() for table in tables_of(found, [ours, base])
-    )
-    assert "50.0" in text and r"success@1" in text
-
-
-def test_a_result_of_other_settings_is_not_believed(tmp_path):
-    found = study(tmp_path)
-    cell = found.cells()[0]
-    kept = result(cell, "1", "1", "1")
-    path = result_path(tmp_path, cell)
-    kept.write(path)
-    assert read_results(tmp_path, found.cells())[cell.name].settings == cell.settings()
-    other = study(tmp_path, SMALL.replace("[arms.ours]", "[arms.ours]\nlearn.lr = 5e-4"), "other.toml")
-    assert changed(CellResult.read(path), other.cells()[0]).startswith("learn.lr was 0.001")
-    with pytest.raises(ValueError, match=r"other settings: learn\.lr was 0\.001, the study says 0\.0005"):
-        read_results(tmp_path, other.cells())
-    path.write_text("{")
-    with pytest.raises(ValueError, match="no result of a cell"):
-        read_results(tmp_path, found.cells())
-
-
-def test_what_another_study_has_found_by_the_same_settings_is_taken_over(tmp_path):
-    found = study(tmp_path)
-    cell = next(cell for cell in found.cells() if cell.arm.train)
-    result(cell, "12", "00", "00").write(result_path(tmp_path / "small", cell))
-    renamed = SMALL.replace("arms.ours", "arms.same").replace("seeds = [0, 1]", "seeds = [0, 1, 2]")
-    other = study(tmp_path, renamed, "other.toml")
-    assert take_over(tmp_path / "other", other.cells()) == ["mines-same-0"]
-    taken = read_results(tmp_path / "other", other.cells())
-    assert list(taken) == ["mines-same-0"] and taken["mines-same-0"].study == "other"
-    evaluated = study(tmp_path, renamed.replace('eval.memory = "history"', "eval.top_k = 3"), "third.toml")
-    assert take_over(tmp_path / "third", evaluated.cells()) == []  # other modes: other numbers
-
-
-def test_cells_of_a_lab_and_damaged_ones_of_other_studies_are_left_alone(tmp_path):
-    cell = study(tmp_path).cells()[0]
-    for other, text in (("lab", '{"format": 1, "settings": {}}'), ("damaged", CELL[:40])):
-        path = tmp_path / other / "cells" / f"{cell.name}.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-    assert take_over(tmp_path / "small", [cell]) == []
-
-
-def test_boards_without_a_value_do_not_count():
-    values = np.random.default_rng(3).random((3, 200))
-    there = over_seeds_and_tasks(values)
-    more = np.concatenate([values, np.full((3, 50), np.nan)], axis=1)
-    found = over_seeds_and_tasks(more)
-    assert found.mean == there.mean
-    np.testing.assert_allclose((found.low, found.high), (there.low, there.high), atol=0.01)
 
 
 EVALUATED = """
@@ -393,78 +192,3 @@ def test_two_cells_of_one_training_never_run_at_the_same_time(tmp_path):
         "mines4-base-0",
     ]
     assert next_of(cells[2:], cells[:1]) is cells[3] and next_of(cells[2:3], cells[:1]) is None
-
-
-def test_an_arm_is_evaluated_by_the_modes_that_it_names(tmp_path):
-    found = study(tmp_path, SMALL + '[arms.shot]\ntrained = false\nmodes = ["attempts"]\n')
-    shot = next(cell for cell in found.cells() if cell.arm.name == "shot")
-    assert shot.modes == () and not any(key.startswith("study.modes") for key in shot.settings())
-    test = Played("panel", 3, {"notes": "1111", "history": "1111", "attempts": "0001"})
-    assert (
-        best_mode([replace(result(shot, "", "", ""), splits={"valid": test, "test": test})], shot.arm)
-        == "attempts"
-    )
-    with pytest.raises(ValueError, match=r"arms.shot.modes has 'note'; there are: notes, history, attempts"):
-        study(tmp_path, SMALL + '[arms.shot]\nmodes = ["note"]\n')
-
-
-def test_the_last_episode_counts_where_none_before_had_won():
-    """Two seeds, five boards: of the boards that were lost before, two of three each."""
-    within = [Played("panel", 3, {"own": digits}).success("own") for digits in ("10323", "12303")]
-    assert after_failures(np.stack(within)).mean == pytest.approx((2 / 3 * 3 + 2 / 3 * 3) / 6)
-    assert after_failures(np.stack(within)[:, :3]).mean == pytest.approx(2 / 3)  # 0, 3 | 3
-    assert share(np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])).low == 0  # few seeds, spread below nothing
-    assert after_failures(np.stack(within)[..., :1]) is None  # one episode has none before it
-    assert after_failures(np.stack([within[0][:1], within[1][:1]])) is None  # all had won
-
-
-def test_of_independent_attempts_the_last_counts_by_how_often_the_others_fail():
-    """Three attempts that win 0, 1, 2 and 3 times: two of them fail in 3, 1, 0 and 0 of the 3 pairs, and then
-    the third one wins for the board that wins once."""
-    attempts = Played("panel", 3, {"attempts": "0123"}).success("attempts")
-    found = after_failures(attempts[None])
-    assert found is not None and found.mean == pytest.approx((1 / 3) / (3 / 3 + 1 / 3))
-
-
-# of grids; the gradient lab has its own
-JOINED = {"harder": "won within k", "transfer": "won within k", "roles": "last"}
-STUDIES = sorted({path.name for path in (ROOT / "benchmarks" / "studies").iterdir()} - {"gradient"})
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_the_page_has_the_tables_of_the_committed_cells(name):
-    folder = ROOT / "benchmarks" / "studies" / name
-    found = load(name)
-    rows = summaries(found, read_results(folder, found.cells()))
-    tables, made = tables_of(found, rows), origin([result for row in rows for result in row.results])
-    text = "\n".join(f"{table.title}\n\n{table.markdown()}\n" for table in [*tables, made])
-    assert (folder / "tables.md").read_text() == text
-    shown = (ROOT / "docs" / "study.md").read_text()
-    said = re.findall(rf"<!-- cells: {name} (\S+) -->\n(.*?)\n<!-- end -->", shown, re.DOTALL)
-    told = {row[0]: sentence(row) for row in made.rows}  # python benchmarks/tables.py docs/study.md
-    assert {part: " ".join(text.split()) for part, text in said}.items() <= told.items()
-    whole = f"<!-- cells: {name} -->\n{made.markdown()}\n<!-- end -->" in shown
-    assert whole or told.keys() == {part for part, _ in said}
-    if name in JOINED:  # several tables in one
-        for table in tables:
-            told = [cell for row in table.rows for cell in row[1:] if "[" in cell]
-            assert JOINED[name] not in table.title or all(cell in shown for cell in told)
-        return
-    for table in tables if name == "main" else tables[:1]:
-        assert table.markdown() in shown
-    readme = (ROOT / "README.md").read_text()
-    if name == "hidden":
-        won = {row[0]: row[4] for row in tables[0].rows}
-        regret = {row[0]: row[4] for row in tables[1].rows}
-        best = float(won["lamer"].split()[0]) + float(regret["lamer"].split()[0])
-        for told in (f"{won['lamer']} %", f"{won['gigpo']} %", f"{best:.1f} %"):
-            assert told in readme
-    if name == "main":
-        rows = {row[0]: row for row in tables[0].rows}
-        for arm in ("base", "gigpo", "grpo", "lamer"):
-            first, second = (rows[arm][column].split()[0] for column in (2, 3))
-            third = rf"(\*\*)?{re.escape(rows[arm][4])}"
-            assert re.search(rf"\| {first} \| {second} \| {third}", readme), arm
-        after = {row[0]: row for row in tables[2].rows}
-        seen, unseen, other = after["lamer"][1], after["lamer"][3].split()[0], after["gigpo"][1].split()[0]
-        assert all(f"{told} %" in readme for told in (seen, unseen, other))

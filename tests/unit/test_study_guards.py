@@ -12,22 +12,12 @@ from lamer_fast.study.read import load
 from lamer_fast.study.reuse import run_of
 from lamer_fast.study.runner import Running, run_cells, why_ended
 from lamer_fast.study.stored import result_path
-
-SMALL = """
-question = "Which?"
-seeds = [0]
-[parts.mines]
-recipe = "minesweeper-tiny"
-[arms.ours]
-doc = "trials"
-"""
+from tests.small_study import ONE_ARM, here
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.toml").write_text(SMALL)
-    return load("small.toml").cells()[0]
+    return here(tmp_path, monkeypatch).cells()[0]
 
 
 def trained(folder, config, iterations=None):
@@ -65,7 +55,7 @@ def runs_of(cells, tmp_path, found):
 
 def test_a_cell_that_another_command_runs_is_left_to_it(small, tmp_path, caplog):
     """And so is a cell that would train the same policy."""
-    (tmp_path / "small.toml").write_text(SMALL + '[parts.more]\nrecipe = "minesweeper-tiny"\ntasks = 8\n')
+    (tmp_path / "small.toml").write_text(ONE_ARM + '[parts.more]\nrecipe = "minesweeper-tiny"\ntasks = 8\n')
     found = load("small.toml")
     (tmp_path / "runs").mkdir()
     with (tmp_path / "runs" / f"{small.config.name}.log").open("ab") as log, caplog.at_level("INFO"):

@@ -11,27 +11,18 @@ from lamer_fast.files import CannotWrite
 from lamer_fast.study.cpu_time import counted
 from lamer_fast.study.origin import commit_of
 from lamer_fast.study.page import cells as rows_of_page
-from lamer_fast.study.read import load
 from lamer_fast.study.result import CellResult, Played
 from lamer_fast.study.runner import start, why_ended
 from lamer_fast.study.stored import read_results, result_path
 from lamer_fast.study.summary import summaries
+from tests.small_study import ONE_ARM, here
 
-SMALL = """
-question = "Which?"
-seeds = [0, 1]
-[parts.mines]
-recipe = "minesweeper-tiny"
-[arms.ours]
-doc = "trials"
-"""
+TWO_SEEDS = ONE_ARM.replace("[0]", "[0, 1]")
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.toml").write_text(SMALL)
-    return load("small.toml")
+    return here(tmp_path, monkeypatch, TWO_SEEDS)
 
 
 def result(cell, **more):
@@ -98,7 +89,7 @@ def test_cpu_seconds_outlive_a_process_that_is_killed(tmp_path):
 
 def test_a_cell_does_not_run_by_settings_that_were_changed_since_the_study_began(small, tmp_path):
     first, second = small.cells()
-    changed = SMALL.replace("seeds = [0, 1]", "seeds = [0]") + "learn.lr = 5e-4\n"
+    changed = ONE_ARM + "learn.lr = 5e-4\n"
     (tmp_path / "small.toml").write_text(changed)
     for cell, what in ((first, "has other settings"), (second, "is no more")):
         one = start("small.toml", cell, tmp_path / "out", tmp_path / "runs", [], quick=False)

@@ -4,19 +4,11 @@ import pytest
 
 from lamer_fast.study.read import load
 from lamer_fast.study.spec import chosen
-
-SMALL = """
-question = "Which?"
-seeds = [0]
-[parts.mines]
-recipe = "minesweeper-tiny"
-[arms.ours]
-doc = "trials"
-"""
+from tests.small_study import ONE_ARM
 
 
 def test_a_quick_study_is_small_whatever_its_arms_and_parts_say(tmp_path):
-    long = SMALL.replace("[arms.ours]", "train.iterations = 40\n[arms.ours]\nlearn.minibatches = 4")
+    long = ONE_ARM.replace("[arms.ours]", "train.iterations = 40\n[arms.ours]\nlearn.minibatches = 4")
     (tmp_path / "long.toml").write_text(long + "[arms.more]\ntrain.iterations = 50\nrollout.groups = 8\n")
     for cell in load(str(tmp_path / "long.toml")).quick().cells():
         assert cell.config.train.iterations == 2 and cell.config.rollout.groups == 2
@@ -35,13 +27,13 @@ def test_a_quick_study_is_small_whatever_its_arms_and_parts_say(tmp_path):
     ],
 )
 def test_a_whole_word_chooses_its_cells_alone(tmp_path, only, names):
-    text = SMALL.replace("[0]", "[1, 10]") + '[arms.ours_two]\nalgo.estimator = "grpo"\n'
+    text = ONE_ARM.replace("[0]", "[1, 10]") + '[arms.ours_two]\nalgo.estimator = "grpo"\n'
     (tmp_path / "more.toml").write_text(text)
     assert [cell.name for cell in chosen(load(str(tmp_path / "more.toml")).cells(), only)] == names
 
 
 def test_each_word_must_choose_something(tmp_path):
-    (tmp_path / "small.toml").write_text(SMALL)
+    (tmp_path / "small.toml").write_text(ONE_ARM)
     with pytest.raises(
         ValueError,
         match=r"--only 'ours,theirs': no cell has 'theirs' in its name; there are mines-ours[^0-9]*$",
@@ -61,7 +53,7 @@ def test_each_word_must_choose_something(tmp_path):
 )
 def test_what_would_have_no_effect_is_told(tmp_path, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.toml").write_text(SMALL.replace(*change), encoding="utf-8")
+    (tmp_path / "small.toml").write_text(ONE_ARM.replace(*change), encoding="utf-8")
     with pytest.raises(ValueError) as error:
         load("small.toml")
     assert message in str(error.value) and "\n" not in str(error.value)
@@ -79,7 +71,7 @@ def test_what_would_have_no_effect_is_told(tmp_path, monkeypatch, change, messag
 )
 def test_a_grid_that_says_nothing_is_told(tmp_path, more, message):
     """Attempts of three and of six episodes had one pass@k; a study without cells ended well."""
-    (tmp_path / "small.toml").write_text(SMALL + more)
+    (tmp_path / "small.toml").write_text(ONE_ARM + more)
     with pytest.raises(ValueError) as error:
         load(str(tmp_path / "small.toml")).cells()
     assert message in str(error.value) and "\n" not in str(error.value)
