@@ -16,6 +16,7 @@ from lamer_fast.cli.warmstart import run
 from lamer_fast.config import resolve as recipe
 from lamer_fast.envs import Range, with_noise
 from lamer_fast.envs.registry import entry, make_env
+from lamer_fast.envs.replies import action
 from lamer_fast.envs.toy import NumberHunt
 from lamer_fast.rollout.boards import Boards
 from lamer_fast.rollout.collect import collect_trials
@@ -105,6 +106,35 @@ def test_an_expert_with_memory_opens_no_mine_twice_and_is_better_for_it():
         assert len(set(cells)) == len(notes)
     gain_with, gain_without = (s.success_at()[2] - s.success_at()[0] for s in (with_memory, without))
     assert gain_with > gain_without + 0.1
+
+
+def test_a_sokoban_expert_with_memory_repeats_no_move_that_failed_but_the_best():
+    repeats = {}
+    for memory in (0.0, 1.0):
+        _, transcripts = play_experts("sokoban", 192, noise=0.4, memory=memory)
+        boards = make_env(ENVS["sokoban"], 1, split="train")
+        repeats[memory] = sum(repeated_mistakes(boards, trial) for trial in transcripts)
+    assert repeats[0.0] > 30
+    assert repeats[1.0] == 0
+
+
+def repeated_mistakes(env, trial):
+    """How often a move is no optimal one, though an earlier episode of the trial took it on the same board."""
+    failed, taken, count = set(), set(), 0
+    here = np.zeros(1, np.int64)
+    env.reset(np.array([trial["seed"]], np.uint64))
+    for turn in trial["turns"]:
+        if turn["phase"] != "play":
+            failed |= taken
+            taken = set()
+            env.restart(here)
+            continue
+        for word in action(turn["reply"]).split(", "):
+            board, best = env.observe(here)[0], env.expert_replies(here, 0.0, np.zeros(1, np.uint64))[0]
+            count += (board, word) in failed and f"<action>{word}" not in best
+            taken.add((board, word))
+            env.step([f"<action>{word}</action>"], here)
+    return count
 
 
 def test_noise_makes_an_expert_worse():

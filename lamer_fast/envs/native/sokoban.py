@@ -24,6 +24,8 @@ from lamer_fast.fields import Range
 # what decides how boards are generated; given levels have their own
 GENERATED = ("height", "width", "num_boxes", "min_moves", "max_moves")
 
+Taken = tuple[int, int]  # a move: hash of the board before it, and its number
+
 MAX_ROW = 6  # cells of a row, walls included, that is one word
 
 # style -> wall, floor, target, box, box on target, player, player on target
@@ -189,13 +191,57 @@ Rules:
 
 
 class SokobanExpert(Expert):
-    """Optimal moves with noise. It has no use for a memory; its note is the last reply of the episode."""
+    """Optimal moves with noise. Its note is the last reply of the episode.
+
+    With a memory it plays the optimal move in place of a random one that it took on the same board in an
+    episode of this trial that failed.
+    """
+
+    def __init__(
+        self, env: Any, noise: Sequence[float], memory: float, num_trials: int, rng: np.random.Generator
+    ) -> None:
+        super().__init__(env, noise, memory, num_trials, rng)
+        self.taken: list[set[Taken]] = [set() for _ in range(num_trials)]  # in this episode
+        self.failed: list[set[Taken]] = [set() for _ in range(num_trials)]  # in earlier ones
+
+    def play(self, trials: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float64] | None]:
+        replies, chances = super().play(trials)
+        remembering = np.flatnonzero(self.remembers[trials])
+        recalled = self._recall(trials[remembering], [replies[b] for b in remembering])
+        for b, reply in zip(remembering.tolist(), recalled, strict=True):
+            replies[b] = f"<action>{reply}</action>"
+            self.last[trials[b]] = reply
+        return replies, chances
 
     def reflect(self, trials: NDArray[np.int64]) -> list[str]:
         dead = self.env.batch.flags(trials)[2]
+        for trial in trials.tolist():
+            self.failed[trial] |= self.taken[trial]
+            self.taken[trial].clear()
         return [
             f"{'stuck' if is_dead else 'too slow'}: {self.last[trial]}"
             for trial, is_dead in zip(trials.tolist(), dead, strict=True)
+        ]
+
+    def _recall(self, trials: NDArray[np.int64], replies: Sequence[str]) -> list[str]:
+        """The words of each reply, optimal from its first move on that failed before on the same board."""
+        batch = self.env.batch
+        before = batch.snapshot(trials)
+        drawn, lengths, _ = batch.parse(replies, max_actions=self.env.moves_per_turn)
+        recalled = np.zeros(len(trials), bool)
+        for turn in range(drawn.shape[1]):
+            best, states = batch.expert_actions(trials), batch.anchors(trials).tolist()
+            for b, trial in enumerate(trials.tolist()):
+                recalled[b] |= (states[b], int(drawn[b, turn])) in self.failed[trial]
+                if recalled[b] and best[b] >= 0:
+                    drawn[b, turn] = best[b]
+                if turn < lengths[b]:
+                    self.taken[trial].add((states[b], int(drawn[b, turn])))
+            batch.step(drawn[:, turn, None].copy(), None, trials)
+        batch.restore(before, trials)
+        return [
+            ", ".join(MOVES[move] for move in moves[:length].tolist())
+            for moves, length in zip(drawn, lengths.tolist(), strict=True)
         ]
 
 
