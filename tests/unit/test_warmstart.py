@@ -119,7 +119,7 @@ def test_a_sokoban_expert_with_memory_repeats_no_move_that_failed_but_the_best()
 
 
 def repeated_mistakes(env, trial):
-    """How often a move is no optimal one, though an earlier episode of the trial took it on the same board."""
+    """How often a move is not optimal, though an earlier episode of the trial took it on the same board."""
     failed, taken, count = set(), set(), 0
     here = np.zeros(1, np.int64)
     env.reset(np.array([trial["seed"]], np.uint64))
