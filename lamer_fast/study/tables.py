@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,20 +24,29 @@ ENDS = 5  # iterations
 LATEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
 
 
+LONG = ["table", "row", "column", "value", "low", "high", "text"]
+NUMBER = r"[-+]?[\d,]*\.?\d+"
+SHOWN = re.compile(rf"({NUMBER})(?: %)?(?: ± {NUMBER})?(?: \[({NUMBER}), ({NUMBER})\])?")
+
+
 @dataclass(frozen=True)
 class Table:
     title: str
     columns: list[str]
     rows: list[list[str]]
+    keys: int = 1  # first columns, which together name a row
 
     def markdown(self) -> str:
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
-    def csv(self) -> str:
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
-        return out.getvalue()
+    def long(self) -> list[list[str]]:
+        """A row of `LONG` for each cell: the columns of one CSV of all tables."""
+        return [
+            [self.title, " ".join(cells[: self.keys]), column, *value_and_interval(cell), cell]
+            for cells in self.rows
+            for column, cell in zip(self.columns[self.keys :], cells[self.keys :], strict=True)
+        ]
 
     def latex(self) -> str:
         """A `tabular`; needs no package."""
@@ -56,13 +66,17 @@ class Table:
 
 
 def write_tables(tables: Sequence[Table], folder: Path) -> None:
-    """tables.md, .csv and .tex"""
+    """tables.md and .tex, a table after the other; tables.csv, with a line for each of their cells."""
     for ending, text in (
         ("md", [f"{table.title}\n\n{table.markdown()}\n" for table in tables]),
-        ("csv", [f"# {table.title}\n{table.csv()}" for table in tables]),
         ("tex", [f"% {table.title}\n{table.latex()}\n" for table in tables]),
     ):
         replace_file(folder / f"tables.{ending}", "\n".join(text))
+    long = io.StringIO()
+    csv.writer(long, lineterminator="\n").writerows(
+        [LONG, *(row for table in tables for row in table.long())]
+    )
+    replace_file(folder / "tables.csv", long.getvalue())
 
 
 def tables_of(study: Study, found: Sequence[Summary]) -> list[Table]:
@@ -143,7 +157,7 @@ def measures(kind: str, part: str, own: Sequence[Summary]) -> Table:
         for summary in own
         for mode, values in summary.measures.items()
     ]
-    return Table(f"{part}: {kind} on the test boards", ["arm", "mode", *KINDS[kind]], rows)
+    return Table(f"{part}: {kind} on the test boards", ["arm", "mode", *KINDS[kind]], rows, keys=2)
 
 
 def notes(part: str, own: Sequence[Summary]) -> Table:
@@ -162,6 +176,12 @@ def notes(part: str, own: Sequence[Summary]) -> Table:
 def end_of(curves: Sequence[Mapping[str, list[Any]]], name: str, end: slice) -> str:
     values = [value for curve in curves for value in curve[name][end] if value is not None]
     return f"{np.mean(values):.2f}" if values else ""
+
+
+def value_and_interval(shown: str) -> list[str]:
+    """Of a cell as it is shown, without signs and commas; empty where it has none."""
+    found = SHOWN.fullmatch(shown)
+    return [(x or "").replace(",", "").lstrip("+") for x in (found.groups() if found else ("", "", ""))]
 
 
 def percent(estimate: Estimate | None) -> str:
