@@ -134,12 +134,19 @@ class Config:
             _contradict(self, "rollout.sleep_during_updates", "train.device", "vLLM sleeps on a GPU only")
 
     def _validate_algo(self) -> None:
-        a, r = self.algo, self.rollout
         for key, ours in (("algo.estimator", KNOWN_ESTIMATORS), ("algo.loss", LOSSES)):
             name = str(_get(self, key))
             if ":" not in name and name not in ours:
                 known, own = (*ours, *registered(key)), "or module:function of your own"
                 raise ValueError(f"{key} = {name!r}, must be one of: {', '.join(known)}; {own}")
+        self._validate_estimator()
+        self._validate_groups()
+        self._validate_reflector()
+        self._validate_consolidation()
+        self._validate_loss()
+
+    def _validate_estimator(self) -> None:
+        a, r = self.algo, self.rollout
         if r.trials_per_group < 2 and a.estimator not in ("reinforce++", "gae") and ":" not in a.estimator:
             _contradict(
                 self, "rollout.trials_per_group", "algo.estimator", "a group needs two trials for a baseline"
@@ -165,47 +172,9 @@ class Config:
             self._validate_gae()
         elif ":" not in a.estimator:
             resolve(a)
-        if r.reflector == "first":
-            for key, wrong, why in (
-                ("algo.train_reflections", True, "the policy has not written them; take false"),
-                ("rollout.reflect", False, "no reflection is written"),
-                ("rollout.sampler", "vllm", "only the embedded sampler holds a second policy"),
-                ("rollout.sleep_during_updates", True, "the first policy's cache stays"),
-                ("learn.shard", "full", "the first policy is whole on every rank"),
-            ):
-                if _get(self, key) == wrong:
-                    _contradict(self, "rollout.reflector", key, why)
-        if r.alike != "rewards" and not r.spare_groups:
-            _contradict(self, "rollout.alike", "rollout.spare_groups", "no group is replaced")
-        if r.spare_groups and a.estimator == "gae":
-            _contradict(self, "rollout.spare_groups", "algo.estimator", "a critic learns from every group")
-        if r.spare_groups and r.trials_per_group < 2:
-            _contradict(
-                self, "rollout.spare_groups", "rollout.trials_per_group", "one trial is alike with itself"
-            )
-        if a.consolidation and r.context == "turn":
-            why = "its prompts hold what the trial remembers; take 'trial' or 'episode'"
-            _contradict(self, "algo.consolidation", "rollout.context", why)
-        if a.consolidation and r.episodes == 1:
-            _contradict(self, "algo.consolidation", "rollout.episodes", "no episode is a later one")
         for key in OF_CRITIC if a.estimator != "gae" else ():
             if _get(self, key) != _get(Config(), key):
                 _contradict(self, key, "algo.estimator", "only gae has a critic")
-        of_covariance = [f.name for f in fields(AlgoConfig) if f.name.startswith("cov_")]
-        for cov in of_covariance if a.loss not in ("clip_cov", "kl_cov") else ():
-            if getattr(a, cov) != getattr(AlgoConfig, cov):
-                _contradict(self, f"algo.{cov}", "algo.loss", "only clip_cov and kl_cov use it")
-        if a.cov_low >= a.cov_high:
-            _contradict(self, "algo.cov_low", "algo.cov_high", "no token lies between them")
-        if 0.0 < a.dual_clip <= 1.0:
-            raise ValueError(f"algo.dual_clip = {a.dual_clip}, must be 0 (off) or above 1")
-        if a.importance_cap > 0 and a.old_logprobs == "sampler":
-            _contradict(
-                self,
-                "algo.importance_cap",
-                "algo.old_logprobs",
-                "the weights would all be 1; take 'recompute'",
-            )
 
     def _validate_gae(self) -> None:
         a = self.algo
@@ -218,6 +187,53 @@ class Config:
             if getattr(a, name) != getattr(AlgoConfig, name):
                 other = {"eps": "algo.scale"}.get(name, "algo.estimator")
                 _contradict(self, f"algo.{name}", other, why)
+
+    def _validate_groups(self) -> None:
+        r = self.rollout
+        if r.alike != "rewards" and not r.spare_groups:
+            _contradict(self, "rollout.alike", "rollout.spare_groups", "no group is replaced")
+        if r.spare_groups and self.algo.estimator == "gae":
+            _contradict(self, "rollout.spare_groups", "algo.estimator", "a critic learns from every group")
+        if r.spare_groups and r.trials_per_group < 2:
+            _contradict(
+                self, "rollout.spare_groups", "rollout.trials_per_group", "one trial is alike with itself"
+            )
+
+    def _validate_reflector(self) -> None:
+        if self.rollout.reflector != "first":
+            return
+        for key, wrong, why in (
+            ("algo.train_reflections", True, "the policy has not written them; take false"),
+            ("rollout.reflect", False, "no reflection is written"),
+            ("rollout.sampler", "vllm", "only the embedded sampler holds a second policy"),
+            ("rollout.sleep_during_updates", True, "the first policy's cache stays"),
+            ("learn.shard", "full", "the first policy is whole on every rank"),
+        ):
+            if _get(self, key) == wrong:
+                _contradict(self, "rollout.reflector", key, why)
+
+    def _validate_consolidation(self) -> None:
+        if not self.algo.consolidation:
+            return
+        if self.rollout.context == "turn":
+            why = "its prompts hold what the trial remembers; take 'trial' or 'episode'"
+            _contradict(self, "algo.consolidation", "rollout.context", why)
+        if self.rollout.episodes == 1:
+            _contradict(self, "algo.consolidation", "rollout.episodes", "no episode is a later one")
+
+    def _validate_loss(self) -> None:
+        a = self.algo
+        of_covariance = [f.name for f in fields(AlgoConfig) if f.name.startswith("cov_")]
+        for cov in of_covariance if a.loss not in ("clip_cov", "kl_cov") else ():
+            if getattr(a, cov) != getattr(AlgoConfig, cov):
+                _contradict(self, f"algo.{cov}", "algo.loss", "only clip_cov and kl_cov use it")
+        if a.cov_low >= a.cov_high:
+            _contradict(self, "algo.cov_low", "algo.cov_high", "no token lies between them")
+        if 0.0 < a.dual_clip <= 1.0:
+            raise ValueError(f"algo.dual_clip = {a.dual_clip}, must be 0 (off) or above 1")
+        if a.importance_cap > 0 and a.old_logprobs == "sampler":
+            why = "the weights would all be 1; take 'recompute'"
+            _contradict(self, "algo.importance_cap", "algo.old_logprobs", why)
 
     def _validate_learn(self) -> None:
         le, r = self.learn, self.rollout

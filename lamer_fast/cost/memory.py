@@ -125,23 +125,7 @@ def memory_of(
     config = of_one_process(config, processes)
     shape, n, item = files.config.get_text_config(), files.num_parameters, dtype.itemsize
     r, trials = config.rollout, config.rollout.groups * config.rollout.trials_per_group
-    kind, sizes = str(dtype).removeprefix("torch."), ("model.path", "model.dtype")
-    if training and config.model.base_format != "plain":
-        parts = _quantised(config, files, dtype)
-    elif shard == "full":
-        parts = [
-            Part(f"weights of two layers and the rest, {kind}", gathered(files) * item, sizes, "updating")
-        ]
-        if r.sampler == "torch":
-            apart = config.model.lora_rank > 0 and r.adapter == "apart"
-            own = n * item + apart * 4 * num_trained(config, files)
-            parts.append(Part(f"sampler's own weights, {kind}", own, sizes))
-        if config.model.lora_rank:
-            parts.append(Part(f"rows of the frozen weights, {kind}", n * item / processes, sizes))
-        if device.type == "cuda":
-            parts.append(Part("model as it is read", n * item, ("model.path",), on_host=True))
-    else:
-        parts = [Part(f"weights, {kind}", n * item, sizes)]
+    parts = _weights(config, files, dtype, device, processes, shard, training=training)
     if training:
         parts += _training(config, files, bounds, dtype, device, processes, shard)
     if device.type == "cuda":
@@ -170,6 +154,29 @@ def memory_of(
     host = host_memory() // processes
     most = device_memory(device) if device.type == "cuda" else host
     return Memory(found, device.type, most, host, shard)
+
+
+def _weights(
+    config: Config, files: Any, dtype: torch.dtype, device: torch.device, processes: int, shard: Shard,
+    *, training: bool,
+) -> list[Part]:  # fmt: skip
+    """Of the policy, and of the sampler where it has its own."""
+    n, item, kind = files.num_parameters, dtype.itemsize, str(dtype).removeprefix("torch.")
+    sizes = "model.path", "model.dtype"
+    if training and config.model.base_format != "plain":
+        return _quantised(config, files, dtype)
+    if shard != "full":
+        return [Part(f"weights, {kind}", n * item, sizes)]
+    parts = [Part(f"weights of two layers and the rest, {kind}", gathered(files) * item, sizes, "updating")]
+    if config.rollout.sampler == "torch":
+        apart = config.model.lora_rank > 0 and config.rollout.adapter == "apart"
+        own = n * item + apart * 4 * num_trained(config, files)
+        parts.append(Part(f"sampler's own weights, {kind}", own, sizes))
+    if config.model.lora_rank:
+        parts.append(Part(f"rows of the frozen weights, {kind}", n * item / processes, sizes))
+    if device.type == "cuda":
+        parts.append(Part("model as it is read", n * item, ("model.path",), on_host=True))
+    return parts
 
 
 def num_trained(config: Config, files: Any) -> int:

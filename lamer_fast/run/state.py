@@ -25,6 +25,7 @@ from lamer_fast.files import writing
 from lamer_fast.learn.batch import Minibatch
 from lamer_fast.learn.critic import Critic, make_critic
 from lamer_fast.learn.fsdp import whole_copy
+from lamer_fast.learn.gradients import Shard
 from lamer_fast.learn.optimizer import Optimizer
 from lamer_fast.learn.policy import BaseOf, Policy, Scorer, compute_dtype, load_policy, read_model
 from lamer_fast.learn.ranks import ALONE, Ranks
@@ -130,33 +131,11 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
         policy = load_policy(config.model, device, files, seed=config.train.seed, whole=shard != "full")
     else:
         renderer, shard = ChatRenderer(policy.tokenizer, thinking=config.model.thinking), choices(config)[0]
-    first: Policy | None = None
-    if config.rollout.reflector == "first" or (config.algo.kl_coef > 0 and not policy.has_adapters):
-        first = Policy(
-            copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
-        )
-    reference: Scorer | None = None
-    if config.algo.kl_coef > 0:
-        reference = BaseOf(policy) if policy.has_adapters else first
+    first, reference = first_policies(config, policy)
     for stage in stages:
         check_stage(stage, config, renderer)
     critic = make_critic(config.algo, policy)
-    played: Any = None
-    if shard == "full" and ranks.world > 1:
-        if config.rollout.reflector == "first":
-            raise ValueError(
-                "rollout.reflector = 'first' keeps the first policy whole on each rank, while learn.shard = "
-                "'full' divides the policy; set rollout.reflector = 'own', or learn.shard = 'optimizer'"
-            )
-        if config.rollout.sampler == "torch":
-            played = whole_copy(played_model(config, policy), policy.dtype, ranks.device)
-        for module in (policy, reference):
-            if isinstance(module, Policy):
-                module.shard_fully(ranks, reduce_every=config.learn.reduce_every)
-    elif shard == "optimizer" and ranks.world > 1:
-        policy.masters.shard(ranks)
-        if critic is not None:
-            critic.masters.shard(ranks)
+    played = divide(config, shard, ranks, policy, reference, critic) if ranks.world > 1 else None
     own = of_one_process(config, ranks.world)
     env = make_env(config.env, own.rollout.groups * own.rollout.trials_per_group, split="train")
     agent = Agent(renderer, env, config)
@@ -174,6 +153,47 @@ def build_state(config: Config, policy: Policy | None = None, ranks: Ranks = ALO
         ranks=ranks,
         curriculum=Curriculum(stages) if stages else None,
     )
+
+
+def first_policies(config: Config, policy: Policy) -> tuple[Policy | None, Scorer | None]:
+    """A frozen copy of the policy as it is now, where one is needed; and the reference of the KL penalty."""
+    penalised = config.algo.kl_coef > 0
+    first: Policy | None = None
+    if config.rollout.reflector == "first" or (penalised and not policy.has_adapters):
+        first = Policy(
+            copy.deepcopy(policy.model), policy.tokenizer, policy.dtype, num_ids=policy.num_ids, frozen=True
+        )
+    if not penalised:
+        return first, None
+    return first, BaseOf(policy) if policy.has_adapters else first
+
+
+def divide(
+    config: Config,
+    shard: Shard,
+    ranks: Ranks,
+    policy: Policy,
+    reference: Scorer | None,
+    critic: Critic | None,
+) -> Any:
+    """Divides weights or optimizer over the ranks; returns the local sampler's own model if it needs one."""
+    if shard == "optimizer":
+        policy.masters.shard(ranks)
+        if critic is not None:
+            critic.masters.shard(ranks)
+    if shard != "full":
+        return None
+    if config.rollout.reflector == "first":
+        raise ValueError(
+            "rollout.reflector = 'first' keeps the first policy whole on each rank, while learn.shard = "
+            "'full' divides the policy; set rollout.reflector = 'own', or learn.shard = 'optimizer'"
+        )
+    local = config.rollout.sampler == "torch"
+    played = whole_copy(played_model(config, policy), policy.dtype, ranks.device) if local else None
+    for module in (policy, reference):
+        if isinstance(module, Policy):
+            module.shard_fully(ranks, reduce_every=config.learn.reduce_every)
+    return played
 
 
 def check_stage(stage: Stage, config: Config, renderer: ChatRenderer) -> None:
