@@ -8,6 +8,7 @@ import csv
 import importlib.util
 import re
 from html import escape
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,7 @@ def test_a_shipped_study_runs_to_its_page(name, runs, monkeypatch, capsys):
     monkeypatch.chdir(runs)
     study, folder = load(name).quick(), runs / "studies" / f"{name}-quick"
     cells = study.cells()
+    make_bases(study)
     for cell in cells:
         assert run_cell(study, cell, result_path(folder, cell), runs / "runs")
     assert cli.main(["study", name, "--quick", "--out", "studies", "--runs", "runs"]) == 0
@@ -66,6 +68,16 @@ def test_a_shipped_study_runs_to_its_page(name, runs, monkeypatch, capsys):
         stems = {f"{part}-{kind}" for part in study.parts for kind in ("success", *study.measures)}
         assert drawn >= {f"{stem}.{ending}" for stem in stems for ending in ("png", "svg")}
         assert page.count("<svg") == len(drawn) // 2
+
+
+def make_bases(study):
+    """Those that the package has the settings of alone, by two updates."""
+    flags = {"updates": 2, "warmup-updates": 1, "decay-updates": 1, "trials": 2, "eval-tasks": 2}
+    small = [word for flag, number in flags.items() for word in (f"--{flag}", str(number))]
+    for part in study.parts.values():
+        path = Path(str(part.settings.get("model.path", "")))
+        if path.parts[:1] == ("runs",) and not path.exists():
+            assert cli.main(["warmstart", path.name, "--out", str(path), *small]) == 0
 
 
 def tables_in(path):
