@@ -54,3 +54,20 @@ def test_the_page_has_the_tables_of_the_committed_cells(name):
         after = {row[0]: row for row in tables[2].rows}
         seen, unseen, other = after["lamer"][1], after["lamer"][3].split()[0], after["gigpo"][1].split()[0]
         assert all(f"{told} %" in readme for told in (seen, unseen, other))
+
+
+def test_a_table_with_the_head_of_a_studys_is_one_of_these():
+    """Those beside the first ones of a study too, which are copied by hand."""
+    tables = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
+    known = {}
+    for path in (ROOT / "benchmarks" / "studies").glob("*/tables.md"):
+        for table in tables.findall(path.read_text()):
+            known.setdefault(table.partition("\n")[0], set()).add(table)
+    shown = [
+        table
+        for page in ("docs/study.md", "README.md")
+        for table in tables.findall((ROOT / page).read_text())
+    ]
+    same_head = [table for table in shown if table.partition("\n")[0] in known]
+    assert len(same_head) > 30
+    assert [table for table in same_head if table not in known[table.partition("\n")[0]]] == []
