@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+COMPACT = ",", ":"  # `separators` of files that are many, and read by programs
+
 
 def json_text(value: Any, **how: Any) -> str:
     """`json.dumps(value, **how)`; what may be unknown goes through `finite` before.

@@ -104,4 +104,7 @@ def mean(values: Sequence[float]) -> float | None:
 
 
 def rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+    """A whole number is an int: files have one for each board."""
+    if value is None:
+        return None
+    return int(value) if value == int(value) else round(value, 3)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lamer_fast.eval.success import Evaluation, pass_at
 from lamer_fast.files import replace_file
-from lamer_fast.strict_json import json_text
+from lamer_fast.strict_json import COMPACT, json_text
 from lamer_fast.study.spec import ATTEMPTS, Cell, difference
 
 FORMAT = 1
@@ -83,7 +83,7 @@ class CellResult:
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json_text({"format": FORMAT, **asdict(self)}) + "\n")
+        replace_file(path, json_text({"format": FORMAT, **asdict(self)}, separators=COMPACT) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> CellResult:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lamer_fast.files import replace_file
-from lamer_fast.strict_json import json_text
+from lamer_fast.strict_json import COMPACT, json_text
 from lamer_fast.study.gradient.estimators import Estimator
 from lamer_fast.study.gradient.lab import AnyCell, arm_settings
 from lamer_fast.study.gradient.moments import Direction
@@ -40,7 +40,7 @@ class Record:
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json_text({"format": FORMAT, **rounded(asdict(self))}) + "\n")
+        replace_file(path, json_text({"format": FORMAT, **rounded(asdict(self))}, separators=COMPACT) + "\n")
 
 
 def rounded(value: Any) -> Any:
