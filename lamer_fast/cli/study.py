@@ -70,6 +70,8 @@ def run(argv: Sequence[str]) -> int:
 
         return run_lab(source, options)
     study = load(source, options.model)
+    if study.left_out:
+        print(f"left out on {study.model}: {study.left_out}", file=sys.stderr, flush=True)
     if options.gpu_memory is not None and not options.dry_run:
         raise ValueError(f"--gpu-memory {options.gpu_memory:g} is for --dry-run; a run measures its own GPU")
     if options.quick:

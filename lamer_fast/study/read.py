@@ -11,7 +11,7 @@ from lamer_fast.config import Config
 from lamer_fast.config import resolve as recipe
 from lamer_fast.study.extend import extended
 from lamer_fast.study.measures import KINDS
-from lamer_fast.study.on_model import on_model
+from lamer_fast.study.on_model import GROUPS, on_model
 from lamer_fast.study.spec import ATTEMPTS, ROLES, Arm, Mode, Part, Study
 
 STUDIES = Path(__file__).parent / "studies"
@@ -32,11 +32,14 @@ def load(source: str, model: str = "") -> Study:
     Raises:
         ValueError: no such study or model, or a key that it does not know; names it.
     """
-    table, name = table_of(source), Path(source).stem
+    table, name, left_out = table_of(source), Path(source).stem, ""
     try:
         if model:
-            table, name = on_model(table, model, SECTIONS), f"{name}-{Path(model).name.removesuffix('.toml')}"
-        return replace(_study(name, table), model=model)
+            for group in GROUPS:
+                tables_in(group, table.get(group, {}))
+            table, left_out = on_model(table, model, SECTIONS)
+            name = f"{name}-{Path(model).name.removesuffix('.toml')}"
+        return replace(_study(name, table), model=model, left_out=left_out)
     except ValueError as error:
         raise ValueError(f"study {source!r}: {error}") from None
 

@@ -145,6 +145,7 @@ class Study:
     tasks: int | None = None  # boards of each split at most
     measures: tuple[str, ...] = ()
     model: str = ""  # what it is run on in place of the recipes' own, as `on_model.py` has it
+    left_out: str = ""  # parts and arms that it does not have on that model, and why
 
     def cells(self) -> list[Cell]:
         """All of them, the first seed of every arm first. Raises ValueError where one cannot be run."""

@@ -72,6 +72,15 @@ def test_the_legend_names_every_symbol(style):
         assert sum(line.startswith(symbol + " ") for line in lines) == 1
 
 
+def test_the_prompt_tells_of_the_line_below_the_room():
+    for show_moves in (False, True):
+        env = text_env("sokoban", 1, controls="permuted", show_moves=show_moves)
+        env.reset(seeds(1))
+        env.step(["<action>left</action>"], np.arange(1))
+        said = env.observe(np.arange(1))[0].splitlines()[-1].startswith("left: ")
+        assert said == ("A line below the room says" in env.task_prompt()) == show_moves
+
+
 @pytest.mark.parametrize("name", ["sokoban", "minesweeper"])
 def test_the_example_reply_of_the_prompt_parses(name):
     for prompt in ("full", "compact"):

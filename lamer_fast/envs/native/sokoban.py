@@ -133,6 +133,10 @@ class SokobanOptions(EnvOptions):
 class SokobanBatch(Batch, _C.SokobanBatch):
     name = "sokoban"
 
+    def __init__(self, num_envs: int, *, show_moves: bool = False, **config: Any) -> None:
+        super().__init__(num_envs, show_moves=show_moves, **config)
+        self.show_moves = show_moves
+
 
 class SokobanText(NativeTextEnv):
     @property
@@ -142,15 +146,19 @@ class SokobanText(NativeTextEnv):
 
     def task_prompt(self) -> str:
         batch: Any = self.batch
-        return task_prompt(self.prompt, batch.style, self.moves_per_turn, batch.controls, batch.sticky)
+        return task_prompt(
+            self.prompt, batch.style, self.moves_per_turn,
+            controls=batch.controls, sticky=batch.sticky, show_moves=batch.show_moves,
+        )  # fmt: skip
 
     def reply(self, actions: Sequence[int]) -> str:
         return f"<action>{', '.join(MOVES[action] for action in actions)}</action>"
 
 
 def task_prompt(
-    prompt: str, style: str, moves_per_turn: int, controls: str = "plain", sticky: float = 0.0
-) -> str:
+    prompt: str, style: str, moves_per_turn: int,
+    *, controls: str = "plain", sticky: float = 0.0, show_moves: bool = False,
+) -> str:  # fmt: skip
     """Args: `prompt` "full" or "compact"; `style` of the observations; most moves of one reply, from 1."""
     symbols = SYMBOLS[style]
     wall, target, box, player = symbols[0], symbols[2], symbols[3], symbols[5]
@@ -173,6 +181,11 @@ def task_prompt(
         moves += (
             f"\n- The controls stick: with a chance of {100 * sticky:g} % a move is not the one that you ask "
             "for, but the last move of this attempt once more. The first move of an attempt never is."
+        )
+    if show_moves:
+        moves += (
+            "\n- A line below the room says where the last word led, such as `up: left`, or `up: nothing` "
+            "if nothing moved."
         )
     return f"""You are a warehouse keeper in a game of Sokoban.
 You see the room from above, one symbol for each cell:
