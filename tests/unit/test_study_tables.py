@@ -45,6 +45,22 @@ def test_the_page_has_the_tables_of_the_committed_cells(name):
         best = float(won["lamer"].split()[0]) + float(regret["lamer"].split()[0])
         for told in (f"{won['lamer']} %", f"{won['gigpo']} %", f"{best:.1f} %"):
             assert told in readme
+    if name == "decoding":
+        sharp = {row[0]: row[4] for row in tables[0].rows}
+        assert all(sharp[arm] in readme for arm in ("base", "gigpo", "grpo", "lamer"))
+        hidden = next(table for table in tables if table.title.startswith("controls: test"))
+        assert all(row[4].split()[0] in readme for row in hidden.rows if row[0] in ("lamer", "gigpo_3e4"))
+    if name == "teacher":
+        sharp = {row[0]: row[2] for row in tables[1].rows}
+        after = {row[0]: row[2].split()[0] for row in tables[2].rows}
+        assert f"{sharp['longer']} % within three attempts" in readme
+        told = [
+            sharp["base"].split()[0],
+            sharp["gigpo_longer"].split()[0],
+            after["longer"],
+            after["gigpo_longer"],
+        ]
+        assert all(value in readme for value in told)
     if name == "main":
         rows = {row[0]: row for row in tables[0].rows}
         for arm in ("base", "gigpo", "grpo", "lamer"):
