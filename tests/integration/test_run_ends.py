@@ -153,7 +153,8 @@ def test_a_live_run_is_left_alone_and_two_interrupts_end_it(tmp_path, tiny_folde
 
 def test_a_dropped_terminal_ends_a_run_as_a_signal_does(tmp_path, tiny_folder):
     """A live table on a terminal whose ssh is gone: SIGHUP, and nothing can be written there any more."""
-    recipe = recipe_file(tmp_path, tiny_folder, **SLOW | {"train__save_every": 100})
+    many = {"train__iterations": 1000, "train__save_every": 1000}  # it has not ended before it is dropped
+    recipe = recipe_file(tmp_path, tiny_folder, **SLOW | many)
     child, terminal = pty.fork()
     if child == 0:
         path = os.pathsep.join(p for p in sys.path if p)
@@ -166,7 +167,7 @@ def test_a_dropped_terminal_ends_a_run_as_a_signal_does(tmp_path, tiny_folder):
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
-    assert int(checkpoint.name) == num_lines(metrics) < 50
+    assert int(checkpoint.name) == num_lines(metrics) < 1000
 
 
 def test_an_interrupt_during_imports_is_one_line(tmp_path, tiny_folder):

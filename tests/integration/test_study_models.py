@@ -90,7 +90,9 @@ def test_a_study_runs_on_it_by_the_recipes_of_the_games(name):
 @pytest.mark.parametrize("name", names())
 def test_every_study_can_run_on_a_real_model(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    bases = [f"parts.{part}.model.path = 'runs/{part}'\n" for part in load(name).parts] * (name == "teacher")
+    bases = [f"parts.{part}.model.path = 'runs/{part}'\n" for part in load(name).parts] * name.startswith(
+        "teacher"
+    )
     (tmp_path / "model.toml").write_text("extends = 'qwen3-0.6b'\n" + "".join(bases))
     study = load(name, "model.toml" if bases else "qwen3-0.6b")
     assert study.parts.keys() == load(name).parts.keys() and not study.left_out
