@@ -22,8 +22,6 @@ from lamer_fast.study.summary import Summary
 PAPER = "paper (other model and size)"
 ENDS = 5  # iterations
 LATEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"})
-
-
 LONG = ["table", "row", "column", "value", "low", "high", "text"]
 NUMBER = r"[-+]?[\d,]*\.?\d+"
 SHOWN = re.compile(rf"({NUMBER})(?: %)?(?: ± {NUMBER})?(?: \[({NUMBER}), ({NUMBER})\])?")

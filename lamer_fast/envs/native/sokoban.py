@@ -19,6 +19,7 @@ from lamer_fast.envs.native.controls import MOVES, NOTHING, ControlsExpert, fact
 from lamer_fast.envs.native.game import COMMON, REWARD, NativeGame, RewardSets
 from lamer_fast.envs.native.text_env import NativeTextEnv
 from lamer_fast.envs.options import EnvOptions
+from lamer_fast.envs.replies import action
 from lamer_fast.fields import Range
 
 # what decides how boards are generated; given levels have their own
@@ -222,8 +223,7 @@ class SokobanExpert(Expert):
         remembering = np.flatnonzero(self.remembers[trials])
         recalled = self._recall(trials[remembering], [replies[b] for b in remembering])
         for b, reply in zip(remembering.tolist(), recalled, strict=True):
-            replies[b] = f"<action>{reply}</action>"
-            self.last[trials[b]] = reply
+            replies[b], self.last[trials[b]] = reply, action(reply) or ""
         return replies, chances
 
     def reflect(self, trials: NDArray[np.int64]) -> list[str]:
@@ -237,7 +237,7 @@ class SokobanExpert(Expert):
         ]
 
     def _recall(self, trials: NDArray[np.int64], replies: Sequence[str]) -> list[str]:
-        """The words of each reply, optimal from its first move on that failed before on the same board."""
+        """The replies, optimal from their first move on that failed before on the same board."""
         batch = self.env.batch
         before = batch.snapshot(trials)
         drawn, lengths, _ = batch.parse(replies, max_actions=self.env.moves_per_turn)
@@ -253,7 +253,7 @@ class SokobanExpert(Expert):
             batch.step(drawn[:, turn, None].copy(), None, trials)
         batch.restore(before, trials)
         return [
-            ", ".join(MOVES[move] for move in moves[:length].tolist())
+            self.env.reply(moves[:length].tolist())
             for moves, length in zip(drawn, lengths.tolist(), strict=True)
         ]
 
